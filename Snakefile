@@ -1,0 +1,84 @@
+# runs -> data -> notebooks -> figures. Called by the Makefile; on a cluster: see README, "Beyond one machine".
+
+from aa_core.experiments import TABLES, runs
+
+PROFILE = config.get("profile", "laptop")
+FRESH = "--fresh" if str(config.get("fresh", 0)) == "1" else ""
+DATA = f"data/{PROFILE}"
+BUILD = f"build/{PROFILE}"
+FIGURES = "figures" if PROFILE == "laptop" else f"{BUILD}/figures"
+
+# number: name, tables it reads, figures it draws
+NOTEBOOKS = {
+    "00": ("00_start_here", ["ipd_policy"], ["overview"]),
+    "01": ("01_social_dilemmas", [], ["naive_basins", "naive_trajectories"]),
+    "02": ("02_opponent_shaping", [], ["lola_basins", "theorem1_angles"]),
+    "03": ("03_loqa_and_advantage_alignment", [], ["aa_fig1a", "partition_term", "exact_outcomes"]),
+    "04": (
+        "04_iterated_prisoners_dilemma",
+        ["ipd_policy", "ipd_returns", "ipd_long", "ipd_sweep", "ipd_tournament"],
+        ["aa_fig1b", "ipd_learning_curves", "ipd_long", "ipd_sweep", "nash_stability", "ipd_tournament"],
+    ),
+}
+
+TRAINING = [f"aa_core/{m}.py" for m in ("advantages", "experiments", "games/matrix", "objectives", "policies", "selfplay")]
+CORE = [f"aa_core/{m}.py" for m in ("exact", "figures", "games/matrix", "policies", "selfplay", "advantages", "objectives")]
+
+shell.prefix(f"export AA_FIGURES={workflow.basedir}/{FIGURES} AA_HEADLESS=1 PYTHONDONTWRITEBYTECODE=1; ")
+
+
+localrules: figures,
+
+
+rule figures:
+    input:
+        expand(f"{BUILD}/notebook_{{number}}.done", number=NOTEBOOKS),
+        expand(f"{FIGURES}/{{name}}.png", name=[figure for *_, figures in NOTEBOOKS.values() for figure in figures]),
+    run:
+        from aa_core.publish import check_figures
+
+        check_figures(FIGURES, [name for name, *_ in NOTEBOOKS.values()])
+        print(f"all figures are in {FIGURES}/, the executed notebooks in {BUILD}/")
+
+
+rule run:
+    input:
+        TRAINING,
+        # learned policies play the tournament
+        lambda wildcards: f"{DATA}/runs/ipd/{wildcards.part}.csv"
+        if wildcards.experiment == "ipd_tournament" and wildcards.part != "classics"
+        else [],
+    output:
+        f"{DATA}/runs/{{experiment}}/{{part}}.csv",
+    params:
+        fresh=FRESH,
+    shell:
+        "python -m aa_core.experiments run {wildcards.experiment} {wildcards.part} --profile {PROFILE} {params.fresh}"
+
+
+rule table:
+    input:
+        lambda wildcards: [f"{DATA}/runs/{TABLES[wildcards.table][0]}/{part}.csv" for part in runs(PROFILE)[TABLES[wildcards.table][0]]],
+    output:
+        f"{DATA}/{{table}}.csv",
+    wildcard_constraints:
+        table="[a-z_]+",
+    shell:
+        "python -m aa_core.experiments table {wildcards.table} --profile {PROFILE}"
+
+
+for number, (name, tables, figures) in NOTEBOOKS.items():
+
+    rule:
+        name:
+            f"notebook_{number}"
+        input:
+            CORE,
+            notebook=f"notebooks/{name}.ipynb",
+            tables=[f"{DATA}/{table}.csv" for table in tables],
+        output:
+            touch(f"{BUILD}/notebook_{number}.done"),
+            [f"{FIGURES}/{figure}.{kind}" for figure in figures for kind in ("png", "svg", "json")],
+            executed=f"{BUILD}/{name}.ipynb",
+        shell:
+            "python -m aa_core.execute {input.notebook} {output.executed} --profile {PROFILE}"

@@ -1,0 +1,358 @@
+"""Exact values and exact gradient fields of memory-one policies in repeated 2x2 games.
+
+Both players' tables are written from their own side, in the order of `games.matrix.STATES`. `logits` `(..., 5)` are
+of cooperation: P(C|s) = sigmoid(logit_s). Any number of batch axes; use float64. The game is infinite and discounted:
+V = E sum_t gamma^t r_t, so every quantity is a rational function of the two tables.
+
+Since a state *is* the last joint action, Q_i(s, a, b) = r_i(a, b) + gamma V_i(ab) does not depend on s.
+
+All gradients are of player 1, with respect to its logits `(..., 5)`; for player 2 exchange the two policies and use
+`game.swapped()`. AA is arXiv 2406.14662.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from aa_core.checks import check_choice, check_same_shape
+from aa_core.games.matrix import SWAP, MatrixGame
+
+GradientField = Callable[[Tensor, Tensor], Tensor]  # (logits, co_logits) -> gradient of the first
+
+
+class Chain(NamedTuple):
+    """The Markov chain of two memory-one policies; `ab` runs over CC, CD, DC, DD from player 1's side."""
+
+    joint: Tensor  # (..., 5, 4) pi1(a|s) pi2(b|s)
+    values: Tensor  # (..., 2, 5) V_i(s)
+    q_values: Tensor  # (..., 2, 4) Q_i(ab)
+
+    @property
+    def advantages(self) -> Tensor:
+        """A_i(s, ab) = Q_i(ab) - V_i(s), `(..., 2, 5, 4)`."""
+        return self.q_values[..., None, :] - self.values[..., :, None]
+
+
+def action_probabilities(logits: Tensor) -> Tensor:
+    """pi(a|s) `(..., 5, 2)` for logits `(..., 5)`."""
+    return torch.stack([logits.sigmoid(), (-logits).sigmoid()], -1)
+
+
+def chain(policy: Tensor, co_player: Tensor, game: MatrixGame, gamma: float) -> Chain:
+    """Solve the chain of two action tables.
+
+    Args:
+        policy: pi1(a|s) `(..., 5, 2)`, rows from player 1's side. Rows need not sum to 1: the values are then those of
+            the same polynomial, which is what differentiating by unconstrained probabilities needs.
+        co_player: pi2(b|s), same shape, rows from player 2's side.
+        game: payoffs.
+        gamma: discount in [0, 1).
+    """
+    if not 0.0 <= gamma < 1.0:
+        raise ValueError(f"gamma must be in [0, 1) for an infinite game, got {gamma!r}")
+    if policy.shape[-2:] != (5, 2):
+        raise ValueError(f"policy must be (..., 5, 2) action probabilities, got shape {tuple(policy.shape)}")
+    if co_player.shape[-2:] != (5, 2):
+        raise ValueError(f"co_player must be (..., 5, 2) action probabilities, got shape {tuple(co_player.shape)}")
+    payoffs = game.payoff_tensor.to(policy)
+    joint = (policy[..., :, None] * co_player[..., list(SWAP), None, :]).flatten(-2)  # (..., 5, 4)
+    system = torch.eye(4).to(policy) - gamma * joint[..., 1:, :]
+    after = torch.linalg.solve(system, joint[..., 1:, :] @ payoffs.T).mT  # (..., 2, 4)
+    q_values = payoffs + gamma * after
+    start = q_values @ joint[..., 0, :, None]  # (..., 2, 1)
+    return Chain(joint, torch.cat([start, after], -1), q_values)
+
+
+def values(policy: Tensor, co_player: Tensor, game: MatrixGame, gamma: float, per_round: bool = False) -> Tensor:
+    """Discounted values of both players from START, `(..., 2)`, for P(C|s) tables `(..., 5)`.
+
+    With `per_round` they are multiplied by 1 - gamma: the mean reward per round.
+    """
+    for name, table in (("policy", policy), ("co_player", co_player)):
+        if table.shape[-1:] != (5,) or not ((table >= 0) & (table <= 1)).all():
+            raise ValueError(f"{name} must be (..., 5) probabilities of cooperation, got shape {tuple(table.shape)}")
+    tables = [torch.stack([table, 1 - table], -1) for table in (policy, co_player)]
+    start = chain(*tables, game, gamma).values[..., 0]
+    return (1 - gamma) * start if per_round else start
+
+
+def visitation(joint: Tensor, gamma: float) -> Tensor:
+    """Discounted visits d(s) = sum_t gamma^t Pr(s_t = s), `(..., 5)`, of a `Chain.joint`."""
+    system = torch.eye(4).to(joint) - gamma * joint[..., 1:, :].mT
+    after = torch.linalg.solve(system, gamma * joint[..., 0, :, None])[..., 0]
+    return torch.cat([torch.ones_like(after[..., :1]), after], -1)
+
+
+def _leaves(logits: Tensor, co_logits: Tensor) -> tuple[Tensor, Tensor]:
+    check_same_shape("co_logits", co_logits, "logits", logits)
+    return logits.detach().requires_grad_(), co_logits.detach().requires_grad_()
+
+
+def _start_values(logits: Tensor, co_logits: Tensor, game: MatrixGame, gamma: float) -> Tensor:
+    return chain(action_probabilities(logits), action_probabilities(co_logits), game, gamma).values[..., 0]
+
+
+def naive_gradient(
+    logits: Tensor, co_logits: Tensor, game: MatrixGame, gamma: float, sum_of_rewards: bool = False
+) -> Tensor:
+    """grad_1 V1, or grad_1 (V1 + V2) with `sum_of_rewards`."""
+    own, other = _leaves(logits, co_logits)
+    start = _start_values(own, other, game, gamma)
+    objective = start.sum() if sum_of_rewards else start[..., 0].sum()
+    return torch.autograd.grad(objective, own)[0]
+
+
+def lola_shaping(
+    logits: Tensor,
+    co_parameters: Tensor,
+    game: MatrixGame,
+    gamma: float,
+    co_policy: Callable[[Tensor], Tensor] = action_probabilities,
+    natural: bool = False,
+) -> Tensor:
+    """First-order shaping term of LOLA for a unit step of the co-player, (grad_2 V1)^T d(step_2)/d(theta_1).
+
+    The co-player's step is its gradient grad_2 V2 (Foerster et al. 2018, LOLA), or with `natural` its natural
+    gradient, whose logit entries are Q2(s, C) - Q2(s, D).
+
+    Args:
+        logits: player 1 `(..., 5)`.
+        co_parameters: player 2 `(..., parameters)`.
+        game: payoffs.
+        gamma: discount in [0, 1).
+        co_policy: player 2's action table `(..., 5, 2)` from its parameters: logits by default, `torch.exp` for a table
+            of log-probabilities, any network.
+        natural: see above; only for the default `co_policy`.
+    """
+    if natural and co_policy is not action_probabilities:
+        raise ValueError("co_policy must be the default with natural=True: the natural step is written in logits")
+    own = logits.detach().requires_grad_()
+    other = co_parameters.detach().requires_grad_()
+    policy = action_probabilities(own)
+    solved = chain(policy, co_policy(other), game, gamma)
+    stake = torch.autograd.grad(solved.values[..., 0, 0].sum(), other, retain_graph=True)[0]
+    if natural:
+        co_values = _co_action_values(solved, policy, player=1)
+        step = co_values[..., 0] - co_values[..., 1]
+    else:
+        step = torch.autograd.grad(solved.values[..., 1, 0].sum(), other, create_graph=True)[0]
+    return torch.autograd.grad((stake.detach() * step).sum(), own)[0]
+
+
+def lola_alignment_form(
+    logits: Tensor, co_logits: Tensor, game: MatrixGame, gamma: float, baseline: bool = False
+) -> tuple[Tensor, Tensor]:
+    """LOLA's shaping term as a policy gradient, for a co-player with orthonormal scores (AA, Theorem 1).
+
+    If the vectors grad_2 log pi2(b|s) are orthonormal, the inner product in LOLA's term collapses to a sum over (s, b).
+    With player 1's stake w(s, b) = d(s) pi2(b|s) Q1(s, b) in what the co-player does, it reads
+
+        E sum_t grad log pi1(a_t|s_t) [gamma^t (sum_{k<=t} w_k) A2_t + sum_{k>t} gamma^k w_k Q2_k].
+
+    The first part is an alignment of the own past with the co-player's present; the second rewards going where the
+    co-player's steps matter. Here both are computed from linear recurrences, without differentiating anything.
+
+    With `baseline`, advantages stand for Q1(s, b) and Q2(s, b). A policy gradient with normalised policies allows that;
+    orthonormal scores do not sum to zero, so here it is another direction, the one that AA's theorem is written with.
+
+    Returns:
+        The two parts, each `(..., 5)`; without baseline their sum is `lola_shaping` with `co_policy=torch.exp`.
+    """
+    check_same_shape("co_logits", co_logits, "logits", logits)
+    policy, co_policy = action_probabilities(logits.detach()), action_probabilities(co_logits.detach())
+    solved = chain(policy, co_policy, game, gamma)
+    visits = visitation(solved.joint, gamma)
+    co_probs = co_policy[..., list(SWAP), :]
+    own_q = _co_action_values(solved, policy, player=0)[..., list(SWAP), :]
+    other_q = _co_action_values(solved, policy, player=1)[..., list(SWAP), :]
+    if baseline:
+        own_q, other_q = own_q - solved.values[..., 0, :, None], other_q - solved.values[..., 1, :, None]
+    stake = visits[..., None] * co_probs * own_q  # (..., 5, 2) over b
+    stake_ab = torch.cat([stake, stake], -1)  # (..., 5, 4)
+
+    identity, transition = torch.eye(4).to(policy), solved.joint[..., 1:, :]
+    # past(s) = sum_t gamma^t E[1{s_t = s} sum_{k<t} w_k]
+    inflow = gamma * (visits[..., None] * solved.joint * stake_ab).sum(-2)
+    past = torch.linalg.solve(identity - gamma * transition.mT, inflow[..., None])[..., 0]
+    past = torch.nn.functional.pad(past, (1, 0))
+    # future(s) = E[sum_{k>=0} gamma^k w_k Q2_k | s_0 = s]
+    reward = (co_probs * stake * other_q).sum(-1)
+    future = torch.linalg.solve(identity - gamma * transition, reward[..., 1:, None])[..., 0]
+
+    aligned = (past[..., None] + visits[..., None] * stake_ab) * solved.advantages[..., 1, :, :]
+    visiting = gamma * visits[..., None] * future[..., None, :]
+    probability = policy[..., 0]
+    score = torch.stack([1 - probability, 1 - probability, -probability, -probability], -1)
+    return tuple((solved.joint * part * score).sum(-1) for part in (aligned, visiting))
+
+
+def _co_action_values(solved: Chain, policy: Tensor, player: int) -> Tensor:
+    """Q_player(s, b) = sum_a pi1(a|s) Q_player(a, b), `(..., 5, 2)`, rows from player 2's side."""
+    q_values = solved.q_values[..., player, :].unflatten(-1, (2, 2))
+    return (policy @ q_values)[..., list(SWAP), :]
+
+
+def lola_gradient(
+    logits: Tensor, co_logits: Tensor, game: MatrixGame, gamma: float, step_size: float = 1.0, first_order: bool = False
+) -> Tensor:
+    """LOLA (Foerster et al. 2018): ascend V1(theta_1, theta_2 + step_size grad_2 V2(theta_1, theta_2)).
+
+    The gradient is taken through the co-player's step, or with `first_order` of the first-order expansion with
+    grad_1 grad_2 V1 dropped, as LOLA is usually written: grad_1 V1 + step_size * `lola_shaping`.
+    """
+    if first_order:
+        shaping = lola_shaping(logits, co_logits, game, gamma)
+        return naive_gradient(logits, co_logits, game, gamma) + step_size * shaping
+    own, other = _leaves(logits, co_logits)
+    co_value = _start_values(own, other, game, gamma)[..., 1].sum()
+    step = torch.autograd.grad(co_value, other, create_graph=True)[0]
+    shaped = _start_values(own, other + step_size * step, game, gamma)[..., 0].sum()
+    return torch.autograd.grad(shaped, own)[0]
+
+
+def alignment_shaping(
+    logits: Tensor,
+    co_logits: Tensor,
+    game: MatrixGame,
+    gamma: float,
+    include_current: bool = False,
+    softmax: str = "none",
+    marginal: bool = False,
+) -> Tensor:
+    """Expected alignment term, without beta (AA, the policy gradient whose credit is the second part of A*).
+
+    With tuples k drawn by discounted visitation: E sum_k gamma^k A1_k grad_1 [co-player's live value after k], where
+    grad_1 of the live value is E sum_{t>k} gamma^(t-k) A2_t grad log pi1(a_t|s_t), times the leading gamma. The
+    co-player is taken to act by pi2(b|s) proportional to exp Q2; `softmax` says how much of grad log pi2 is kept:
+
+    - "none": grad Q2(b_k), the partition function dropped (Advantage Alignment);
+    - "taken": the partition function differentiated in the taken action only, a factor 1 - pi2(b_k|s_k) (LOQA; AA,
+      Theorem 2);
+    - "full": grad Q2(b_k) - sum_b pi2(b|s_k) grad Q2(b).
+
+    Args:
+        logits: player 1 `(..., 5)`.
+        co_logits: player 2 `(..., 5)`.
+        game: payoffs.
+        gamma: discount in [0, 1).
+        include_current: also t = k (just-in-time variant, no leading gamma).
+        softmax: see above.
+        marginal: average A1 and the live value over the own action a_k, which the co-player does not see when it
+            chooses b_k. False: both depend on the sampled a_k, as in the papers' estimators.
+    """
+    check_choice("softmax", softmax, ("none", "taken", "full"))
+    own, other = _leaves(logits, co_logits)
+    live_policy = action_probabilities(own)
+    co_policy = action_probabilities(other.detach())
+    live = chain(live_policy, co_policy, game, gamma)
+    policy, joint = live_policy.detach(), live.joint.detach()
+    visits = visitation(joint, gamma)[..., None] * joint  # (..., 5, 4) d(s) pi1(a|s) pi2(b|s)
+    advantages = live.advantages.detach()
+
+    co_value = gamma * live.values[..., 1, None, 1:].expand_as(joint)  # gamma V2(ab)
+    if include_current and marginal:
+        co_value = live.q_values[..., 1, None, :].expand_as(joint)
+    elif include_current:
+        log_policy = live_policy.log().repeat_interleave(2, -1)  # log pi1(a|s), (..., 5, 4)
+        co_value = co_value + advantages[..., 1, :, :] * log_policy
+
+    own_advantages = advantages[..., 0, :, :]
+    if marginal:
+        averaging = live_policy if include_current else policy
+        co_value = _average_own_action(co_value, averaging)
+        own_advantages = _average_own_action(own_advantages, policy)
+    co_probs = co_policy[..., list(SWAP), :].repeat(*[1] * (co_policy.dim() - 1), 2)  # pi2(b|s), (..., 5, 4)
+    if softmax == "taken":
+        co_value = (1 - co_probs) * co_value
+    elif softmax == "full":
+        mean = (co_probs * co_value).unflatten(-1, (2, 2)).sum(-1, keepdim=True)
+        co_value = co_value - mean.expand(*mean.shape[:-1], 2).flatten(-2)
+    leading = 1.0 if include_current else gamma
+    return torch.autograd.grad(leading * (visits * own_advantages * co_value).sum(), own)[0]
+
+
+def _average_own_action(x: Tensor, policy: Tensor) -> Tensor:
+    """Replace x(s, a, b) `(..., 5, 4)` by its mean over a under `policy` `(..., 5, 2)`, repeated over a."""
+    averaged = (policy[..., None] * x.unflatten(-1, (2, 2))).sum(-2)  # (..., 5, 2) over b
+    return torch.cat([averaged, averaged], -1)
+
+
+def advantage_alignment_gradient(
+    logits: Tensor, co_logits: Tensor, game: MatrixGame, gamma: float, beta: float = 1.0, **options: object
+) -> Tensor:
+    """grad_1 V1 + beta * `alignment_shaping` (AA); `options` are those of the shaping term."""
+    shaping = alignment_shaping(logits, co_logits, game, gamma, **options)
+    return naive_gradient(logits, co_logits, game, gamma) + beta * shaping
+
+
+def loqa_gradient(
+    logits: Tensor, co_logits: Tensor, game: MatrixGame, gamma: float, beta: float = 1.0, **options: object
+) -> Tensor:
+    """Expected LOQA gradient (Aghajohari et al. 2024, in the form of AA, Theorem 2)."""
+    return advantage_alignment_gradient(logits, co_logits, game, gamma, beta, softmax="taken", **options)
+
+
+def cosine(x: Tensor, y: Tensor) -> Tensor:
+    """Cosine between vectors on the last axis; NaN where either is 0."""
+    return (x * y).sum(-1) / (x.norm(dim=-1) * y.norm(dim=-1))
+
+
+def ascend(
+    gradient: GradientField,
+    co_gradient: GradientField,
+    logits: Tensor,
+    co_logits: Tensor,
+    steps: int,
+    learning_rate: float,
+    record_every: int = 1,
+) -> tuple[Tensor, Tensor]:
+    """Simultaneous gradient ascent of both players.
+
+    Args:
+        gradient: player 1's field, (own logits, other's logits) -> gradient.
+        co_gradient: player 2's field, likewise from its own side.
+        logits: start of player 1 `(..., 5)`.
+        co_logits: start of player 2 `(..., 5)`.
+        steps: number of updates.
+        learning_rate: step length; the game's raw discounted values are ascended, so it scales with 1 - gamma.
+        record_every: keep every n-th point.
+
+    Returns:
+        Both players' logits along the way, `(1 + steps // record_every, ..., 5)`.
+    """
+    path, co_path = [logits], [co_logits]
+    for step in range(1, steps + 1):
+        update, co_update = gradient(logits, co_logits), co_gradient(co_logits, logits)
+        logits, co_logits = logits + learning_rate * update, co_logits + learning_rate * co_update
+        if step % record_every == 0:
+            path.append(logits)
+            co_path.append(co_logits)
+    return torch.stack(path), torch.stack(co_path)
+
+
+def best_response(policy: Tensor, game: MatrixGame, gamma: float) -> tuple[Tensor, Tensor]:
+    """What the best co-player takes from a memory-one policy, and how it plays.
+
+    Against a fixed memory-one policy the game is a Markov decision process on STATES, so one of the 2^5 deterministic
+    tables is optimal; all are evaluated.
+
+    Args:
+        policy: P(C|s) `(..., 5)`.
+        game: payoffs.
+        gamma: discount in [0, 1).
+
+    Returns:
+        Mean rewards per round of (policy, best responder) `(..., 2)` and the responder's table `(..., 5)`. Where
+        several tables are equally good for the responder, the one that is worst for the policy is taken.
+    """
+    tables = torch.cartesian_prod(*[torch.tensor([1.0, 0.0], dtype=policy.dtype)] * 5)  # (32, 5)
+    policies, tables = torch.broadcast_tensors(policy[..., None, :], tables)
+    rewards = values(policies, tables, game, gamma, per_round=True)  # (..., 32, 2)
+    best = rewards[..., 1].amax(-1, keepdim=True)
+    harm = torch.where(rewards[..., 1] >= best - 1e-9, -rewards[..., 0], -torch.inf)
+    index = harm.argmax(-1)[..., None, None]
+    return rewards.take_along_dim(index, -2).squeeze(-2), tables.take_along_dim(index, -2).squeeze(-2)

@@ -1,0 +1,261 @@
+"""The runs behind the figures: what is trained, at which size, and which table its numbers go to.
+
+    python -m aa_core.experiments run ipd advantage_alignment --profile laptop
+    python -m aa_core.experiments table ipd_policy --profile laptop
+
+A run is cached by its configuration under data/PROFILE/runs; a table is put together from runs. `Snakefile` calls both.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from itertools import product
+
+import pandas as pd
+import torch
+
+from aa_core import advantages, games, objectives, policies, records, selfplay
+from aa_core.checks import check_choice
+from aa_core.games.matrix import STATES
+from aa_core.policies import STRATEGIES, classify
+from aa_core.selfplay import ALGORITHMS, History, SelfPlay, train
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Size of every run. `paper` is LOQA's published command for the IPD, whose authors' code AA builds on."""
+
+    seeds: int
+    updates: int
+    games: int
+    rounds: int
+    gamma: float
+    learning_rate: float
+    long_updates: int  # of the run that looks for what comes after tit-for-tat
+    sweep_betas: tuple[float, ...]
+    sweep_gammas: tuple[float, ...]
+    sweep_learning_rates: tuple[float, ...]
+    sweep_seeds: int
+    tournament_seeds: int
+    tournament_repetitions: int
+    tournament_field: int | None = None  # first n strategies; None: all
+
+
+PROFILES = {
+    "smoke": Profile(
+        seeds=4, updates=20, games=16, rounds=8, gamma=0.9, learning_rate=0.1, long_updates=40,
+        sweep_betas=(0.1, 1.0), sweep_gammas=(0.9,), sweep_learning_rates=(0.1,), sweep_seeds=2,
+        tournament_seeds=1, tournament_repetitions=1, tournament_field=10,
+    ),
+    "laptop": Profile(
+        seeds=64, updates=300, games=128, rounds=32, gamma=0.9, learning_rate=0.03, long_updates=1200,
+        sweep_betas=(0.03, 0.1, 0.2, 0.3, 1.0, 3.0), sweep_gammas=(0.8, 0.9, 0.96),
+        sweep_learning_rates=(0.01, 0.03, 0.1), sweep_seeds=8,
+        tournament_seeds=8, tournament_repetitions=3,
+    ),
+    "paper": Profile(
+        seeds=10, updates=7000, games=2048, rounds=50, gamma=0.96, learning_rate=0.001, long_updates=28000,
+        sweep_betas=(0.01, 0.03, 0.1, 0.2, 0.3, 1.0, 3.0, 10.0), sweep_gammas=(0.5, 0.8, 0.9, 0.96, 0.99),
+        sweep_learning_rates=(0.001, 0.003, 0.01), sweep_seeds=10,
+        tournament_seeds=10, tournament_repetitions=20,
+    ),
+}  # fmt: skip
+
+# Strength of shaping, on the scale where the sweep finds tit-for-tat for each algorithm
+SHAPING = {
+    "naive": {},
+    "sum_of_rewards": {},
+    "lola_dice": {"inner_learning_rate": 3.0},
+    "loqa": {"beta": 0.3},
+    "advantage_alignment": {"beta": 0.1},
+}
+
+
+# A cached run is made again when one of these changes
+TRAINING_CODE = (advantages, games.matrix, objectives, policies, selfplay)
+
+
+def _prisoners_dilemma(profile: Profile) -> games.MatrixGame:
+    return games.make("prisoners_dilemma", horizon=profile.rounds)
+
+
+def _tidy(history: History, algorithm: str) -> pd.DataFrame:
+    """Rows of (algorithm, seed, player, step, metric, value): P(cooperate) in each state and the mean reward."""
+    rows = []
+    for step, probabilities, rewards in zip(history.updates, history.logits.sigmoid(), history.rewards, strict=True):
+        for seed, player in product(range(rewards.shape[0]), range(2)):
+            metrics = dict(zip(STATES, probabilities[seed, player].tolist(), strict=True))
+            metrics["reward"] = rewards[seed, player].item()
+            rows += [(algorithm, seed, player, int(step), metric, value) for metric, value in metrics.items()]
+    return pd.DataFrame(rows, columns=["algorithm", "seed", "player", "step", "metric", "value"])
+
+
+def ipd(algorithm: str, profile: str, fresh: bool = False, long: bool = False) -> pd.DataFrame:
+    """Self-play in the iterated prisoner's dilemma, every seed, along training."""
+    check_choice("algorithm", algorithm, ALGORITHMS)
+    size = PROFILES[profile]
+    updates = size.long_updates if long else size.updates
+    settings = SelfPlay(
+        algorithm, updates, size.games, size.learning_rate, size.gamma, record_every=max(1, updates // 30),
+        **SHAPING[algorithm],
+    )  # fmt: skip
+    seeds = max(2, size.seeds // 2) if long else size.seeds
+    config = asdict(settings) | {"game": "prisoners_dilemma", "rounds": size.rounds, "seeds": seeds}
+    config["code"] = records.code_hash(*TRAINING_CODE)
+    name = f"{'ipd_long' if long else 'ipd'}/{algorithm}"
+
+    def compute() -> pd.DataFrame:
+        return _tidy(train(_prisoners_dilemma(size), settings, range(seeds)), algorithm)
+
+    return records.recorded(profile, name, config, compute, fresh)
+
+
+def ipd_long(algorithm: str, profile: str, fresh: bool = False) -> pd.DataFrame:
+    """`ipd` for longer, on half the seeds."""
+    return ipd(algorithm, profile, fresh, long=True)
+
+
+def ipd_sweep(learning_rate: str, profile: str, fresh: bool = False) -> pd.DataFrame:
+    """Outcome of Advantage Alignment over beta and gamma at one learning rate (times updates held constant)."""
+    size = PROFILES[profile]
+    updates = max(1, round(size.updates * size.learning_rate / float(learning_rate)))
+    config = {
+        "betas": size.sweep_betas, "gammas": size.sweep_gammas, "learning_rate": float(learning_rate),
+        "updates": updates, "games": size.games, "rounds": size.rounds, "seeds": size.sweep_seeds,
+        "code": records.code_hash(*TRAINING_CODE),
+    }  # fmt: skip
+
+    def compute() -> pd.DataFrame:
+        rows = []
+        for beta, gamma in product(size.sweep_betas, size.sweep_gammas):
+            settings = SelfPlay(
+                "advantage_alignment", updates, size.games, float(learning_rate), gamma, beta, record_every=updates
+            )
+            history = train(_prisoners_dilemma(size), settings, range(size.sweep_seeds))
+            policies, rewards = history.logits[-1].sigmoid().flatten(0, 1), history.rewards[-1].flatten()
+            for index, (policy, reward) in enumerate(zip(policies, rewards, strict=True)):
+                kind = classify(policy[None])[0]
+                setting = (beta, gamma, float(learning_rate), index // 2, index % 2)
+                rows.append((*setting, kind, *policy.tolist(), reward.item()))
+        columns = ["beta", "gamma", "learning_rate", "seed", "player", "kind", *STATES, "reward"]
+        return pd.DataFrame(rows, columns=columns)
+
+    return records.recorded(profile, f"ipd_sweep/{learning_rate}", config, compute, fresh)
+
+
+def learned_policies(algorithm: str, profile: str) -> torch.Tensor:
+    """P(cooperate) `(seeds, players, 5)` at the end of the `ipd` run."""
+    table = ipd(algorithm, profile)
+    last = table[(table.step == table.step.max()) & table.metric.isin(STATES)]
+    wide = last.pivot(index=["seed", "player"], columns="metric", values="value")[list(STATES)]
+    return torch.tensor(wide.to_numpy(), dtype=torch.float64).unflatten(0, (-1, 2))
+
+
+def ipd_tournament(entry: str, profile: str, fresh: bool = False) -> pd.DataFrame:
+    """An algorithm's learned policies (or "classics": the scripted strategies) against the Axelrod field."""
+    from aa_core import tournament  # here, since importing axelrod takes ten seconds
+
+    size = PROFILES[profile]
+    if entry == "classics":
+        entries = [(name, 0, table) for name, table in STRATEGIES.items()]
+    else:
+        policies = learned_policies(entry, profile)[: size.tournament_seeds, 0]
+        entries = [(entry, seed, policy.tolist()) for seed, policy in enumerate(policies)]
+    config = {
+        "entries": [[*e[:2], [round(float(p), 6) for p in e[2]]] for e in entries],
+        "repetitions": size.tournament_repetitions, "turns": tournament.TURNS, "field": size.tournament_field,
+        "code": records.code_hash(tournament),
+    }  # fmt: skip
+
+    def compute() -> pd.DataFrame:
+        field = tournament.field()[: size.tournament_field]
+        return tournament.play_entries(entries, field, size.tournament_repetitions)
+
+    return records.recorded(profile, f"ipd_tournament/{entry}", config, compute, fresh)
+
+
+def runs(profile: str) -> dict[str, list[str]]:
+    """Every run of a profile: experiment -> its parts."""
+    return {
+        "ipd": list(ALGORITHMS),
+        "ipd_long": ["loqa", "advantage_alignment"],
+        "ipd_sweep": [str(rate) for rate in PROFILES[profile].sweep_learning_rates],
+        "ipd_tournament": [*ALGORITHMS, "classics"],
+    }
+
+
+EXPERIMENTS: dict[str, Callable[..., pd.DataFrame]] = {
+    "ipd": ipd,
+    "ipd_long": ipd_long,
+    "ipd_sweep": ipd_sweep,
+    "ipd_tournament": ipd_tournament,
+}
+
+
+def _policies_of(table: pd.DataFrame) -> pd.DataFrame:
+    """Final P(cooperate) of each learner, one row per state."""
+    last = table[(table.step == table.step.max()) & table.metric.isin(STATES)]
+    return last.rename(columns={"metric": "state", "value": "probability"}).drop(columns="step")
+
+
+def _returns_of(table: pd.DataFrame) -> pd.DataFrame:
+    """Mean reward per round along training."""
+    return table[table.metric == "reward"].rename(columns={"value": "reward"}).drop(columns="metric")
+
+
+# table -> (experiment, what is kept of each of its runs)
+TABLES: dict[str, tuple[str, Callable[[pd.DataFrame], pd.DataFrame]]] = {
+    "ipd_policy": ("ipd", _policies_of),
+    "ipd_returns": ("ipd", _returns_of),
+    "ipd_long": ("ipd_long", lambda table: table),
+    "ipd_sweep": ("ipd_sweep", lambda table: table),
+    "ipd_tournament": ("ipd_tournament", lambda table: table),
+}
+
+
+def load(name: str, profile: str, fresh: bool = False) -> pd.DataFrame:
+    """Read a table of data/PROFILE; make it, and the runs that it needs, if it is missing or `fresh`."""
+    if fresh or not records.table_path(profile, name).is_file():
+        write_table(name, profile, fresh)
+    return records.read_table(profile, name)
+
+
+def write_table(name: str, profile: str, fresh: bool = False) -> pd.DataFrame:
+    """Put a table of data/PROFILE together from the runs of its experiment (which are made if they are missing)."""
+    check_choice("name", name, TABLES)
+    experiment, keep = TABLES[name]
+    parts = runs(profile)[experiment]
+    table = pd.concat([keep(EXPERIMENTS[experiment](part, profile, fresh)) for part in parts], ignore_index=True)
+    sources = {part: records.record_of(profile, f"{experiment}/{part}") for part in parts}
+    records.write_table(records.table_path(profile, name), table, {"table": name, "runs": sources})
+    return table
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Command line; see the module's docstring."""
+    parser = argparse.ArgumentParser(prog="python -m aa_core.experiments", description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    run = commands.add_parser("run", help="make one run, unless it is cached")
+    run.add_argument("experiment", choices=sorted(EXPERIMENTS))
+    run.add_argument("part", help="algorithm, learning rate or entry")
+    run.add_argument("--fresh", action="store_true", help="run again although the result is cached")
+    table = commands.add_parser("table", help="put a table together from runs")
+    table.add_argument("name", choices=sorted(TABLES))
+    for command in (run, table):
+        command.add_argument("--profile", choices=sorted(PROFILES), default="laptop")
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(1)  # two runs share two cores; also fixes the order of sums
+    if options.command == "run":
+        if options.part not in runs(options.profile)[options.experiment]:
+            parts = ", ".join(runs(options.profile)[options.experiment])
+            parser.error(f"part of {options.experiment} must be one of {parts}, got {options.part!r}")
+        EXPERIMENTS[options.experiment](options.part, options.profile, options.fresh)
+        records.table_path(options.profile, f"{options.experiment}/{options.part}").touch()  # newer than its inputs
+    else:
+        write_table(options.name, options.profile)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,30 @@
+"""Games by name: `make("prisoners_dilemma", horizon=50)`; `names()` lists them."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from aa_core.checks import check_choice
+from aa_core.games.base import Game
+from aa_core.games.matrix import CLASSIC_PAYOFFS, STATES, SWAP, C, D, MatrixGame, MatrixState
+
+_BUILDERS = {
+    name: partial(MatrixGame, tuple(payoffs), name=name.replace("_", " ")) for name, payoffs in CLASSIC_PAYOFFS.items()
+}
+
+__all__ = ["STATES", "SWAP", "C", "D", "Game", "MatrixGame", "MatrixState", "make", "names"]
+
+
+def names() -> list[str]:
+    """Names that `make` knows."""
+    return sorted(_BUILDERS)
+
+
+def make(name: str, **options: object) -> Game:
+    """Build a game by name, with the options of its class (for matrix games: `horizon`).
+
+    Raises:
+        ValueError: unknown name, or a bad option.
+    """
+    check_choice("name", name, _BUILDERS)
+    return _BUILDERS[name](**options)

@@ -1,0 +1,109 @@
+"""Repeated 2x2 games: any by its payoffs, the classic ones by name.
+
+Actions: C = 0 (the first action), D = 1. A memory-one player sees one of five states, always from its own side:
+START before the first round, then (own last action, other's last action). That order, STATES, is used everywhere.
+
+| index | state | I played | the other played |
+|---|---|---|---|
+| 0 | START | - | - |
+| 1 | CC | C | C |
+| 2 | CD | C | D |
+| 3 | DC | D | C |
+| 4 | DD | D | D |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Generator, Tensor
+
+from aa_core.games.base import check_actions
+
+C, D = 0, 1
+STATES = ("START", "CC", "CD", "DC", "DD")
+SWAP = (0, 1, 3, 2, 4)  # the same joint action seen from the other side
+_BOTH_SIDES = torch.tensor([range(5), SWAP]).T.contiguous()  # (states, players)
+
+
+@dataclass(frozen=True)
+class MatrixState:
+    """Where a batch of repeated games stands: `joint` `(batch,)` indexes STATES from player 1's side."""
+
+    joint: Tensor
+    time: int
+
+
+@dataclass(frozen=True)
+class MatrixGame:
+    """A repeated 2x2 game.
+
+    Args:
+        payoffs: (player 1, player 2) for each joint action, in the order CC, CD, DC, DD.
+        horizon: rounds per game.
+        name: for titles and file names.
+    """
+
+    payoffs: tuple[tuple[float, float], ...]
+    horizon: int = 32
+    name: str = "matrix"
+    num_players = 2
+    num_actions = 2
+    num_observations = len(STATES)
+    obs_shape = ()
+
+    def __post_init__(self) -> None:
+        table = torch.as_tensor(self.payoffs, dtype=torch.float64)
+        if table.shape != (4, 2) or not table.isfinite().all():
+            raise ValueError(f"payoffs must be four finite pairs, for CC, CD, DC and DD, got {self.payoffs!r}")
+        if not isinstance(self.horizon, int) or self.horizon < 1:
+            raise ValueError(f"horizon must be a positive integer, got {self.horizon!r}")
+
+    @classmethod
+    def symmetric(cls, R: float, S: float, T: float, P: float, horizon: int = 32, name: str = "matrix") -> MatrixGame:
+        """Payoffs by the names of Axelrod: reward (CC), sucker (CD), temptation (DC), punishment (DD)."""
+        return cls(((R, R), (S, T), (T, S), (P, P)), horizon, name)
+
+    @cached_property
+    def payoff_tensor(self) -> Tensor:
+        """`(players, 4)` in float64: each player's reward for CC, CD, DC, DD as player 1 sees them."""
+        return torch.tensor(self.payoffs, dtype=torch.float64).T.contiguous()
+
+    @cached_property
+    def _step_rewards(self) -> Tensor:
+        return self.payoff_tensor.T.float().contiguous()  # (4, players)
+
+    def swapped(self) -> MatrixGame:
+        """The same game with the players' seats exchanged."""
+        swapped = tuple((self.payoffs[j][1], self.payoffs[j][0]) for j in (0, 2, 1, 3))
+        return MatrixGame(swapped, self.horizon, self.name)
+
+    def reset(self, batch: int, generator: Generator | None = None) -> tuple[MatrixState, Tensor]:
+        """Start `batch` games; observations are indices into STATES, each player's own, `(batch, 2)`."""
+        joint = torch.zeros(batch, dtype=torch.long)
+        return MatrixState(joint, 0), _BOTH_SIDES[joint]
+
+    def step(
+        self, state: MatrixState, actions: Tensor, generator: Generator | None = None
+    ) -> tuple[MatrixState, Tensor, Tensor, Tensor]:
+        """Play a round; see `Game.step`. Deterministic, so the generator is not used."""
+        check_actions(actions, len(state.joint), self.num_players, self.num_actions)
+        cell = 2 * actions[:, 0] + actions[:, 1]
+        following = MatrixState(cell + 1, state.time + 1)
+        done = torch.full_like(cell, following.time >= self.horizon, dtype=torch.bool)
+        return following, _BOTH_SIDES[following.joint], self._step_rewards[cell], done
+
+
+CLASSIC_PAYOFFS: dict[str, Sequence[tuple[float, float]]] = {
+    # LOLA's and LOQA's form, also used for the AA figures
+    "prisoners_dilemma": ((-1, -1), (-3, 0), (0, -3), (-2, -2)),
+    # Axelrod's tournaments and the LLM paper
+    "prisoners_dilemma_3051": ((3, 3), (0, 5), (5, 0), (1, 1)),
+    "stag_hunt": ((4, 4), (0, 3), (3, 0), (2, 2)),
+    "chicken": ((3, 3), (1, 4), (4, 1), (0, 0)),
+    "matching_pennies": ((1, -1), (-1, 1), (-1, 1), (1, -1)),
+    "bach_or_stravinsky": ((3, 2), (0, 0), (0, 0), (2, 3)),
+}

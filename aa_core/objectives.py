@@ -1,0 +1,101 @@
+"""Losses: policy gradient, its clipped form, their Advantage Alignment versions, entropy and DiCE.
+
+Log-probabilities and advantages are `(..., time)`; every loss is a scalar to minimise, averaged over the unmasked
+steps. Advantages are constants here: no gradient flows through them.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from aa_core.advantages import aligned_advantages
+from aa_core.checks import check_positive, check_same_shape
+
+
+def masked_mean(x: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Mean over the entries where `mask` is true (all of them if None); 0 if there are none."""
+    if mask is None:
+        return x.mean()
+    check_same_shape("mask", mask, "the values", x)
+    return torch.where(mask.bool(), x, 0.0).sum() / mask.sum().clamp(min=1)
+
+
+def policy_gradient_loss(log_probs: Tensor, advantages: Tensor, mask: Tensor | None = None) -> Tensor:
+    """REINFORCE: -mean_t A_t log pi(a_t|s_t) (Williams 1992)."""
+    check_same_shape("advantages", advantages, "log_probs", log_probs)
+    return -masked_mean(advantages.detach() * log_probs, mask)
+
+
+def proximal_loss(
+    log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, clip: float = 0.2, mask: Tensor | None = None
+) -> Tensor:
+    """Clipped surrogate: -mean_t min(rho A, clip(rho, 1-c, 1+c) A), rho = pi/pi_old (PPO, Schulman et al. 2017)."""
+    check_same_shape("advantages", advantages, "log_probs", log_probs)
+    check_same_shape("old_log_probs", old_log_probs, "log_probs", log_probs)
+    check_positive("clip", clip)
+    ratio = (log_probs - old_log_probs.detach()).exp()
+    advantages = advantages.detach()
+    return -masked_mean(torch.minimum(ratio * advantages, ratio.clamp(1 - clip, 1 + clip) * advantages), mask)
+
+
+def advantage_alignment_loss(
+    log_probs: Tensor,
+    own: Tensor,
+    other: Tensor,
+    beta: float,
+    gamma: float,
+    include_current: bool = False,
+    mask: Tensor | None = None,
+) -> Tensor:
+    """Policy gradient on the aligned advantages of `aligned_advantages` (AA)."""
+    return policy_gradient_loss(log_probs, aligned_advantages(own, other, beta, gamma, include_current), mask)
+
+
+def proximal_advantage_alignment_loss(
+    log_probs: Tensor,
+    old_log_probs: Tensor,
+    own: Tensor,
+    other: Tensor,
+    beta: float,
+    gamma: float,
+    clip: float = 0.2,
+    include_current: bool = False,
+    mask: Tensor | None = None,
+) -> Tensor:
+    """Clipped surrogate on the aligned advantages (AA, Proximal Advantage Alignment)."""
+    aligned = aligned_advantages(own, other, beta, gamma, include_current)
+    return proximal_loss(log_probs, old_log_probs, aligned, clip, mask)
+
+
+def entropy(logits: Tensor) -> Tensor:
+    """Entropy in nats of categorical policies with `logits` `(..., actions)`; returns `(...)`."""
+    log_probs = logits.log_softmax(-1)
+    return -(log_probs.exp() * log_probs).sum(-1)
+
+
+def magic_box(log_probs: Tensor) -> Tensor:
+    """DiCE operator: 1 in value, exp(x) d x in every derivative (Foerster et al. 2018, DiCE)."""
+    return (log_probs - log_probs.detach()).exp()
+
+
+def dice_objective(log_probs: Tensor, rewards: Tensor, baseline: Tensor, gamma: float) -> Tensor:
+    """DiCE estimate of the discounted value (Foerster et al. 2018) with a baseline that also lowers the variance of
+    second derivatives (Mao et al. 2019).
+
+    Args:
+        log_probs: log pi1(a_t|s_t) + log pi2(b_t|s_t) of all players that are differentiated, `(..., time)`.
+        rewards: of the player whose value this is, `(..., time)`.
+        baseline: estimate of that player's discounted return to go, `(..., time)`, a constant.
+        gamma: discount in [0, 1].
+
+    Returns:
+        `(...)`, one value per game; derivatives of any order are unbiased.
+    """
+    check_same_shape("rewards", rewards, "log_probs", log_probs)
+    check_same_shape("baseline", baseline, "log_probs", log_probs)
+    discounts = gamma ** torch.arange(rewards.shape[-1], dtype=rewards.dtype, device=rewards.device)
+    past = log_probs.cumsum(-1)
+    value = magic_box(past) * rewards
+    control = (magic_box(past - log_probs) - magic_box(past)) * baseline.detach()
+    return (discounts * (value + control)).sum(-1)

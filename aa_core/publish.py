@@ -1,0 +1,102 @@
+"""Check figures, and put what was executed where readers see it: notebooks with outputs, and the README's gallery.
+
+python -m aa_core.publish
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from aa_core import figures, paths, records
+from aa_core.games.matrix import STATES
+
+CAPTIONS = {
+    "overview": "The idea in one picture: what is learned, and what it earns",
+    "naive_basins": "Where naive learning ends, from a grid of starts",
+    "naive_trajectories": "Naive learning, every start",
+    "lola_basins": "What exact LOLA ends with, by the size of the imagined step",
+    "theorem1_angles": "How far real policies are from AA's Theorem 1",
+    "aa_fig1a": "AA fig. 1a: the sign table, from the computed product",
+    "partition_term": "The partition term that AA drops: cosines along training",
+    "exact_outcomes": "Exact ascent: from defection through tit for tat to grim trigger",
+    "aa_fig1b": "AA fig. 1b: the learned policy, ours beside the published bars",
+    "ipd_learning_curves": "Five rules in self-play, every seed",
+    "ipd_long": "Trained on: tit for tat fades into grim trigger",
+    "ipd_sweep": "Map of outcomes over beta, gamma and learning rate",
+    "nash_stability": "Which Nash equilibria are stable under which rule",
+    "ipd_tournament": "Against the Axelrod library, and the worst case",
+}
+
+
+def check_figures(folder: str | Path, notebooks: Sequence[str]) -> None:
+    """Refuse a figure without a past.
+
+    Raises:
+        ValueError: a picture in `folder` has no JSON beside it, or one that names a notebook which does not exist.
+    """
+    for picture in sorted(Path(folder).glob("*.png")):
+        sidecar = picture.with_suffix(".json")
+        if not sidecar.is_file():
+            raise ValueError(f"figure {picture.name} has no {sidecar.name}: draw it with aa_core.figures.save")
+        notebook = json.loads(sidecar.read_text(encoding="utf-8")).get("notebook", "")
+        if notebook.removesuffix(".ipynb") not in notebooks:
+            raise ValueError(f"figure {picture.name} comes from {notebook!r}, which is not one of the notebooks")
+
+
+def gallery() -> str:
+    """Markdown table of all figures, two in a row."""
+    cells = []
+    for name, caption in CAPTIONS.items():
+        record = json.loads((paths.FIGURES / f"{name}.json").read_text(encoding="utf-8"))
+        link = f"[{record['notebook'][:2]}](notebooks/{record['notebook']})"
+        cells.append(f"<img src='figures/{name}.png' width='400' alt='{caption}'><br>{caption} ({link})")
+    rows = [cells[i : i + 2] + [""] * (2 - len(cells[i : i + 2])) for i in range(0, len(cells), 2)]
+    return "\n".join(["| | |", "|---|---|", *(f"| {' | '.join(row)} |" for row in rows)])
+
+
+def results() -> str:
+    """Markdown table of AA fig. 1b: ours with intervals over seeds, beside the published numbers."""
+    policies = records.read_table("laptop", "ipd_policy")
+    policies = policies[policies.algorithm == "advantage_alignment"]
+    published = pd.read_csv(paths.PUBLISHED / "aa_ipd_policy.csv").set_index("state").probability_of_cooperation
+    lines = ["| P(cooperate) in state | ours: mean [95% interval] | published |", "|---|---|---|"]
+    for state in STATES:
+        per_seed = policies[policies.state == state].groupby("seed").probability.mean()
+        mean, low, high = figures.interval(per_seed.to_numpy())
+        lines.append(f"| {state} | {mean:.2f} [{low:.2f}, {high:.2f}] | {published[state]:.2f} |")
+    return "\n".join([*lines, "", f"{policies.seed.nunique()} seeds, two learners each."])
+
+
+GENERATED = {"gallery": gallery, "results": results}
+
+
+def fill(text: str) -> str:
+    """Replace what stands between `<!-- generated: NAME -->` and `<!-- end -->` in a README."""
+    for name, make in GENERATED.items():
+        start, end = f"<!-- generated: {name} -->\n", "\n<!-- end -->"
+        if text.count(start) != 1 or end not in text.split(start)[1]:
+            raise ValueError(f"README must have one part between {start.strip()} and {end.strip()}")
+        before, rest = text.split(start)
+        text = before + start + make() + end + rest.split(end, 1)[1]
+    return text
+
+
+def main() -> None:
+    """Copy executed notebooks of profile laptop over their sources and fill the README."""
+    for source in sorted((paths.ROOT / "notebooks").glob("*.ipynb")):
+        executed = paths.ROOT / "build" / "laptop" / source.name
+        if executed.is_file():
+            touched = source.stat()
+            records.write_atomically(source, executed.read_text(encoding="utf-8"))
+            os.utime(source, ns=(touched.st_atime_ns, touched.st_mtime_ns))  # outputs only: nothing to execute again
+    readme = paths.ROOT / "README.md"
+    records.write_atomically(readme, fill(readme.read_text(encoding="utf-8")))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).parents[1]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("smoke")  # one for all: the notebooks share their runs
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebook_executes_in_profile_smoke(notebook: Path, folder: Path) -> None:
+    target = folder / notebook.name
+    environment = os.environ | {"AA_DATA": str(folder / "data"), "AA_FIGURES": str(folder / "figures")}
+    command = [sys.executable, "-m", "aa_core.execute", str(notebook), str(target), "--profile", "smoke"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    executed = nbformat.read(target, as_version=4)
+    assert any(cell.get("outputs") for cell in executed.cells)
+    drawn = re.findall(r'figures\.save\(figure, "(\w+)"', "\n".join(cell.source for cell in executed.cells))
+    for name in drawn:
+        for kind in ("png", "svg", "json"):
+            assert (folder / "figures" / f"{name}.{kind}").stat().st_size > 100
+
+
+def test_bad_profile_stops_a_notebook_with_a_message(tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "aa_core.execute",
+        str(NOTEBOOKS[1]),
+        str(tmp_path / "x.ipynb"),
+        "--profile",
+        "big",
+    ]
+    environment = os.environ | {"AA_DATA": str(tmp_path), "AA_FIGURES": str(tmp_path)}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode != 0
+    assert "big" in done.stderr
+    assert not (tmp_path / "x.ipynb").exists()
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_committed_notebook_reads_well(notebook: Path) -> None:
+    committed = nbformat.read(notebook, as_version=4)
+    nbformat.validate(committed)
+    code = [cell for cell in committed.cells if cell.cell_type == "code"]
+    parameters = [cell for cell in code if "parameters" in cell.metadata.get("tags", [])]
+    assert len(parameters) == 1
+    names = set(re.findall(r"^(\w+) =", parameters[0].source, flags=re.MULTILINE))
+    assert names == {"profile", "seeds", "fresh"}
+    assert 'profile = "laptop"' in parameters[0].source
+    assert all(cell.execution_count for cell in code if cell.source.strip()), "committed without outputs"
+    counts = [cell.execution_count for cell in code if cell.source.strip()]
+    assert counts == sorted(counts), "not executed top to bottom"
+    outputs = [output for cell in code for output in cell.outputs]
+    assert not [output for output in outputs if output.output_type == "error"]
+    assert not [output for output in outputs if output.get("name") == "stderr"], "warnings spilled"
+    assert not re.search(r"/(home|root|work|tmp|Users)/\w", str(outputs)), "a path of somebody's machine"
+    titles = [cell.source for cell in committed.cells if cell.cell_type == "markdown"]
+    assert titles[0].startswith(f"# {notebook.stem[:2]} · ")
+    assert "## References" in titles[-1]
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_every_solution_is_checked(notebook: Path) -> None:
+    code = [cell.source for cell in nbformat.read(notebook, as_version=4).cells if cell.cell_type == "code"]
+    solutions = [index for index, source in enumerate(code) if "### BEGIN SOLUTION" in source]
+    assert len(solutions) >= 2
+    for index in solutions:
+        assert "### END SOLUTION" in code[index]
+        assert "assert" in code[index + 1]

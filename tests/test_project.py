@@ -1,0 +1,88 @@
+"""Claims of the README and of the build, checked."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from aa_core import figures, publish
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_generated_parts_of_the_readme_are_what_the_data_say() -> None:
+    assert publish.fill(README) == README
+
+
+def test_nothing_that_the_readme_names_is_missing() -> None:
+    links = re.findall(r"\]\(([^)#:]+)\)", README) + re.findall(r"src='([^']+)'", README)
+    assert len(links) > 10
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_every_make_target_in_the_readme_exists() -> None:
+    targets = set(re.findall(r"^([a-z-]+)(?=[:/])", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    named = set(re.findall(r"`make ([a-z-]+)", README))
+    assert named
+    assert named <= targets | {"notebooks"}
+
+
+def test_committed_figures_have_a_past() -> None:
+    notebooks = [path.stem for path in (ROOT / "notebooks").glob("*.ipynb")]
+    publish.check_figures(ROOT / "figures", notebooks)
+    pictures = {path.stem for path in (ROOT / "figures").glob("*.png")}
+    assert pictures == set(publish.CAPTIONS)
+    for name in pictures:
+        record = json.loads((ROOT / "figures" / f"{name}.json").read_text())
+        assert record["parameters"]["profile"] == "laptop"
+        assert record["data"]
+        assert all(record["data"].values()), f"{name}: data without provenance"
+
+
+def test_a_figure_without_a_past_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "orphan.png").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"orphan\.png has no orphan\.json"):
+        publish.check_figures(tmp_path, ["01"])
+    (tmp_path / "orphan.json").write_text('{"notebook": "99_gone.ipynb"}')
+    with pytest.raises(ValueError, match="99_gone"):
+        publish.check_figures(tmp_path, ["01"])
+
+
+def test_environment_and_lock_agree_with_pyproject() -> None:
+    lock = dict(re.findall(r"^([\w.-]+)==(\S+)$", (ROOT / "requirements.lock").read_text(), flags=re.MULTILINE))
+    assert lock["torch"] == "2.13.0"
+    wanted = re.findall(r'^\s*(?:\w+ = \[)?.*?"([a-z][\w-]*)[>=]=', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    names = {name.lower().replace("_", "-") for name in lock}
+    assert {"torch", "numpy", "axelrod"} <= set(wanted)
+    assert [name for name in wanted if name not in names | {"setuptools"}] == []
+    assert "-r requirements.lock" in (ROOT / "environment.yml").read_text()
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+def test_make_help_lists_every_documented_target() -> None:
+    text = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for target in ("figures", "test", "lab", "bench", "clean", "course"):
+        assert re.search(rf"^  {target}\s", text, flags=re.MULTILINE)
+
+
+def test_snakemake_dry_run_of_smoke_plans_every_notebook() -> None:
+    command = [sys.executable, "-m", "snakemake", "--dry-run", "--nolock", "figures", "--config", "profile=smoke"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for number in ("00", "01", "02", "03", "04"):
+        assert f"notebook_{number}" in done.stdout + done.stderr
+
+
+def test_interval_is_seeded_and_holds_the_mean() -> None:
+    samples = [0.1, 0.4, 0.2, 0.8, 0.5]
+    mean, low, high = figures.interval(samples)
+    assert low < mean < high
+    assert figures.interval(samples) == (mean, low, high)
+    assert figures.interval([0.5]) == (0.5, 0.5, 0.5)
+    with pytest.raises(ValueError, match="samples"):
+        figures.interval([])
