@@ -16,11 +16,11 @@ BIN := $(ENV)/bin
 INSTALLED := $(ENV)/.aa-companion-installed
 
 DRY := $(if $(findstring n,$(firstword -$(MAKEFLAGS))),--dry-run)
-SNAKEMAKE = PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m snakemake --cores $(CORES) --nolock --rerun-incomplete \
-	--max-checksum-file-size 0 --rerun-triggers mtime params --quiet rules host \
-	$(DRY) $(if $(FRESH),--forceall) --config profile=$(PROFILE) fresh=$(if $(FRESH),1,0)
-# make -n reaches this too, but cannot ask Snakemake before it is installed
-RUN_SNAKEMAKE = if [ -e $(INSTALLED) ]; then $(SNAKEMAKE) $(1); else echo "(first installs the packages of requirements.lock)"; fi
+# $(1): what to make. `make -n` comes here too, but cannot ask Snakemake before it is installed.
+RUN_SNAKEMAKE = if [ ! -e $(INSTALLED) ]; then echo "(first installs the packages of requirements.lock)"; exit 0; fi; \
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m snakemake $(1) --cores $(CORES) --nolock --rerun-incomplete \
+	--max-checksum-file-size 0 --rerun-triggers mtime params --quiet rules host $(DRY) $(if $(FRESH),--forceall) \
+	--config profile=$(PROFILE) fresh=$(if $(FRESH),1,0)
 
 .PHONY: figures test lint lab notebooks publish course bench setup clean clean-all help
 .DEFAULT_GOAL := help
@@ -62,8 +62,8 @@ $(INSTALLED): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else f"Python 3.11 or newer is needed, {sys.executable} is {sys.version.split()[0]}; name another one with PYTHON=")'
 	@echo "Installing the packages of requirements.lock into .venv (once; a few minutes) ..."
 	@[ -x $(BIN)/python ] || $(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -r requirements.lock
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --editable .
 	@touch $@
 else
 $(INSTALLED): environment.yml requirements.lock pyproject.toml

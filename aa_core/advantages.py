@@ -89,10 +89,9 @@ def group_baseline(returns: Tensor, groups: Tensor | None = None) -> Tensor:
         raise ValueError(f"returns must be (batch, time), got shape {tuple(returns.shape)}")
     if groups is None:
         groups = torch.zeros(len(returns), dtype=torch.long, device=returns.device)
-    if groups.shape != returns.shape[:1] or groups.is_floating_point():
-        raise ValueError(
-            f"groups must be integers of shape ({len(returns)},), got {groups.dtype} {tuple(groups.shape)}"
-        )
+    if not isinstance(groups, Tensor) or groups.shape != returns.shape[:1] or groups.is_floating_point():
+        came = f"{groups.dtype} {tuple(groups.shape)}" if isinstance(groups, Tensor) else type(groups).__name__
+        raise ValueError(f"groups must be an integer tensor of shape ({len(returns)},), got {came}")
     ids, index = groups.unique(return_inverse=True)
     sums = returns.new_zeros(len(ids), returns.shape[1]).index_add(0, index, returns)
     others = index.bincount(minlength=len(ids))[index, None] - 1
@@ -122,7 +121,7 @@ def shaping_weights(advantages: Tensor, gamma: float, include_current: bool = Fa
     past = discounted_sum(advantages, gamma)
     if include_current:
         return past
-    return gamma * torch.nn.functional.pad(past[..., :-1], (1, 0))
+    return gamma * torch.nn.functional.pad(past, (1, 0))[..., :-1]
 
 
 def aligned_advantages(
@@ -149,10 +148,12 @@ def aligned_advantages(
     Returns:
         `(..., time)`.
     """
+    check_time_series("own", own)
     check_time_series("other", other)
     check_same_shape("other", other, "own", own)
     past = own
     if past_factor is not None:
+        check_time_series("past_factor", past_factor)
         check_same_shape("past_factor", past_factor, "own", own)
         past = own * past_factor
     weights = shaping_weights(past, gamma, include_current)

@@ -257,7 +257,7 @@ def alignment_shaping(
     if include_current and marginal:
         co_value = live.q_values[..., 1, None, :].expand_as(joint)
     elif include_current:
-        log_policy = live_policy.log().repeat_interleave(2, -1)  # log pi1(a|s), (..., 5, 4)
+        log_policy = torch.nn.functional.logsigmoid(torch.stack([own, -own], -1)).repeat_interleave(2, -1)
         co_value = co_value + advantages[..., 1, :, :] * log_policy
 
     own_advantages = advantages[..., 0, :, :]
@@ -349,6 +349,8 @@ def best_response(policy: Tensor, game: MatrixGame, gamma: float) -> tuple[Tenso
         Mean rewards per round of (policy, best responder) `(..., 2)` and the responder's table `(..., 5)`. Where
         several tables are equally good for the responder, the one that is worst for the policy is taken.
     """
+    if policy.shape[-1:] != (5,):
+        raise ValueError(f"policy must be (..., 5) probabilities of cooperation, got shape {tuple(policy.shape)}")
     tables = torch.cartesian_prod(*[torch.tensor([1.0, 0.0], dtype=policy.dtype)] * 5)  # (32, 5)
     policies, tables = torch.broadcast_tensors(policy[..., None, :], tables)
     rewards = values(policies, tables, game, gamma, per_round=True)  # (..., 32, 2)

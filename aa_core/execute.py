@@ -13,16 +13,9 @@ from pathlib import Path
 
 import nbformat
 import papermill
-from jupyter_client.manager import AsyncKernelManager
 from papermill.exceptions import PapermillExecutionError
 
 from aa_core.records import write_atomically
-
-
-class LocalKernelManager(AsyncKernelManager):
-    """Talks to the kernel through files: no open port, and no warning of the kernel about one."""
-
-    transport = AsyncKernelManager.transport.__class__(["ipc"], default_value="ipc")
 
 
 def execute(source: Path, target: Path, profile: str, fresh: bool = False) -> float:
@@ -38,7 +31,7 @@ def execute(source: Path, target: Path, profile: str, fresh: bool = False) -> fl
         None,
         parameters={"profile": profile, "fresh": fresh},
         kernel_name="python3",
-        kernel_manager_class=LocalKernelManager,
+        extra_arguments=["--log-level=40"],  # the kernel's errors, not its warning about a local port
         cwd=str(source.resolve().parent),
         progress_bar={"desc": source.stem, "leave": False, "ncols": 79} if sys.stderr.isatty() else False,
         log_output=False,

@@ -9,6 +9,7 @@ A run is cached by its configuration under data/PROFILE/runs; a table is put tog
 from __future__ import annotations
 
 import argparse
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from itertools import product
@@ -95,6 +96,7 @@ def _tidy(history: History, algorithm: str) -> pd.DataFrame:
 def ipd(algorithm: str, profile: str, fresh: bool = False, long: bool = False) -> pd.DataFrame:
     """Self-play in the iterated prisoner's dilemma, every seed, along training."""
     check_choice("algorithm", algorithm, ALGORITHMS)
+    check_choice("profile", profile, PROFILES)
     size = PROFILES[profile]
     updates = size.long_updates if long else size.updates
     settings = SelfPlay(
@@ -247,12 +249,14 @@ def main(arguments: list[str] | None = None) -> None:
         command.add_argument("--profile", choices=sorted(PROFILES), default="laptop")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)  # two runs share two cores; also fixes the order of sums
+    started = time.perf_counter()
     if options.command == "run":
         if options.part not in runs(options.profile)[options.experiment]:
             parts = ", ".join(runs(options.profile)[options.experiment])
             parser.error(f"part of {options.experiment} must be one of {parts}, got {options.part!r}")
         EXPERIMENTS[options.experiment](options.part, options.profile, options.fresh)
         records.table_path(options.profile, f"{options.experiment}/{options.part}").touch()  # newer than its inputs
+        print(f"run {options.experiment} {options.part}: {time.perf_counter() - started:.0f} s", flush=True)
     else:
         write_table(options.name, options.profile)
 

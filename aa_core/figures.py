@@ -103,6 +103,7 @@ def policy_bars(axes: Axes, bars: Mapping[str, np.ndarray], published: Sequence[
         published: the paper's numbers `(5,)`, drawn as grey bars.
     """
     names = [*bars, *(["published"] if published is not None else [])]
+    ours = " (ours)" if published is not None else ""
     width = 0.8 / len(names)
     for index, name in enumerate(names):
         positions = np.arange(len(STATES)) + (index - (len(names) - 1) / 2) * width
@@ -111,7 +112,7 @@ def policy_bars(axes: Axes, bars: Mapping[str, np.ndarray], published: Sequence[
             continue
         mean = bars[name].mean(0)
         low, high = np.percentile(bars[name], [2.5, 97.5], axis=0)
-        axes.bar(positions, mean, width, color=COLOURS[name], label=f"{LABELS[name]} (ours)")
+        axes.bar(positions, mean, width, color=COLOURS[name], label=LABELS[name] + ours)
         # the mean can lie outside the percentiles when one seed is far off
         errors = np.clip([mean - low, high - mean], 0, None)
         axes.errorbar(positions, mean, errors, fmt="none", ecolor="black", elinewidth=1, capsize=2)

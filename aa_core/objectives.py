@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from aa_core.advantages import aligned_advantages
-from aa_core.checks import check_positive, check_same_shape
+from aa_core.checks import check_positive, check_same_shape, check_unit_interval
 
 
 def masked_mean(x: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -21,10 +21,14 @@ def masked_mean(x: Tensor, mask: Tensor | None = None) -> Tensor:
     return torch.where(mask.bool(), x, 0.0).sum() / mask.sum().clamp(min=1)
 
 
+def _unmasked(x: Tensor, mask: Tensor | None) -> Tensor:
+    return x if mask is None else torch.where(mask.bool(), x, 0.0)
+
+
 def policy_gradient_loss(log_probs: Tensor, advantages: Tensor, mask: Tensor | None = None) -> Tensor:
     """REINFORCE: -mean_t A_t log pi(a_t|s_t) (Williams 1992)."""
     check_same_shape("advantages", advantages, "log_probs", log_probs)
-    return -masked_mean(advantages.detach() * log_probs, mask)
+    return -masked_mean(_unmasked(advantages.detach(), mask) * log_probs, mask)
 
 
 def proximal_loss(
@@ -34,8 +38,9 @@ def proximal_loss(
     check_same_shape("advantages", advantages, "log_probs", log_probs)
     check_same_shape("old_log_probs", old_log_probs, "log_probs", log_probs)
     check_positive("clip", clip)
-    ratio = (log_probs - old_log_probs.detach()).exp()
-    advantages = advantages.detach()
+    # zero before exp: what padding holds must not overflow, for 0 * inf is NaN in the backward pass
+    ratio = _unmasked(log_probs - old_log_probs.detach(), mask).exp()
+    advantages = _unmasked(advantages.detach(), mask)
     return -masked_mean(torch.minimum(ratio * advantages, ratio.clamp(1 - clip, 1 + clip) * advantages), mask)
 
 
@@ -92,6 +97,7 @@ def dice_objective(log_probs: Tensor, rewards: Tensor, baseline: Tensor, gamma: 
     Returns:
         `(...)`, one value per game; derivatives of any order are unbiased.
     """
+    check_unit_interval("gamma", gamma)
     check_same_shape("rewards", rewards, "log_probs", log_probs)
     check_same_shape("baseline", baseline, "log_probs", log_probs)
     discounts = gamma ** torch.arange(rewards.shape[-1], dtype=rewards.dtype, device=rewards.device)

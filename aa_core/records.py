@@ -97,7 +97,9 @@ def table_path(profile: str, name: str) -> Path:
 
 
 def write_table(path: Path, table: pd.DataFrame, record: Mapping[str, Any]) -> None:
-    """Write `table` as CSV and `record` as JSON beside it; the JSON last, as the sign that the pair is complete.
+    """Write `table` as CSV and, beside it, `record` with the table's checksum as JSON.
+
+    If the process dies between the two, the checksum does not match and `is_recorded` says so.
 
     Raises:
         ValueError: the table is empty or has NaN entries; what is on disk then stays as it is.
@@ -105,11 +107,11 @@ def write_table(path: Path, table: pd.DataFrame, record: Mapping[str, Any]) -> N
     if table.empty:
         raise ValueError(f"table for {path.name} must have rows, got none")
     if table.isna().any().any():
-        raise ValueError(
-            f"table for {path.name} must not have NaN, got some in {list(table.columns[table.isna().any()])}"
-        )
-    path.with_suffix(".json").unlink(missing_ok=True)
-    write_atomically(path, table.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
+        columns = list(table.columns[table.isna().any()])
+        raise ValueError(f"table for {path.name} must not have NaN, got some in {columns}")
+    text = table.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+    record = {**record, "table_sha256": hashlib.sha256(text.encode()).hexdigest()}
+    write_atomically(path, text)
     write_atomically(path.with_suffix(".json"), json.dumps(record, indent=1, sort_keys=True) + "\n")
 
 
@@ -128,17 +130,18 @@ def read_table(profile: str, name: str) -> pd.DataFrame:
 def record_of(profile: str, name: str) -> dict[str, Any] | None:
     """Provenance of a table or run; None if there is none that can be read."""
     try:
-        return json.loads(table_path(profile, name).with_suffix(".json").read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError):
+        record = json.loads(table_path(profile, name).with_suffix(".json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # no file, not JSON, not UTF-8
         return None
+    return record if isinstance(record, dict) else None
 
 
 def is_recorded(profile: str, name: str, config: Mapping[str, Any]) -> bool:
     """Whether a complete table is on disk that was made with exactly this configuration."""
-    record = record_of(profile, name)
-    return (
-        record is not None and record.get("config_hash") == config_hash(config) and table_path(profile, name).is_file()
-    )
+    record, path = record_of(profile, name), table_path(profile, name)
+    if record is None or record.get("config_hash") != config_hash(config) or not path.is_file():
+        return False
+    return record.get("table_sha256") == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def computed(profile: str, name: str, config: Mapping[str, Any], compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:

@@ -14,6 +14,7 @@ minus the leave-one-out group baseline; the algorithms differ only in the credit
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -55,8 +56,9 @@ class SelfPlay:
                 raise ValueError(f"{name} must be a positive integer, got {value!r}")
         for name in ("learning_rate", "inner_learning_rate"):
             check_positive(name, getattr(self, name))
-        if self.beta < 0 or self.initial_scale < 0:
-            raise ValueError(f"beta and initial_scale must not be negative, got {self.beta}, {self.initial_scale}")
+        for name in ("beta", "initial_scale"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be a finite number of at least 0, got {getattr(self, name)!r}")
 
 
 class History(NamedTuple):

@@ -56,7 +56,10 @@ class MatrixGame:
     obs_shape = ()
 
     def __post_init__(self) -> None:
-        table = torch.as_tensor(self.payoffs, dtype=torch.float64)
+        try:
+            table = torch.as_tensor(self.payoffs, dtype=torch.float64)
+        except (TypeError, ValueError):
+            table = torch.empty(0)
         if table.shape != (4, 2) or not table.isfinite().all():
             raise ValueError(f"payoffs must be four finite pairs, for CC, CD, DC and DD, got {self.payoffs!r}")
         if not isinstance(self.horizon, int) or self.horizon < 1:
@@ -91,6 +94,7 @@ class MatrixGame:
     ) -> tuple[MatrixState, Tensor, Tensor, Tensor]:
         """Play a round; see `Game.step`. Deterministic, so the generator is not used."""
         check_actions(actions, len(state.joint), self.num_players, self.num_actions)
+        actions = actions.long()  # an index, not a mask, for uint8 too
         cell = 2 * actions[:, 0] + actions[:, 1]
         following = MatrixState(cell + 1, state.time + 1)
         done = torch.full_like(cell, following.time >= self.horizon, dtype=torch.bool)
