@@ -32,6 +32,9 @@ localrules: figures,
 
 rule figures:
     input:
+        # named here although the tables need them too: a table that is already there, as in a fresh clone, would do
+        # without them, and nothing would be trained
+        [f"{DATA}/runs/{experiment}/{part}.csv" for experiment, parts in runs(PROFILE).items() for part in parts],
         expand(f"{BUILD}/notebook_{{number}}.done", number=NOTEBOOKS),
         expand(f"{FIGURES}/{{name}}.png", name=[figure for *_, figures in NOTEBOOKS.values() for figure in figures]),
     run:
