@@ -54,7 +54,7 @@ def gallery() -> str:
     for name, caption in CAPTIONS.items():
         record = json.loads((paths.FIGURES / f"{name}.json").read_text(encoding="utf-8"))
         link = f"[{record['notebook'][:2]}](notebooks/{record['notebook']})"
-        cells.append(f"<img src='figures/{name}.png' width='400' alt='{caption}'><br>{caption} ({link})")
+        cells.append(f'<img src="figures/{name}.png" width="400" alt="{caption}"><br>{caption} ({link})')
     rows = [cells[i : i + 2] + [""] * (2 - len(cells[i : i + 2])) for i in range(0, len(cells), 2)]
     return "\n".join(["| | |", "|---|---|", *(f"| {' | '.join(row)} |" for row in rows)])
 
@@ -78,11 +78,11 @@ GENERATED = {"gallery": gallery, "results": results}
 def fill(text: str) -> str:
     """Replace what stands between `<!-- generated: NAME -->` and `<!-- end -->` in a README."""
     for name, make in GENERATED.items():
-        start, end = f"<!-- generated: {name} -->\n", "\n<!-- end -->"
+        start, end = f"<!-- generated: {name} -->\n", "<!-- end -->\n"
         if text.count(start) != 1 or end not in text.split(start)[1]:
             raise ValueError(f"README must have one part between {start.strip()} and {end.strip()}")
         before, rest = text.split(start)
-        text = before + start + make() + end + rest.split(end, 1)[1]
+        text = before + start + make() + "\n" + end + rest.split(end, 1)[1]
     return text
 
 

@@ -20,7 +20,7 @@ def test_generated_parts_of_the_readme_are_what_the_data_say() -> None:
 
 
 def test_nothing_that_the_readme_names_is_missing() -> None:
-    links = re.findall(r"\]\(([^)#:]+)\)", README) + re.findall(r"src='([^']+)'", README)
+    links = re.findall(r"\]\(([^)#:]+)\)", README) + re.findall(r'src="([^"]+)"', README)
     assert len(links) > 10
     assert [link for link in links if not (ROOT / link).exists()] == []
 
