@@ -702,3 +702,12 @@ def test_gamma_outside_the_half_open_interval_is_refused(field: Callable[..., Te
 def test_bad_input_is_refused_by_name(call: Callable[[], Tensor], named: str) -> None:
     with pytest.raises(ValueError, match=rf"^{named} must"):
         call()
+
+
+@pytest.mark.parametrize(("name", "p", "q"), [("stag_hunt", 2 / 3, 2 / 3), ("chicken", 0.5, 0.5)])
+def test_theorem_3_does_not_reach_mixed_equilibria_of_coordination_games(name: str, p: float, q: float) -> None:
+    game = games.make(name)
+    x, y = (torch.full((5,), value, dtype=torch.float64).logit() for value in (p, q))
+    assert exact.naive_gradient(x, y, game, 0.9).abs().max() < 1e-9
+    assert exact.naive_gradient(y, x, game.swapped(), 0.9).abs().max() < 1e-9
+    assert exact.alignment_shaping(x, y, game, 0.9).abs().max() > 0.1
