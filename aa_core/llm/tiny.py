@@ -1,0 +1,232 @@
+"""The embedded model: a real transformers chat model of about 0.15 million parameters that needs no download.
+
+It is a *model organism*: small enough to see the whole pipeline work on any machine in minutes. SFTTrainer of TRL
+warms it up on generated transcripts to a cooperative but imperfect prior, which stands for the manners that a large
+instruction-tuned model brings along. What holds for the small model need not hold for a large one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from random import Random
+
+import torch
+from datasets import Dataset
+from tokenizers import Regex, Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM, set_seed
+from trl import SFTConfig, SFTTrainer
+
+from aa_core.games import text as text_games
+from aa_core.games.text import BEATS, HANDS, ITEMS, QUANTITY, TextGame, Turn, example_texts, make_text_game
+from aa_core.llm.players import Seat, play
+from aa_core.llm.rollout import ChatTokens, Transcript
+from aa_core.records import code_hash, config_hash
+
+CACHE = Path(os.environ.get("AA_CACHE", Path.home() / ".cache" / "aa-companion"))
+USER, ASSISTANT, END, PAD, UNKNOWN = "<|user|>", "<|assistant|>", "<|end|>", "<|pad|>", "<|unknown|>"
+# words, tags such as <A> and <<message_start>>, and single marks; white space separates and is not kept
+WORDS = r"<\|\w+\|>|<<\w+>>|<\w>|\w+|[^\w\s]"
+CHAT_TEMPLATE = (
+    "{% for message in messages %}"
+    "{% if message['role'] == 'user' %}" + USER + " {{ message['content'] }} {% else %}"
+    + ASSISTANT + " {{ message['content'] }} " + END + " {% endif %}"
+    "{% endfor %}{% if add_generation_prompt %}" + ASSISTANT + "{% endif %}"
+)  # fmt: skip
+
+# P(cooperate | START, CC, CD, DC, DD) of the prior in the prisoner's dilemma: kind, hardly reciprocal
+IPD_PRIOR = (0.85, 0.89, 0.75, 0.86, 0.70)
+
+
+@dataclass(frozen=True)
+class WarmUp:
+    """Settings of the embedded model and its warm-up."""
+
+    game: str = "ipd"
+    hidden_size: int = 64
+    layers: int = 2
+    heads: int = 4
+    games: int = 1024  # transcripts: twice as many
+    rounds: int = 10
+    batch: int = 32
+    steps: int = 160
+    learning_rate: float = 3e-3
+    ipd_prior: tuple[float, ...] = IPD_PRIOR
+    fairness: float = 0.8  # share of fair claims in Split and Trust-and-Split
+    honesty: float = 0.9  # share of true messages in Trust-and-Split
+    seed: int = 0
+
+
+def tokenizer() -> PreTrainedTokenizerFast:
+    """Word-level tokenizer over every word of the games; unknown words become one token."""
+    words = sorted({word for text in example_texts() for word in re.findall(WORDS, text)})
+    vocabulary = {word: index for index, word in enumerate([PAD, UNKNOWN, USER, ASSISTANT, END, *words])}
+    backend = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
+    backend.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(r"\s+"), "removed"),
+            pre_tokenizers.Split(Regex(WORDS), "isolated"),
+        ]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        pad_token=PAD,
+        unk_token=UNKNOWN,
+        eos_token=END,
+        additional_special_tokens=[USER, ASSISTANT],
+        chat_template=CHAT_TEMPLATE,
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def untrained(settings: WarmUp, words: PreTrainedTokenizerFast) -> Qwen2ForCausalLM:
+    """A Qwen2 of `settings`' size with random weights."""
+    set_seed(settings.seed)  # transformers initialises from the global generator
+    config = Qwen2Config(
+        vocab_size=len(words),
+        hidden_size=settings.hidden_size,
+        intermediate_size=2 * settings.hidden_size,
+        num_hidden_layers=settings.layers,
+        num_attention_heads=settings.heads,
+        num_key_value_heads=settings.heads,
+        max_position_embeddings=4096,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=words.eos_token_id,
+        pad_token_id=words.pad_token_id,
+    )
+    return Qwen2ForCausalLM(config)
+
+
+def prior_reply(game: TextGame, player: int, rng: Random, settings: WarmUp) -> str:
+    """What the prior says: mostly cooperative, weakly conditional, mostly truthful."""
+    if game.name == "ipd":
+        own, other = (game.actions[-1][player], game.actions[-1][1 - player]) if game.actions else (None, None)
+        state = 0 if own is None else 1 + 2 * own + other
+        return game.labels[int(rng.random() >= settings.ipd_prior[state])]
+    fair = rng.random() < settings.fairness
+    if game.name == "split":
+        own, other = game.values[game.round][player], game.values[game.round][1 - player]
+        claims = [_claim(mine, yours, fair, rng) for mine, yours in zip(own, other, strict=True)]
+        return "Proposal: " + ", ".join(f"{claim} {item}" for claim, item in zip(claims, ITEMS, strict=True))
+    hand = game.hands[game.round][player]
+    if game.speaking:
+        named = hand if rng.random() < settings.honesty else rng.choice(HANDS)
+        return f"<<message_start>> My hand is {named}. <<message_end>>"
+    heard = [other for other in HANDS if other in game.messages[game.round][1 - player] and other != hand]
+    value = 0 if len(heard) != 1 else 1 if BEATS[hand] == heard[0] else -1
+    return f"<<proposal_start>> {_claim(value, 0, fair, rng)} <<proposal_end>>"
+
+
+def _claim(own: int, other: int, fair: bool, rng: Random) -> int:
+    """A claim on one item: leaves most of it to who values it more, or anything from half upwards."""
+    if not fair:
+        return rng.randint(QUANTITY // 2, QUANTITY)
+    if own == other:
+        return QUANTITY // 2
+    return rng.randint(8, 10) if own > other else rng.randint(0, 2)
+
+
+class Scribe:
+    """A player that follows a function and keeps the tokens that a model would have read and written."""
+
+    def __init__(self, reply: Callable[[TextGame, int], str], words: PreTrainedTokenizerFast) -> None:
+        self.reply, self.template = reply, ChatTokens(words)
+
+    def sit(self, seats: Sequence[Seat]) -> None:
+        """See `players.Player.sit`."""
+        self._seats, self._unsaid = list(seats), [""] * len(seats)
+        self.transcripts = [Transcript() for _ in seats]
+
+    def answer(self, turns: Sequence[Turn | None]) -> list[str | None]:
+        """See `players.Player.answer`."""
+        replies: list[str | None] = []
+        for row, ((game, player), turn) in enumerate(zip(self._seats, turns, strict=True)):
+            reply = None
+            if turn is not None:
+                text = f"{self._unsaid[row]}\n{turn.text}".strip()
+                self._unsaid[row] = "" if turn.reply else text
+                if turn.reply:
+                    reply = self.reply(game, player)
+                    self._write(self.transcripts[row], text, reply, game.round)
+            replies.append(reply)
+        return replies
+
+    def _write(self, transcript: Transcript, text: str, reply: str, round_index: int) -> None:
+        if transcript.completion_ids:
+            transcript.add_text(self.template.following(text, ended=True), round_index)
+        else:
+            transcript.add_text(self.template.first(text), round_index)
+        for token in [*self.template.tokenizer.encode(reply, add_special_tokens=False), self.template.eos]:
+            transcript.add_sample(token, 0.0, round_index)
+
+
+def transcripts(settings: WarmUp, words: PreTrainedTokenizerFast) -> list[Transcript]:
+    """Chats of the prior with itself."""
+    rng = Random(settings.seed)
+    scribe = Scribe(lambda game, player: prior_reply(game, player, rng, settings), words)
+    games = [make_text_game(settings.game, seed, rounds=settings.rounds) for seed in range(settings.games)]
+    play(games, [(scribe, scribe)] * len(games))
+    return scribe.transcripts
+
+
+def warm_up(settings: WarmUp, folder: Path) -> None:
+    """Train the embedded model on the prior's transcripts and save it, weights as safetensors, to `folder`."""
+    words = tokenizer()
+    model = untrained(settings, words)
+    chats = transcripts(settings, words)
+    rows = {
+        "input_ids": [chat.prompt_ids + chat.completion_ids for chat in chats],
+        "assistant_masks": [[0] * len(chat.prompt_ids) + chat.mask for chat in chats],
+    }
+    with tempfile.TemporaryDirectory() as scratch:
+        arguments = SFTConfig(
+            output_dir=scratch,
+            max_steps=settings.steps,
+            per_device_train_batch_size=settings.batch,
+            learning_rate=settings.learning_rate,
+            lr_scheduler_type="cosine",
+            warmup_steps=settings.steps // 10,
+            max_length=None,
+            seed=settings.seed,
+            data_seed=settings.seed,
+            use_cpu=True,
+            bf16=False,
+            activation_checkpointing=False,
+            save_strategy="no",
+            report_to="none",
+            logging_steps=settings.steps,
+            disable_tqdm=True,
+        )
+        trainer = SFTTrainer(model, arguments, train_dataset=Dataset.from_dict(rows), processing_class=words)
+        trainer.train()
+    folder.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(folder, safe_serialization=True)
+    words.save_pretrained(folder)
+    (folder / "warm_up.json").write_text(json.dumps(asdict(settings), indent=1) + "\n", encoding="utf-8")
+
+
+def load(settings: WarmUp | None = None) -> tuple[Qwen2ForCausalLM, PreTrainedTokenizerFast]:
+    """The warmed-up model and its tokenizer; trained once per configuration and kept in the cache."""
+    settings = settings or WarmUp()
+    from aa_core.llm import rollout, tiny
+
+    code = code_hash(text_games, rollout, tiny)
+    folder = CACHE / f"tiny-{settings.game}-{config_hash(json.loads(json.dumps(asdict(settings))) | {'code': code})}"
+    if not (folder / "warm_up.json").is_file():
+        CACHE.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(dir=CACHE))
+        try:
+            warm_up(settings, scratch)
+            scratch.replace(folder)  # complete or not there at all
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+    model = Qwen2ForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    # not AutoTokenizer: for a Qwen2 model it would replace the pre-tokenizer by Qwen2's own
+    return model, PreTrainedTokenizerFast.from_pretrained(folder)
