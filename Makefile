@@ -18,8 +18,8 @@ INSTALLED := $(ENV)/.aa-companion-installed
 DRY := $(if $(findstring n,$(firstword -$(MAKEFLAGS))),--dry-run)
 # $(1): what to make. `make -n` comes here too, but cannot ask Snakemake before it is installed.
 RUN_SNAKEMAKE = if [ ! -e $(INSTALLED) ]; then echo "(first installs the packages of requirements.lock)"; exit 0; fi; \
-	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m snakemake $(1) --cores $(CORES) --nolock --rerun-incomplete \
-	--max-checksum-file-size 0 --rerun-triggers mtime params --quiet rules host $(DRY) $(if $(FRESH),--forceall) \
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python $(if $(DRY),,-m aa_core.progress $(BIN)/python) -m snakemake $(1) --cores $(CORES) --nolock --rerun-incomplete \
+	--max-checksum-file-size 0 --rerun-triggers mtime --quiet rules host $(DRY) $(if $(FRESH),--forceall) \
 	--config profile=$(PROFILE) fresh=$(if $(FRESH),1,0)
 
 .PHONY: figures test lint lab notebooks publish course bench setup clean clean-all help

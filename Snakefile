@@ -53,10 +53,8 @@ rule run:
         else [],
     output:
         f"{DATA}/runs/{{experiment}}/{{part}}.csv",
-    params:
-        fresh=FRESH,
     shell:
-        "python -m aa_core.experiments run {wildcards.experiment} {wildcards.part} --profile {PROFILE} {params.fresh}"
+        "python -m aa_core.experiments run {wildcards.experiment} {wildcards.part} --profile {PROFILE} {FRESH}"
 
 
 rule table:

@@ -1,0 +1,44 @@
+"""Run Snakemake and show what matters of what it says: a progress bar, and a line per finished run and notebook.
+
+python -m aa_core.progress python -m snakemake figures --cores 2
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections import deque
+
+from tqdm import tqdm
+
+WORTH_SHOWING = ("run ", "notebook ", "all figures")
+
+
+def follow(command: list[str]) -> int:
+    """Run `command`; returns its exit status, and shows the end of its output if it failed."""
+    last: deque[str] = deque(maxlen=80)
+    watched = sys.stderr.isatty()
+    with (
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace") as job,
+        tqdm(desc="figures", unit="step", disable=not watched, bar_format="{l_bar}{bar}| {n}/{total} {elapsed}") as bar,
+    ):
+        for line in job.stdout:
+            last.append(line)
+            steps = re.match(r"(\d+) of (\d+) steps", line)
+            if steps:
+                bar.n, bar.total = map(int, steps.groups())
+                bar.refresh()
+            if line.startswith(WORTH_SHOWING) or (steps and not watched):
+                tqdm.write(line.rstrip(), file=sys.stdout)
+                sys.stdout.flush()
+    if job.returncode:
+        sys.stderr.writelines(last)
+    return job.returncode
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(follow(sys.argv[1:]))
+    except KeyboardInterrupt:
+        sys.exit("stopped; what was finished is kept, the same command goes on from there")
