@@ -529,8 +529,8 @@ def test_ipd_texts() -> None:
     assert "If you choose left and the other player chooses right, your points are -1 and its points are 6.5." in first
     game.submit({0: "left", 1: "right"})
     assert texts(game) == [
-        "The other player chose right. Choose left or right.",
-        "The other player chose left. Choose left or right.",
+        "The other player chose right.",
+        "The other player chose left.",
     ]
     assert game.rewards == [(-1, 6.5)]
     assert game.record()["cooperation"] == (1, 0)

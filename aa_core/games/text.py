@@ -324,7 +324,7 @@ class IPDTextGame(TextGame):
     def _text(self, player: int) -> str:
         a, b = self.labels
         if self.round:
-            return f"{self.recap(player)} Choose {a} or {b}."
+            return self.recap(player)
         R, S, T, P = self.payoffs
         return (
             f"{MANY_ROUNDS} In each round both players choose {a} or {b} at the same time.\n"

@@ -13,7 +13,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from random import Random
 
@@ -52,10 +52,11 @@ class WarmUp:
     hidden_size: int = 64
     layers: int = 2
     heads: int = 4
-    games: int = 1024  # transcripts: twice as many
+    initializer_range: float = 0.3  # attention starts sharp enough to find the other's last move in 200 steps
+    games: int = 2048  # one transcript each
     rounds: int = 10
     batch: int = 32
-    steps: int = 160
+    steps: int = 200
     learning_rate: float = 3e-3
     ipd_prior: tuple[float, ...] = IPD_PRIOR
     fairness: float = 0.8  # share of fair claims in Split and Trust-and-Split
@@ -97,6 +98,7 @@ def untrained(settings: WarmUp, words: PreTrainedTokenizerFast) -> Qwen2ForCausa
         num_key_value_heads=settings.heads,
         max_position_embeddings=4096,
         tie_word_embeddings=True,
+        initializer_range=settings.initializer_range,
         bos_token_id=None,
         eos_token_id=words.eos_token_id,
         pad_token_id=words.pad_token_id,
@@ -168,12 +170,22 @@ class Scribe:
 
 
 def transcripts(settings: WarmUp, words: PreTrainedTokenizerFast) -> list[Transcript]:
-    """Chats of the prior with itself."""
+    """Chats of the prior with co-players of every kindness, so that it is seen in all states of a game.
+
+    A co-player is the prior with one number drawn per game for its cooperation or fairness.
+    """
     rng = Random(settings.seed)
-    scribe = Scribe(lambda game, player: prior_reply(game, player, rng, settings), words)
     games = [make_text_game(settings.game, seed, rounds=settings.rounds) for seed in range(settings.games)]
-    play(games, [(scribe, scribe)] * len(games))
-    return scribe.transcripts
+    kindness = {id(game): rng.random() for game in games}
+
+    def co_reply(game: TextGame, player: int) -> str:
+        kind = kindness[id(game)]
+        return prior_reply(game, player, rng, replace(settings, ipd_prior=(kind,) * 5, fairness=kind))
+
+    prior = Scribe(lambda game, player: prior_reply(game, player, rng, settings), words)
+    other = Scribe(co_reply, words)
+    play(games, [(prior, other) if index % 2 else (other, prior) for index in range(len(games))])
+    return prior.transcripts
 
 
 def warm_up(settings: WarmUp, folder: Path) -> None:
