@@ -11,6 +11,7 @@ import json
 import os
 import re
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -25,6 +26,7 @@ from trl import SFTConfig, SFTTrainer
 
 from aa_core.games import text as text_games
 from aa_core.games.text import BEATS, HANDS, ITEMS, QUANTITY, TextGame, Turn, example_texts, make_text_game
+from aa_core.llm import rollout
 from aa_core.llm.players import Seat, play
 from aa_core.llm.rollout import ChatTokens, Transcript
 from aa_core.records import code_hash, config_hash
@@ -227,9 +229,7 @@ def warm_up(settings: WarmUp, folder: Path) -> None:
 def load(settings: WarmUp | None = None) -> tuple[Qwen2ForCausalLM, PreTrainedTokenizerFast]:
     """The warmed-up model and its tokenizer; trained once per configuration and kept in the cache."""
     settings = settings or WarmUp()
-    from aa_core.llm import rollout, tiny
-
-    code = code_hash(text_games, rollout, tiny)
+    code = code_hash(text_games, rollout, sys.modules[__name__])
     folder = CACHE / f"tiny-{settings.game}-{config_hash(json.loads(json.dumps(asdict(settings))) | {'code': code})}"
     if not (folder / "warm_up.json").is_file():
         CACHE.mkdir(parents=True, exist_ok=True)
