@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from pathlib import Path
 from random import Random
 
@@ -13,10 +14,10 @@ from peft import LoraConfig, get_peft_model
 from transformers import PreTrainedTokenizerFast, Qwen2ForCausalLM
 
 from aa_core.games.text import make_text_game
-from aa_core.llm import tiny
+from aa_core.llm import models, tiny
 from aa_core.llm.buffer import AgentBuffer
 from aa_core.llm.players import ApiPlayer, ModelPlayer, PersonPlayer, ScriptedPlayer, play
-from aa_core.llm.rollout import ChatTokens
+from aa_core.llm.rollout import ChatTokens, Guide
 from aa_core.llm.trainer import (
     AdvantageAlignmentConfig,
     AdvantageAlignmentTrainer,
@@ -94,7 +95,7 @@ def test_decoded_replies_can_still_be_read(words: PreTrainedTokenizerFast, game:
 def test_incremental_tokens_are_those_of_the_whole_chat(words: PreTrainedTokenizerFast) -> None:
     template = ChatTokens(words)
     answer = [*words.encode("<A>"), words.eos_token_id]
-    grown = template.first("Choose <A> or <B>.") + answer
+    grown = [*template.first("Choose <A> or <B>."), *answer]
     grown += template.following("The other player chose <B>. Choose <A> or <B>.", ended=True)
     whole = [
         {"role": "user", "content": "Choose <A> or <B>."},
@@ -134,6 +135,47 @@ def test_cache_changes_nothing_but_speed(model: Qwen2ForCausalLM, words: PreTrai
         play([make_text_game("ipd", 0, rounds=4) for _ in range(4)], [(player, player)] * 4)
         chats.append([chat.completion_ids for chat in player.transcripts])
     assert chats[0] == chats[1]
+
+
+def test_an_engine_samples_in_the_models_stead(model: Qwen2ForCausalLM, words: PreTrainedTokenizerFast) -> None:
+    label = [*words.encode("<B>", add_special_tokens=False), words.eos_token_id]
+    read: list[list[int]] = []
+
+    def engine(chats: list[list[int]]) -> tuple[list[list[int]], list[list[float]]]:
+        read.extend(chats)
+        return [label] * len(chats), [[-0.5, -0.25]] * len(chats)
+
+    player = ModelPlayer(model, words, engine=engine)
+    game = make_text_game("ipd", 0, rounds=3)
+    play([game], [(player, ScriptedPlayer("cooperate"))])
+    assert game.actions == [(1, 0)] * 3
+    (chat,) = player.transcripts
+    whole = chat.prompt_ids + chat.completion_ids
+    assert len(read) == 3
+    assert all(whole[: len(seen)] == seen for seen in read)  # each turn sees the whole chat so far
+    assert [p for p, m in zip(chat.log_probs, chat.mask, strict=True) if m] == [-0.5, -0.25] * 3
+
+
+@pytest.mark.parametrize("game", GAMES)
+def test_guided_replies_can_all_be_read(model: Qwen2ForCausalLM, words: PreTrainedTokenizerFast, game: str) -> None:
+    games = [make_text_game(game, seed, rounds=2) for seed in range(2)]
+    player = ModelPlayer(model, words, max_new_tokens=600, generator=generator(), guided=True)
+    play(games, [(player, player)] * 2)
+    assert all(table.errors == [] for table in games)
+    with pytest.raises(ValueError, match="guided"):
+        ModelPlayer(model, words, guided=True, engine=lambda chats: ([], []))
+
+
+def test_guided_draws_have_the_renormalised_distribution(words: PreTrainedTokenizerFast) -> None:
+    a, b, other = (words.encode(word, add_special_tokens=False)[0] for word in ("<A>", "<B>", "hats"))
+    log_probs = torch.full((len(words),), -30.0)
+    log_probs[torch.tensor([a, b, other])] = torch.tensor([0.1, 0.3, 0.6]).log()
+    guide, source = Guide(words), generator()
+    draws = [guide.draw(log_probs, make_text_game("ipd", 0).pattern, [], source) for _ in range(2000)]
+    assert set(draws) == {a, b}
+    assert abs(draws.count(a) / 2000 - 0.25) < 4 * (0.25 * 0.75 / 2000) ** 0.5
+    with pytest.raises(ValueError, match="cannot go on"):
+        guide.draw(log_probs, "x", [a], source)
 
 
 def test_rollouts_are_seeded(model: Qwen2ForCausalLM, words: PreTrainedTokenizerFast) -> None:
@@ -444,3 +486,64 @@ def test_same_seed_same_training(warm_folder: Path, words: PreTrainedTokenizerFa
         learner.train()
         histories.append(learner.history)
     assert histories[0] == histories[1]
+
+
+def _share_of_two(rank: int, world: int, port: int, folder: str) -> None:
+    """One process of several: credits of its own games, baselines over those of all."""
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world)}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    words = tiny.tokenizer()
+    small = tiny.untrained(tiny.WarmUp(hidden_size=16, layers=1, heads=1), words)
+    learner = trainer(small, words, Path(folder), baseline="group")
+    games = slice(rank * 4, rank * 4 + 4)
+    credits = learner._credits(*(x[games] for x in BATCH_OF_TWO))
+    torch.save(credits, Path(folder) / f"{rank}.pt")
+
+
+BATCH_OF_TWO = (
+    torch.rand(8, 2, 3, generator=generator(7), dtype=torch.float64),
+    torch.tensor([1, 1, 2, 2, 2, 1, 3, 3]),  # groups reach over the border between the processes
+    torch.zeros(8, 2, dtype=torch.long),
+)
+
+
+def test_two_processes_have_the_baselines_of_one(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    torch.multiprocessing.spawn(_share_of_two, (2, port, str(tmp_path)), nprocs=2)
+    both = torch.cat([torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1)])
+    alone = round_credits(BATCH_OF_TWO[0], BATCH_OF_TWO[1], config(tmp_path, baseline="group"))
+    torch.testing.assert_close(both, alone)
+    apart = round_credits(BATCH_OF_TWO[0][:4], BATCH_OF_TWO[1][:4], config(tmp_path, baseline="group"))
+    assert not torch.allclose(apart, alone[:4])
+
+
+# --- models by name
+
+
+def test_missing_models_are_refused_with_a_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(ValueError, match="hub"):
+        models.load("nobody/no-such-model")
+    with pytest.raises(ValueError, match="hub"):
+        models.load(str(tmp_path))
+    with pytest.raises(ValueError, match="game must be one of"):
+        models.load("tiny", game="chess")
+    if not torch.cuda.is_available():
+        with pytest.raises(RuntimeError, match="laptop"):
+            models.check_gpu(80)
+
+
+def test_adapters_that_do_not_fit_are_refused(warm_folder: Path, tmp_path: Path) -> None:
+    model, _ = models.load(str(warm_folder))
+    get_peft_model(model, LORA).save_pretrained(tmp_path / "fits")
+    tuned, words = models.load(str(warm_folder), adapter=tmp_path / "fits")
+    assert not any(p.requires_grad for p in tuned.parameters())
+    other = tiny.untrained(tiny.WarmUp(hidden_size=16, layers=1, heads=1), words)
+    other.save_pretrained(tmp_path / "other")
+    words.save_pretrained(tmp_path / "other")
+    with pytest.raises(ValueError, match="does not fit"):
+        models.load(str(tmp_path / "other"), adapter=tmp_path / "fits")
+    with pytest.raises(ValueError, match="adapter must be a folder"):
+        models.load(str(warm_folder), adapter=tmp_path)

@@ -43,7 +43,7 @@ _LISTS = (
     for order in permutations(ITEMS, size)
 )
 SPLIT_PATTERN = f"Proposal ?: ?(?:{'|'.join(_LISTS)})"
-MESSAGE_PATTERN = f"<<message_start>>[^<>]{{0,{MESSAGE_LIMIT}}}<<message_end>>"
+MESSAGE_PATTERN = f"<<message_start>> ?[^<>]{{0,{MESSAGE_LIMIT}}} ?<<message_end>>"
 COINS_PATTERN = f"<<proposal_start>> ?{_NUMBER} ?<<proposal_end>>"
 _FLAGS = re.IGNORECASE | re.ASCII  # ASCII: no exotic letter or digit counts as one of ours
 

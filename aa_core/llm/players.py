@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Protocol
 
@@ -17,7 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from aa_core.checks import check_choice
 from aa_core.games.text import SCRIPTED, TextGame, Turn
-from aa_core.llm.rollout import Chats, Transcript
+from aa_core.llm.rollout import Chats, Engine, Transcript
 
 Seat = tuple[TextGame, int]  # a game and which of its players one is
 
@@ -30,7 +30,7 @@ class Player(Protocol):
         ...
 
     def answer(self, turns: Sequence[Turn | None]) -> list[str | None]:
-        """Answer the turns of all seats, in their order; None where nothing is shown or no reply is due."""
+        """Answer the turns of all seats, in their order; None where no reply is due."""
         ...
 
 
@@ -47,6 +47,8 @@ class ModelPlayer:
         temperature: of sampling.
         generator: source of randomness; the caller seeds it.
         keep_cache: keep the key/value cache between turns; False reads the chat anew each time (for comparison).
+        guided: sample only replies that the game can read (guided decoding).
+        engine: samples in the model's stead, with settings of its own (vLLM).
     """
 
     model: PreTrainedModel
@@ -57,6 +59,8 @@ class ModelPlayer:
     temperature: float = 1.0
     generator: torch.Generator | None = None
     keep_cache: bool = True
+    guided: bool = False
+    engine: Engine | None = None
 
     def __post_init__(self) -> None:
         adapters = getattr(self.model, "peft_config", {})
@@ -64,38 +68,39 @@ class ModelPlayer:
             raise ValueError(f"adapter must be one of {sorted(adapters)}, got {self.adapter!r}")
         if self.frozen_base and not adapters:
             raise ValueError("frozen_base must be False for a model without adapters: it has no other form")
+        if self.guided and self.engine is not None:
+            raise ValueError("guided must be False with an engine: let the engine's own settings guide it")
 
     @property
     def transcripts(self) -> list[Transcript]:
-        """Tokens of every seat, in the order of `sit`."""
+        """What was read and written, in the order of `sit`."""
         return self._chats.transcripts
+
+    def transcript(self, game: TextGame, player: int) -> Transcript:
+        """What was read and written in a seat."""
+        return self._chats.transcripts[self._seats.index((game, player))]
 
     def sit(self, seats: Sequence[Seat]) -> None:
         """See `Player.sit`."""
         self._seats = list(seats)
-        self._chats = Chats(self.model, self.tokenizer, len(self._seats), self.keep_cache)
-        self._unsaid = [""] * len(self._seats)  # texts that waited for no reply; they open the next one
+        self._chats = Chats(self.model, self.tokenizer, len(self._seats), self.keep_cache, self.engine)
 
     def answer(self, turns: Sequence[Turn | None]) -> list[str | None]:
         """See `Player.answer`."""
-        due: dict[int, int] = {}
-        for row, ((game, _), turn) in enumerate(zip(self._seats, turns, strict=True)):
-            if turn is None:
-                continue
-            text = f"{self._unsaid[row]}\n{turn.text}".strip()
-            self._unsaid[row] = "" if turn.reply else text
-            if turn.reply:
-                due[row] = game.round
-                self._chats.add_text(row, text, game.round)
+        due = {row: self._seats[row][0].round for row, turn in enumerate(turns) if turn is not None}
         replies: list[str | None] = [None] * len(self._seats)
-        if due:
-            training = self.model.training
-            self.model.eval()
-            with self._as_adapter():
-                answers = self._chats.sample(due, self.max_new_tokens, self.generator, self.temperature)
-            self.model.train(training)
-            for row, ids in answers.items():
-                replies[row] = self.tokenizer.decode(ids, skip_special_tokens=True).strip()
+        if not due:
+            return replies
+        for row, index in due.items():
+            self._chats.add_text(row, turns[row].text, index)
+        patterns = {row: turns[row].pattern for row in due} if self.guided else None
+        training = self.model.training
+        self.model.eval()
+        with self._as_adapter():
+            answers = self._chats.sample(due, self.max_new_tokens, self.generator, self.temperature, patterns)
+        self.model.train(training)
+        for row, ids in answers.items():
+            replies[row] = self.tokenizer.decode(ids, skip_special_tokens=True).strip()
         return replies
 
     def _as_adapter(self) -> AbstractContextManager[None]:
@@ -138,7 +143,7 @@ class ScriptedPlayer:
     def answer(self, turns: Sequence[Turn | None]) -> list[str | None]:
         """See `Player.answer`."""
         return [
-            SCRIPTED[game.name][self.strategy](game, player, self.rng) if turn is not None and turn.reply else None
+            SCRIPTED[game.name][self.strategy](game, player, self.rng) if turn is not None else None
             for (game, player), turn in zip(self._seats, turns, strict=True)
         ]
 
@@ -158,7 +163,7 @@ class PersonPlayer:
     def answer(self, turns: Sequence[Turn | None]) -> list[str | None]:
         """See `Player.answer`; asks again until the reply can be read."""
         (game, _), turn = self._seats[0], turns[0]
-        if turn is None or not turn.reply:
+        if turn is None:
             return [None]
         text = turn.text
         while True:
@@ -199,11 +204,8 @@ class ApiPlayer:
             if turn is None:
                 replies.append(None)
                 continue
-            if chat and chat[-1]["role"] == "user":
-                chat[-1]["content"] += f"\n{turn.text}"
-            else:
-                chat.append({"role": "user", "content": turn.text})
-            replies.append(self._request(chat) if turn.reply else None)
+            chat.append({"role": "user", "content": turn.text})
+            replies.append(self._request(chat))
         return replies
 
     def _request(self, chat: list[dict[str, str]]) -> str:
@@ -217,6 +219,8 @@ class ApiPlayer:
 
 def play(games: Sequence[TextGame], seats: Sequence[tuple[Player, Player]]) -> None:
     """Play all games to their end, each phase of all of them together.
+
+    A text that waits for no reply is shown with the next one that does.
 
     Args:
         games: in any phase; they are played in place.
@@ -233,8 +237,16 @@ def play(games: Sequence[TextGame], seats: Sequence[tuple[Player, Player]]) -> N
     for key, who in players.items():
         who.sit([(games[table], player) for table, player in taken[key]])
 
+    waiting: dict[tuple[int, int], str] = {}
     while not all(game.done for game in games):
-        turns = [{turn.player: turn for turn in game.turns()} for game in games]
+        turns: list[dict[int, Turn]] = [{} for _ in games]
+        for table, game in enumerate(games):
+            for turn in game.turns():
+                text = f"{waiting.pop((table, turn.player), '')}\n{turn.text}".strip()
+                if turn.reply:
+                    turns[table][turn.player] = replace(turn, text=text)
+                else:
+                    waiting[table, turn.player] = text
         replies: list[dict[int, str]] = [{} for _ in games]
         for key, who in players.items():
             shown = [turns[table].get(player) for table, player in taken[key]]

@@ -32,6 +32,7 @@ from aa_core.llm.rollout import ChatTokens, Transcript
 from aa_core.records import code_hash, config_hash
 
 CACHE = Path(os.environ.get("AA_CACHE", Path.home() / ".cache" / "aa-companion"))
+SETTINGS = "warm_up.json"  # the last file that a finished warm-up writes
 USER, ASSISTANT, END, PAD, UNKNOWN = "<|user|>", "<|assistant|>", "<|end|>", "<|pad|>", "<|unknown|>"
 # words, tags such as <A> and <<message_start>>, and single marks; white space separates and is not kept
 WORDS = r"<\|\w+\|>|<<\w+>>|<\w>|\w+|[^\w\s]"
@@ -54,16 +55,22 @@ class WarmUp:
     hidden_size: int = 64
     layers: int = 2
     heads: int = 4
-    initializer_range: float = 0.3  # attention starts sharp enough to find the other's last move in 200 steps
+    # sharp attention, and rotary frequencies for chats of a thousand tokens: 300 steps find what was said where
+    initializer_range: float = 0.1
+    rope_theta: float = 300.0
     games: int = 2048  # one transcript each
     rounds: int = 10
-    batch: int = 32
-    steps: int = 200
+    batch: int = 16
+    steps: int = 300
     learning_rate: float = 3e-3
     ipd_prior: tuple[float, ...] = IPD_PRIOR
     fairness: float = 0.8  # share of fair claims in Split and Trust-and-Split
     honesty: float = 0.9  # share of true messages in Trust-and-Split
     seed: int = 0
+
+
+# Positions are relative, so three rounds of the games with long texts teach more of them
+WARM_UPS = {"ipd": WarmUp(), "split": WarmUp("split", rounds=3), "trust_and_split": WarmUp("trust_and_split", rounds=3)}
 
 
 def tokenizer() -> PreTrainedTokenizerFast:
@@ -101,6 +108,7 @@ def untrained(settings: WarmUp, words: PreTrainedTokenizerFast) -> Qwen2ForCausa
         max_position_embeddings=4096,
         tie_word_embeddings=True,
         initializer_range=settings.initializer_range,
+        rope_parameters={"rope_type": "default", "rope_theta": settings.rope_theta},
         bos_token_id=None,
         eos_token_id=words.eos_token_id,
         pad_token_id=words.pad_token_id,
@@ -145,20 +153,21 @@ class Scribe:
 
     def sit(self, seats: Sequence[Seat]) -> None:
         """See `players.Player.sit`."""
-        self._seats, self._unsaid = list(seats), [""] * len(seats)
-        self.transcripts = [Transcript() for _ in seats]
+        self._seats = list(seats)
+        self._transcripts = [Transcript() for _ in seats]
+
+    def transcript(self, game: TextGame, player: int) -> Transcript:
+        """What was read and written in a seat."""
+        return self._transcripts[self._seats.index((game, player))]
 
     def answer(self, turns: Sequence[Turn | None]) -> list[str | None]:
         """See `players.Player.answer`."""
         replies: list[str | None] = []
-        for row, ((game, player), turn) in enumerate(zip(self._seats, turns, strict=True)):
+        for transcript, (game, player), turn in zip(self._transcripts, self._seats, turns, strict=True):
             reply = None
             if turn is not None:
-                text = f"{self._unsaid[row]}\n{turn.text}".strip()
-                self._unsaid[row] = "" if turn.reply else text
-                if turn.reply:
-                    reply = self.reply(game, player)
-                    self._write(self.transcripts[row], text, reply, game.round)
+                reply = self.reply(game, player)
+                self._write(transcript, turn.text, reply, game.round)
             replies.append(reply)
         return replies
 
@@ -187,7 +196,7 @@ def transcripts(settings: WarmUp, words: PreTrainedTokenizerFast) -> list[Transc
     prior = Scribe(lambda game, player: prior_reply(game, player, rng, settings), words)
     other = Scribe(co_reply, words)
     play(games, [(prior, other) if index % 2 else (other, prior) for index in range(len(games))])
-    return prior.transcripts
+    return [prior.transcript(game, 1 - index % 2) for index, game in enumerate(games)]
 
 
 def warm_up(settings: WarmUp, folder: Path) -> None:
@@ -223,7 +232,7 @@ def warm_up(settings: WarmUp, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(folder, safe_serialization=True)
     words.save_pretrained(folder)
-    (folder / "warm_up.json").write_text(json.dumps(asdict(settings), indent=1) + "\n", encoding="utf-8")
+    (folder / SETTINGS).write_text(json.dumps(asdict(settings), indent=1) + "\n", encoding="utf-8")
 
 
 def load(settings: WarmUp | None = None) -> tuple[Qwen2ForCausalLM, PreTrainedTokenizerFast]:
@@ -231,7 +240,7 @@ def load(settings: WarmUp | None = None) -> tuple[Qwen2ForCausalLM, PreTrainedTo
     settings = settings or WarmUp()
     code = code_hash(text_games, rollout, sys.modules[__name__])
     folder = CACHE / f"tiny-{settings.game}-{config_hash(json.loads(json.dumps(asdict(settings))) | {'code': code})}"
-    if not (folder / "warm_up.json").is_file():
+    if not (folder / SETTINGS).is_file():
         CACHE.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(dir=CACHE))
         try:
@@ -239,6 +248,11 @@ def load(settings: WarmUp | None = None) -> tuple[Qwen2ForCausalLM, PreTrainedTo
             scratch.replace(folder)  # complete or not there at all
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
+    return read(folder)
+
+
+def read(folder: Path) -> tuple[Qwen2ForCausalLM, PreTrainedTokenizerFast]:
+    """Model and tokenizer from where `warm_up` saved them."""
     model = Qwen2ForCausalLM.from_pretrained(folder, dtype=torch.float32)
     # not AutoTokenizer: for a Qwen2 model it would replace the pre-tokenizer by Qwen2's own
     return model, PreTrainedTokenizerFast.from_pretrained(folder)

@@ -23,7 +23,7 @@ from aa_core.checks import check_choice, check_positive, check_unit_interval
 from aa_core.games.text import TextGame, make_text_game
 from aa_core.llm.buffer import AgentBuffer
 from aa_core.llm.players import ModelPlayer, Player, play
-from aa_core.llm.rollout import Transcript
+from aa_core.llm.rollout import Engine, Transcript
 
 CREDITS = ("naive", "sum_of_rewards", "advantage_alignment")
 BASELINES = ("group", "batch", "none")
@@ -51,6 +51,7 @@ class AdvantageAlignmentConfig(GRPOConfig):
     learning_seats: str = field(
         default="both", metadata={"help": f"one of {SEATS}; the buffer needs one learner a game"}
     )
+    guided: bool = field(default=False, metadata={"help": "sample only replies that can be read; not with vLLM"})
     # GRPO's defaults differ from a plain policy gradient: said here, so that a new default of TRL changes nothing
     scale_rewards: str = field(default="none", metadata={"help": "credits are not divided by a standard deviation"})
     loss_type: str = field(default="dapo", metadata={"help": "sum over sampled tokens / their number in the batch"})
@@ -129,6 +130,10 @@ class AdvantageAlignmentTrainer(GRPOTrainer):
     ) -> None:
         if args.learning_seats == "both" and (co_player is not None or buffer_every is not None):
             raise ValueError("learning_seats must be 'first' or 'alternate' with a co_player or a buffer, got 'both'")
+        if args.use_vllm and args.vllm_mode != "colocate":
+            raise ValueError(
+                f"vllm_mode must be 'colocate': processes answer at their own pace, got {args.vllm_mode!r}"
+            )
         groups = Dataset.from_dict({"prompt": [str(seed) for seed in range(100_000)]})
         super().__init__(
             model=model,
@@ -160,7 +165,7 @@ class AdvantageAlignmentTrainer(GRPOTrainer):
         seeds = list(seeds)[:: 2 if both else 1]
         games = [make_text_game(settings.game, seed, rounds=settings.rounds) for seed in seeds]
         model = self.accelerator.unwrap_model(self.model)
-        learner = self._player(model)
+        learner = self._player(model, engine=self._vllm if self.use_vllm else None)
         past: list[str] = []
         if self.buffer is not None:
             self.buffer.update(self.state.global_step)
@@ -179,25 +184,24 @@ class AdvantageAlignmentTrainer(GRPOTrainer):
 
         rewards = torch.tensor([game.rewards for game in games], dtype=torch.float64).transpose(1, 2)
         credits = self._credits(rewards, torch.tensor(seeds), torch.tensor(kinds))
-        mine = [
-            (table, player)
-            for table, pair in enumerate(pairs)
-            for player, who in enumerate(pair)
-            if who is learner  # in the order in which `play` seats a player
-        ]
-        chats = dict(zip(mine, learner.transcripts, strict=True))
         chosen = [(table, player) for table, players in enumerate(learning) for player in players]
-        self._token_credits = [token_credits(chats[seat], credits[seat]) for seat in chosen]
+        chats = [learner.transcript(games[table], player) for table, player in chosen]
+        self._token_credits = [token_credits(chat, credits[seat]) for chat, seat in zip(chats, chosen, strict=True)]
         self._rewards = [rewards[seat].mean().item() for seat in chosen]
         self._record(games, rewards, chosen, torch.tensor(kinds))
-        return [chats[seat] for seat in chosen]
+        return chats
 
-    def _player(self, model: PreTrainedModel, adapter: str | None = None) -> ModelPlayer:
+    def _player(self, model: PreTrainedModel, adapter: str | None = None, engine: Engine | None = None) -> ModelPlayer:
         length = self.args.max_completion_length
         return ModelPlayer(
             model, self.processing_class, adapter, max_new_tokens=length, temperature=self.temperature,
-            generator=self._generator,
+            generator=self._generator, guided=self.args.guided, engine=engine,
         )  # fmt: skip
+
+    def _vllm(self, chats: list[list[int]]) -> tuple[list[list[int]], list[list[float]]]:
+        """TRL's vLLM engine, which has the present weights and keeps the prefixes of earlier turns."""
+        _, ids, log_probs, _ = self.vllm_generation.generate(chats, images=None, num_generations=1)
+        return ids, [[top[0] for top in answer] for answer in log_probs]
 
     def _credits(self, rewards: Tensor, groups: Tensor, kinds: Tensor) -> Tensor:
         """Credits of this process's games, with baselines over the games of all processes."""

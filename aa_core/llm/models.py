@@ -1,0 +1,78 @@
+"""Find a language model by name, and say what is missing before anything is trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from aa_core.checks import check_choice
+from aa_core.games.text import text_game_names
+from aa_core.llm import tiny
+
+TINY = "tiny"  # the embedded model
+
+
+def load(
+    name: str, game: str = "ipd", adapter: str | Path | None = None
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A causal language model with its tokenizer.
+
+    Args:
+        name: "tiny", the embedded model warmed up for `game`; a folder; or a model of the hub such as
+            "Qwen/Qwen2.5-7B-Instruct", the only case that needs a network (once).
+        game: text game that the embedded model is warmed up for.
+        adapter: folder of a PEFT adapter to put on the model, frozen.
+
+    Raises:
+        ValueError: no such model, no chat template, or an adapter that does not fit.
+    """
+    check_choice("game", game, text_game_names())
+    if name == TINY:
+        model, words = tiny.load(tiny.WARM_UPS[game])
+    elif (Path(name) / tiny.SETTINGS).is_file():
+        model, words = tiny.read(Path(name))
+    else:
+        try:
+            words = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+            dtype = torch.bfloat16 if torch.cuda.is_available() else torch.float32
+            model = AutoModelForCausalLM.from_pretrained(name, trust_remote_code=False, dtype=dtype)
+        except (OSError, ValueError) as error:
+            raise ValueError(
+                f"model {name!r} could not be loaded. It must be 'tiny', a folder with a model's files, or a name on "
+                "the Hugging Face hub; a name needs a network connection the first time (and `hf auth login` if the "
+                f"model is gated). What went wrong: {str(error).splitlines()[0]}"
+            ) from error
+    if words.chat_template is None:
+        raise ValueError(f"model {name!r} has no chat template; choose an instruction-tuned model")
+    if adapter is not None:
+        model = _with_adapter(model, name, adapter)
+    return model, words
+
+
+def _with_adapter(model: PreTrainedModel, name: str, adapter: str | Path) -> PeftModel:
+    if not (Path(adapter) / "adapter_config.json").is_file():
+        raise ValueError(f"adapter must be a folder with adapter_config.json, got {str(adapter)!r}")
+    try:
+        return PeftModel.from_pretrained(model, adapter)
+    except (RuntimeError, ValueError) as error:  # shapes that differ, or modules that the model has not
+        raise ValueError(
+            f"adapter {str(adapter)!r} does not fit model {name!r}; it must have been trained on that model. "
+            f"What went wrong: {str(error).splitlines()[0]}"
+        ) from error
+
+
+def check_gpu(gigabytes: float) -> None:
+    """Refuse to start without a GPU of that much memory.
+
+    Raises:
+        RuntimeError: none, or a smaller one.
+    """
+    way_out = "run on a machine with such a GPU, or choose profile='laptop', which trains the embedded model on a CPU"
+    if not torch.cuda.is_available():
+        raise RuntimeError(f"profile 'paper' needs a GPU with {gigabytes:g} GB, torch sees none: {way_out}")
+    found = torch.cuda.get_device_properties(0).total_memory / 1e9
+    if found < gigabytes:
+        raise RuntimeError(f"profile 'paper' needs a GPU with {gigabytes:g} GB, this one has {found:.0f} GB: {way_out}")
