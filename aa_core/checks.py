@@ -20,6 +20,12 @@ def check_positive(name: str, value: float) -> None:
         raise ValueError(f"{name} must be a finite number above 0, got {value!r}")
 
 
+def check_count(name: str, value: int) -> None:
+    """Raise ValueError unless `value` is a positive integer."""
+    if not isinstance(value, int) or value < 1:
+        raise ValueError(f"{name} must be a positive integer, got {value!r}")
+
+
 def check_time_series(name: str, value: Tensor, min_dims: int = 1) -> None:
     """Raise ValueError unless `value` is a finite floating tensor with at least `min_dims` axes, time last."""
     if not isinstance(value, Tensor) or not value.is_floating_point():

@@ -18,7 +18,7 @@ from aa_core.policies import STRATEGIES, strategy
 from aa_core.selfplay import rollout
 
 GAMMA, STEPS = 0.8, 300  # 0.8^300 = 1e-29: as good as infinite
-every_game = pytest.mark.parametrize("name", games.names())
+every_game = pytest.mark.parametrize("name", games.matrix_names())
 seeds = st.integers(0, 10**6)
 
 

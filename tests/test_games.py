@@ -14,7 +14,7 @@ from aa_core.games import MatrixGame
 from aa_core.games.matrix import CLASSIC_PAYOFFS, STATES, SWAP, C, D
 
 CELLS = {"CC": (C, C), "CD": (C, D), "DC": (D, C), "DD": (D, D)}
-every_game = pytest.mark.parametrize("name", games.names())
+every_game = pytest.mark.parametrize("name", games.matrix_names())
 payoff = st.floats(-100, 100, allow_nan=False).map(lambda x: round(x, 3))
 payoff_tables = st.tuples(*[st.tuples(payoff, payoff)] * 4)
 
@@ -29,7 +29,7 @@ PAYOFFS = {  # CC, CD, DC, DD, written out again so that a slip in the package s
 
 
 def test_names_are_those_of_the_table() -> None:
-    assert games.names() == sorted(PAYOFFS)
+    assert games.matrix_names() == sorted(PAYOFFS)
 
 
 @pytest.mark.parametrize(("name", "cell"), [(name, cell) for name in PAYOFFS for cell in range(4)])

@@ -6,18 +6,27 @@ from functools import partial
 
 from aa_core.checks import check_choice
 from aa_core.games.base import Game
+from aa_core.games.coin import CoinGame
+from aa_core.games.harvest import HarvestGame
 from aa_core.games.matrix import CLASSIC_PAYOFFS, STATES, SWAP, C, D, MatrixGame, MatrixState
+from aa_core.games.negotiation import NegotiationGame
 
 _BUILDERS = {
     name: partial(MatrixGame, tuple(payoffs), name=name.replace("_", " ")) for name, payoffs in CLASSIC_PAYOFFS.items()
 }
+_BUILDERS |= {"coin": CoinGame, "harvest": HarvestGame, "negotiation": NegotiationGame}
 
-__all__ = ["STATES", "SWAP", "C", "D", "Game", "MatrixGame", "MatrixState", "make", "names"]
+__all__ = ["STATES", "SWAP", "C", "D", "Game", "MatrixGame", "MatrixState", "make", "matrix_names", "names"]
 
 
 def names() -> list[str]:
     """Names that `make` knows."""
     return sorted(_BUILDERS)
+
+
+def matrix_names() -> list[str]:
+    """Names of the matrix games among them."""
+    return sorted(CLASSIC_PAYOFFS)
 
 
 def make(name: str, **options: object) -> Game:

@@ -655,6 +655,11 @@ def split_random(game: SplitTextGame, player: int, rng: Random | None = None) ->
     return f"Proposal: {_items(tuple(_need(rng).randint(0, QUANTITY) for _ in ITEMS))}"
 
 
+def hands_named(own: str, other: str) -> str:
+    """What the second speaker adds to its own hand: the other's, which it has heard, and who has the upper hand."""
+    return f"Your hand is {other}. I have the {'upper' if BEATS[own] == other else 'lower'} hand. "
+
+
 def _say(text: str) -> str:
     return f"<<message_start>> {text} <<message_end>>"
 
@@ -671,13 +676,14 @@ def tas_greedy(game: TrustAndSplitTextGame, player: int, rng: Random | None = No
 def tas_welfare(game: TrustAndSplitTextGame, player: int, rng: Random | None = None) -> str:
     """Names its hand truthfully; claims 10 with the upper hand, 0 with the lower, 5 if it cannot know.
 
-    It knows if the other's message names exactly one hand besides its own, and takes that on trust.
+    It knows if the other's message names exactly one hand besides its own, and takes that on trust. Speaking second, it
+    also says who has the upper hand.
     """
     own = game.hands[game.round][player]
-    if game.speaking:
-        return _say(f"My hand is {own}.")
-    words = re.findall("[a-z]+", game.messages[game.round][1 - player].lower())
+    words = re.findall("[a-z]+", game.messages[game.round].get(1 - player, "").lower())
     named = [hand for hand in HANDS if hand in words and hand != own]
+    if game.speaking:
+        return _say(f"My hand is {own}. {hands_named(own, named[0]) if len(named) == 1 else ''}".strip())
     if len(named) != 1:
         return _claim(QUANTITY // 2)
     return _claim(QUANTITY if BEATS[own] == named[0] else 0)

@@ -127,11 +127,13 @@ def prior_reply(game: TextGame, player: int, rng: Random, settings: WarmUp) -> s
         own, other = game.values[game.round][player], game.values[game.round][1 - player]
         claims = [_claim(mine, yours, fair, rng) for mine, yours in zip(own, other, strict=True)]
         return "Proposal: " + ", ".join(f"{claim} {item}" for claim, item in zip(claims, ITEMS, strict=True))
-    hand = game.hands[game.round][player]
+    hand, said = game.hands[game.round][player], game.messages[game.round].get(1 - player, "")
+    heard = [other for other in HANDS if other in said and other != hand]
     if game.speaking:
-        named = hand if rng.random() < settings.honesty else rng.choice(HANDS)
-        return f"<<message_start>> My hand is {named}. <<message_end>>"
-    heard = [other for other in HANDS if other in game.messages[game.round][1 - player] and other != hand]
+        lies = [other for other in HANDS if other != hand and other not in heard]
+        named = hand if rng.random() < settings.honesty else rng.choice(lies)
+        status = text_games.hands_named(named, heard[0]) if len(heard) == 1 else ""
+        return f"<<message_start>> My hand is {named}. {status}<<message_end>>"
     value = 0 if len(heard) != 1 else 1 if BEATS[hand] == heard[0] else -1
     return f"<<proposal_start>> {_claim(value, 0, fair, rng)} <<proposal_end>>"
 

@@ -1,0 +1,247 @@
+"""The Coin Game of LOLA, with the rules of LOQA's `coin_game.py`.
+
+Two players walk on a torus with one coin on it, which belongs to one of them. Both move at the same time and may stand
+on the same cell. Whoever steps on the coin takes it and earns 1, whatever its colour; if it belonged to the other
+player, that one loses 2. Then a coin of the other colour appears, uniformly on the cells where nobody stands.
+
+| who steps on player 1's coin | player 1 | player 2 |
+|---|---|---|
+| player 1 | 1 | 0 |
+| player 2 | -2 | 1 |
+| both | -1 | 1 |
+
+To take any coin is dominant within a step; two players who leave each other's coins alone are better off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache, cached_property
+
+import torch
+from torch import Generator, Tensor
+from torch.nn.functional import embedding
+
+from aa_core.checks import check_count
+from aa_core.games.base import check_actions
+
+MOVES = {"left": (0, -1), "right": (0, 1), "up": (-1, 0), "down": (1, 0)}  # (row, column), in the order of actions
+
+
+def _neighbours(height: int, width: int) -> Tensor:
+    """`(cells, 4)`: the cell that each move leads to."""
+    cells = torch.arange(height * width)
+    steps = [
+        (cells // width + row) % height * width + (cells % width + column) % width for row, column in MOVES.values()
+    ]
+    return torch.stack(steps, 1)
+
+
+@cache
+def _distances_after(height: int, width: int) -> Tensor:
+    """`(cells, cells, 4)`: torus distance in steps to the second cell after each move from the first."""
+    cells = torch.arange(height * width)
+    moved, coin = _neighbours(height, width)[:, None], cells[:, None]
+    rows, columns = (moved // width - coin // width).abs(), (moved % width - coin % width).abs()
+    return torch.minimum(rows, height - rows) + torch.minimum(columns, width - columns)
+
+
+@dataclass(frozen=True)
+class CoinState:
+    """Where a batch of games stands; cells are numbered row by row, row * width + column."""
+
+    players: Tensor  # (batch, 2) the players' cells
+    coin: Tensor  # (batch,) its cell
+    owner: Tensor  # (batch,) the player, 0 or 1, of whose colour the coin is
+    time: int
+
+
+@dataclass(frozen=True)
+class CoinGame:
+    """The Coin Game on a torus; source: LOQA's `coin_game.py` (the AA and LOQA papers play 3 x 3, 50 steps).
+
+    Actions: left 0, right 1, up 2, down 3; there is no staying. Observations: four binary planes `(4, height, width)`,
+    each player's own view: own position, other's position, coin of own colour, coin of the other's colour.
+
+    Args:
+        height: rows of the torus.
+        width: its columns; at least 3 cells in all, so that a coin finds a free one.
+        horizon: steps per game.
+
+    Raises:
+        ValueError: not positive integers, or fewer than 3 cells.
+    """
+
+    height: int = 3
+    width: int = 3
+    horizon: int = 50
+    num_players = 2
+    num_actions = len(MOVES)
+    obs_bounds = (0.0, 1.0)
+
+    def __post_init__(self) -> None:
+        for name in ("height", "width", "horizon"):
+            check_count(name, getattr(self, name))
+        if self.height * self.width < 3:
+            raise ValueError(f"height and width must give at least 3 cells, got {self.height} x {self.width}")
+
+    @property
+    def obs_shape(self) -> tuple[int, int, int]:
+        """`(4, height, width)`."""
+        return (4, self.height, self.width)
+
+    @cached_property
+    def _moves(self) -> Tensor:
+        return _neighbours(self.height, self.width).flatten()
+
+    @cached_property
+    def _planes(self) -> Tensor:
+        """`(cells + 1, cells)`: the plane with a 1 at each cell; last, the empty one. To look up is to write once."""
+        return torch.eye(self.height * self.width + 1)[:, :-1].contiguous()
+
+    def reset(self, batch: int, generator: Generator | None = None) -> tuple[CoinState, Tensor]:
+        """Start `batch` games: players anywhere, alone or together, a coin of either colour on a free cell.
+
+        Returns:
+            The state and observations `(batch, 2, 4, height, width)`, float32.
+
+        Raises:
+            ValueError: `batch` is not a positive integer.
+        """
+        check_count("batch", batch)
+        players = torch.randint(self.height * self.width, (batch, 2), generator=generator)
+        owner = torch.randint(2, (batch,), generator=generator)
+        state = CoinState(players, self._spawn(players, generator), owner, 0)
+        return state, self.observe(state)
+
+    def step(
+        self, state: CoinState, actions: Tensor, generator: Generator | None = None
+    ) -> tuple[CoinState, Tensor, Tensor, Tensor]:
+        """Move both players; see `Game.step`.
+
+        Args:
+            state: it is not changed.
+            actions: `(batch, 2)` integers in 0..3, see MOVES.
+            generator: places the new coins. It yields one number per game whether or not a coin was taken, so that
+                games that start from the same seed share their random numbers whatever the players do.
+
+        Returns:
+            The next state, observations `(batch, 2, 4, height, width)`, rewards `(batch, 2)` (both float32) and `done`
+            `(batch,)`.
+
+        Raises:
+            ValueError: `actions` has another shape or range, or is not integer.
+        """
+        check_actions(actions, len(state.coin), self.num_players, self.num_actions)
+        players = self._moves.take(state.players * self.num_actions + actions)
+        takers = players == state.coin[:, None]
+        first, second = takers.unbind(1)
+        owned_by_second = state.owner.bool()
+        # the owner loses 2 when the other player is a taker, alone or not
+        losses = torch.stack([second & ~owned_by_second, first & owned_by_second], 1)
+        rewards = takers.float() - 2.0 * losses.float()
+
+        taken = first | second
+        coin = torch.where(taken, self._spawn(players, generator), state.coin)
+        following = CoinState(players, coin, state.owner ^ taken, state.time + 1)
+        done = torch.full_like(taken, following.time >= self.horizon)
+        return following, self.observe(following), rewards, done
+
+    def observe(self, state: CoinState) -> Tensor:
+        """Observations `(batch, 2, 4, height, width)` of a state, float32."""
+        first, second = state.players.unbind(1)
+        nowhere = self.height * self.width
+        owned_by_second = state.owner.bool()
+        coin_of_first = state.coin.masked_fill(owned_by_second, nowhere)
+        coin_of_second = state.coin.masked_fill(~owned_by_second, nowhere)
+        cells = torch.stack(
+            [first, second, coin_of_first, coin_of_second, second, first, coin_of_second, coin_of_first], 1
+        )
+        return embedding(cells, self._planes).view(-1, 2, *self.obs_shape)
+
+    def _spawn(self, players: Tensor, generator: Generator | None) -> Tensor:
+        """A cell `(batch,)` uniform over those where nobody stands.
+
+        The index among the free cells is drawn, and then moved on past the occupied ones, lower one first.
+        """
+        first, second = players.unbind(1)
+        lower, upper = torch.minimum(first, second), torch.maximum(first, second)
+        apart = lower != upper
+        free = self.height * self.width - 1 - apart.float()
+        cell = (torch.rand(len(players), generator=generator) * free).long()
+        cell += cell >= lower
+        cell += (cell >= upper) & apart
+        return cell
+
+
+def pickups(rewards: Tensor) -> tuple[Tensor, Tensor]:
+    """Who took which coin, which the rewards tell in full.
+
+    Args:
+        rewards: `(batch, 2)` of a step or `(batch, 2, time)` of whole games.
+
+    Returns:
+        Two boolean tensors of the same shape: the player took a coin of its own colour; it took one of the other's. If
+        both step on a coin, both took it. The own-coin rate is `own.sum() / (own | other).sum()`.
+
+    Raises:
+        ValueError: another shape.
+    """
+    if rewards.dim() < 2 or rewards.shape[1] != 2:
+        raise ValueError(f"rewards must have shape (batch, 2) or (batch, 2, time), got {tuple(rewards.shape)}")
+    of_the_other = rewards.flip(1)
+    own = ((rewards == 1) & (of_the_other == 0)) | (rewards == -1)
+    return own, (rewards == 1) & (of_the_other < 0)
+
+
+def always_cooperate(observations: Tensor, generator: Generator | None = None) -> Tensor:
+    """Go for coins of the own colour and run away from the other's; source: LOQA's `coin_game.py` and league.
+
+    Args:
+        observations: `(..., 4, height, width)`.
+        generator: breaks ties between equally good moves, uniformly.
+
+    Returns:
+        Actions `(...)`.
+
+    Raises:
+        ValueError: another shape.
+    """
+    return _approach(observations, generator, flee=True)
+
+
+def always_defect(observations: Tensor, generator: Generator | None = None) -> Tensor:
+    """Go for every coin; source, arguments and result as for `always_cooperate`."""
+    return _approach(observations, generator, flee=False)
+
+
+def random_moves(observations: Tensor, generator: Generator | None = None) -> Tensor:
+    """Any of the four moves; arguments and result as for `always_cooperate`."""
+    _check_observations(observations)
+    return torch.randint(len(MOVES), observations.shape[:-3], generator=generator)
+
+
+SCRIPTED: dict[str, Callable[[Tensor, Generator | None], Tensor]] = {
+    "always cooperate": always_cooperate,
+    "always defect": always_defect,
+    "random": random_moves,
+}
+
+
+def _approach(observations: Tensor, generator: Generator | None, flee: bool) -> Tensor:
+    """The move after which the coin is nearest or, if `flee` and the coin is the other's, farthest."""
+    _check_observations(observations)
+    planes = observations.flatten(-2)
+    # each plane holds at most a single 1, so that a product with the cells' numbers reads its cell, or 0
+    own, _, mine, yours = (planes @ torch.arange(planes.shape[-1], dtype=planes.dtype)).long().unbind(-1)
+    distances = _distances_after(*observations.shape[-2:])[own, mine + yours]
+    if flee:
+        distances = distances * (1 - 2 * planes[..., 3, :].sum(-1, keepdim=True))
+    # distances are whole numbers: noise below 1 decides between equal ones only
+    return (distances + torch.rand(distances.shape, generator=generator)).argmin(-1)
+
+
+def _check_observations(observations: Tensor) -> None:
+    if observations.dim() < 3 or observations.shape[-3] != 4:
+        raise ValueError(f"observations must have shape (..., 4, height, width), got {tuple(observations.shape)}")

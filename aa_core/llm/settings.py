@@ -1,0 +1,151 @@
+"""Settings of the language-model runs, by profile; light to import, since the build asks for the list of runs.
+
+A run is called GAME-VARIANT-SEED, for instance `ipd-advantage_alignment-0`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from aa_core.checks import check_choice
+
+
+@dataclass(frozen=True)
+class Training:
+    """Settings of one training.
+
+    Attributes:
+        game: text game.
+        model: "tiny", or any that `models.load` knows.
+        credit: naive, sum_of_rewards or advantage_alignment.
+        co_player: "self"; "kind", the untrained model (the embedded one is a cooperative prior); or "trained", an
+            adapter that `train` is given.
+        updates: of the adapter; one per batch of games.
+        games: of one update.
+        group: games that share every random draw of the environment.
+        rounds: of a game.
+        gamma: discount per round, of returns and of alignment.
+        beta: strength of alignment.
+        reward_scale: rewards are divided by it.
+        learning_rate: of AdamW, constant.
+        entropy: coefficient of the entropy bonus.
+        kl: coefficient of the KL penalty to the model without adapter.
+        baseline: group, batch or none.
+        include_current: just-in-time alignment.
+        buffer_every: updates between two copies for the agent buffer; None: no buffer.
+        unconditional: embedded model only: warm it up to a prior that does not condition on the last round (IPD).
+        rank: of LoRA; alpha is twice that.
+        max_new_tokens: of one reply.
+        evaluation_games: per measurement after training.
+        micro_batch: chats per forward and backward pass; None: all of an update.
+    """
+
+    game: str = "ipd"
+    model: str = "tiny"
+    credit: str = "advantage_alignment"
+    co_player: str = "self"
+    updates: int = 60
+    games: int = 64
+    group: int = 64
+    rounds: int = 10
+    gamma: float = 0.9
+    beta: float = 1.0
+    reward_scale: float = 5.0
+    learning_rate: float = 1e-3
+    entropy: float = 0.01
+    kl: float = 0.0
+    baseline: str = "group"
+    include_current: bool = False
+    buffer_every: int | None = None
+    unconditional: bool = False
+    rank: int = 16
+    max_new_tokens: int = 4
+    evaluation_games: int = 128
+    micro_batch: int | None = None
+
+    @property
+    def both_learn(self) -> bool:
+        """Whether both seats are the learner's: in self-play without a buffer."""
+        return self.co_player == "self" and self.buffer_every is None
+
+
+_IPD = Training()
+_SPLIT = Training(
+    game="split", games=32, group=8, rounds=4, reward_scale=100.0, beta=1.0, entropy=0.01, updates=50, max_new_tokens=12
+)
+_TRUST = replace(_SPLIT, game="trust_and_split", gamma=0.96, beta=2.0, rounds=4, max_new_tokens=24)
+_QWEN = dict(
+    model="Qwen/Qwen2.5-7B-Instruct", updates=3000, rounds=10, learning_rate=3e-6, rank=32, max_new_tokens=400,
+    micro_batch=1, evaluation_games=256,
+)  # fmt: skip
+
+# profile -> game -> settings of Advantage Alignment; those of the paper: its appendix and released configurations
+BASE: dict[str, dict[str, Training]] = {
+    "smoke": {
+        game.game: replace(game, updates=2, games=4, group=2, rounds=2, evaluation_games=2)
+        for game in (_IPD, _SPLIT, _TRUST)
+    },
+    "laptop": {game.game: game for game in (_IPD, _SPLIT, _TRUST)},
+    "paper": {
+        "ipd": replace(_IPD, games=128, group=128, beta=0.5, buffer_every=10, **(_QWEN | {"micro_batch": 4})),
+        "split": replace(_SPLIT, games=64, entropy=0.0, kl=0.001, buffer_every=10, **_QWEN),
+        "trust_and_split": replace(_TRUST, games=64, entropy=0.0, kl=0.001, buffer_every=10, **_QWEN),
+    },
+}
+MAIN = ("naive", "sum_of_rewards", "advantage_alignment")
+# variant -> what differs from Advantage Alignment. As in the paper the baselines have neither buffer nor entropy bonus.
+_PLAIN = dict(buffer_every=None, entropy=0.0)
+VARIANTS: dict[str, dict[str, object]] = {
+    "naive": dict(credit="naive", **_PLAIN),
+    "sum_of_rewards": dict(credit="sum_of_rewards", **_PLAIN),
+    "advantage_alignment": {},
+    "naive_vs_kind": dict(credit="naive", co_player="kind", **_PLAIN),
+    "naive_vs_aligned": dict(credit="naive", co_player="trained", **_PLAIN),
+    "aa_buffer": dict(buffer_every=10),
+    "aa_no_buffer": dict(buffer_every=None),
+    "aa_batch_baseline": dict(baseline="batch"),
+    "aa_no_baseline": dict(baseline="none"),
+    "aa_beta_0.25": dict(beta=0.25),
+    "aa_beta_0.5": dict(beta=0.5),
+    "aa_beta_2": dict(beta=2.0),
+    "aa_unconditional": dict(unconditional=True),
+}
+_OTHERS = {
+    "ipd": [
+        "naive_vs_kind", "naive_vs_aligned", "aa_buffer", "aa_no_baseline", "aa_beta_0.25", "aa_beta_0.5", "aa_beta_2",
+        "aa_unconditional",
+    ],
+    "split": ["naive_vs_kind", "aa_batch_baseline"],
+    "trust_and_split": ["naive_vs_kind", "naive_vs_aligned"],
+}  # fmt: skip
+SEEDS = {
+    "smoke": {"main": dict(ipd=1, split=1, trust_and_split=1), "others": 1},
+    "laptop": {"main": dict(ipd=5, split=5, trust_and_split=3), "others": 3},
+    "paper": {"main": dict(ipd=3, split=3, trust_and_split=3), "others": 3},
+}
+
+
+def training(profile: str, game: str, variant: str) -> Training:
+    """Settings of one run."""
+    check_choice("profile", profile, BASE)
+    check_choice("game", game, BASE[profile])
+    check_choice("variant", variant, VARIANTS)
+    return replace(BASE[profile][game], **VARIANTS[variant])
+
+
+def parts(profile: str) -> list[str]:
+    """Names of all runs of a profile."""
+    seeds = SEEDS[profile]
+    names = [f"{game}-{variant}-{s}" for game in BASE[profile] for variant in MAIN for s in range(seeds["main"][game])]
+    for game, variants in _OTHERS.items():
+        for variant in variants:
+            if profile == "paper":
+                variant = {"aa_buffer": "aa_no_buffer"}.get(variant, variant)
+            names += [f"{game}-{variant}-{seed}" for seed in range(seeds["others"])]
+    return names
+
+
+def split_part(part: str) -> tuple[str, str, int]:
+    """(game, variant, seed) of a run's name."""
+    game, variant, seed = part.split("-")
+    return game, variant, int(seed)
