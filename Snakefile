@@ -1,6 +1,6 @@
 # runs -> data -> notebooks -> figures. Called by the Makefile; on a cluster: see README, "Beyond one machine".
 
-from aa_core.experiments import TABLES, runs
+from aa_core.experiments import TABLES, needs, runs, table_runs
 
 PROFILE = config.get("profile", "laptop")
 FRESH = "--fresh" if str(config.get("fresh", 0)) == "1" else ""
@@ -22,6 +22,7 @@ NOTEBOOKS = {
 }
 
 TRAINING = [f"aa_core/{m}.py" for m in ("advantages", "experiments", "games/matrix", "objectives", "policies", "selfplay")]
+LANGUAGE_MODELS = [f"aa_core/llm/{m}.py" for m in ("buffer", "models", "players", "rollout", "runs", "settings", "tiny", "trainer")]
 CORE = [f"aa_core/{m}.py" for m in ("exact", "figures", "games/matrix", "policies", "selfplay", "advantages", "objectives")]
 
 shell.prefix(f"export AA_FIGURES={workflow.basedir}/{FIGURES} AA_HEADLESS=1 PYTHONDONTWRITEBYTECODE=1; ")
@@ -46,11 +47,8 @@ rule figures:
 
 rule run:
     input:
-        TRAINING,
-        # learned policies play the tournament
-        lambda wildcards: f"{DATA}/runs/ipd/{wildcards.part}.csv"
-        if wildcards.experiment == "ipd_tournament" and wildcards.part != "classics"
-        else [],
+        lambda wildcards: LANGUAGE_MODELS if wildcards.experiment.startswith("llm") else TRAINING,
+        lambda wildcards: [f"{DATA}/runs/{run}.csv" for run in needs(wildcards.experiment, wildcards.part, PROFILE)],
     output:
         f"{DATA}/runs/{{experiment}}/{{part}}.csv",
     shell:
@@ -59,7 +57,7 @@ rule run:
 
 rule table:
     input:
-        lambda wildcards: [f"{DATA}/runs/{TABLES[wildcards.table][0]}/{part}.csv" for part in runs(PROFILE)[TABLES[wildcards.table][0]]],
+        lambda wildcards: [f"{DATA}/runs/{run}/{part}.csv" for run, part in table_runs(wildcards.table, PROFILE)],
     output:
         f"{DATA}/{{table}}.csv",
     wildcard_constraints:

@@ -1,6 +1,7 @@
 """The runs behind the figures: what is trained, at which size, and which table its numbers go to.
 
     python -m aa_core.experiments run ipd advantage_alignment --profile laptop
+    python -m aa_core.experiments run llm ipd-advantage_alignment-0 --profile laptop
     python -m aa_core.experiments table ipd_policy --profile laptop
 
 A run is cached by its configuration under data/PROFILE/runs; a table is put together from runs. `Snakefile` calls both.
@@ -9,10 +10,13 @@ A run is cached by its configuration under data/PROFILE/runs; a table is put tog
 from __future__ import annotations
 
 import argparse
+import os
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import product
+from pathlib import Path
 
 import pandas as pd
 import torch
@@ -20,6 +24,7 @@ import torch
 from aa_core import advantages, games, objectives, policies, records, selfplay
 from aa_core.checks import check_choice
 from aa_core.games.matrix import STATES
+from aa_core.llm import settings as llm_settings
 from aa_core.policies import STRATEGIES, classify
 from aa_core.selfplay import ALGORITHMS, History, SelfPlay, train
 
@@ -178,6 +183,86 @@ def ipd_tournament(entry: str, profile: str, fresh: bool = False) -> pd.DataFram
     return records.recorded(profile, f"ipd_tournament/{entry}", config, compute, fresh)
 
 
+def adapter_path(part: str, profile: str) -> Path:
+    """Where the adapter of a language-model run is kept."""
+    return records.table_path(profile, f"llm/{part}").with_suffix("")
+
+
+def _llm_code() -> str:
+    from aa_core.games import text
+    from aa_core.llm import buffer, models, players, rollout, tiny, trainer
+    from aa_core.llm import runs as llm_runs
+
+    return records.code_hash(advantages, text, buffer, models, players, rollout, tiny, trainer, llm_runs)
+
+
+def llm(part: str, profile: str, fresh: bool = False) -> pd.DataFrame:
+    """Training and evaluation of one language-model adapter; `part` is GAME-VARIANT-SEED."""
+    os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # the seams that it warns of are tested
+    from aa_core.llm import models
+    from aa_core.llm import runs as llm_runs  # here, since importing transformers takes seconds
+
+    game, variant, seed = llm_settings.split_part(part)
+    training = llm_settings.training(profile, game, variant)
+    if profile == "paper":
+        models.check_gpu(80)
+    config = asdict(training) | {"seed": seed, "code": _llm_code()}
+    folder, co_player = adapter_path(part, profile), None
+    if training.co_player == "trained":
+        teacher = f"{game}-advantage_alignment-{seed}"
+        llm(teacher, profile)
+        co_player = adapter_path(teacher, profile)
+        config["co_player_run"] = (records.record_of(profile, f"llm/{teacher}") or {}).get("table_sha256")
+
+    def compute() -> pd.DataFrame:
+        with tempfile.TemporaryDirectory() as scratch:
+            table = llm_runs.train(training, seed, folder, Path(scratch), co_player)
+        return table.assign(game=game, algorithm=variant, seed=seed)[LLM_COLUMNS]
+
+    lost = not (folder / "adapter_model.safetensors").is_file()
+    return records.recorded(profile, f"llm/{part}", config, compute, fresh or lost)
+
+
+LLM_COLUMNS = ["game", "algorithm", "seed", "update", "metric", "value"]
+
+
+def llm_prior(game: str, profile: str, fresh: bool = False) -> pd.DataFrame:
+    """What the trainings of a game start from: warms the embedded model up, and measures it."""
+    from aa_core.llm import runs as llm_runs
+
+    training = llm_settings.training(profile, game, "advantage_alignment")
+
+    def compute() -> pd.DataFrame:
+        for variant in ("aa_unconditional", "advantage_alignment") if game == "ipd" else ("advantage_alignment",):
+            model, words = llm_runs.load_model(llm_settings.training(profile, game, variant))
+        found = llm_runs.evaluate(model, words, training, seed=0)
+        rows = [(game, "prior", 0, 0, metric, value) for metric, value in found.items()]
+        return pd.DataFrame(rows, columns=LLM_COLUMNS)
+
+    return records.recorded(profile, f"llm_prior/{game}", asdict(training) | {"code": _llm_code()}, compute, fresh)
+
+
+def llm_crossplay(game: str, profile: str, fresh: bool = False) -> pd.DataFrame:
+    """Every seed of the three algorithms, and two scripted players, against each other."""
+    os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
+    from aa_core.llm import runs as llm_runs
+
+    training = llm_settings.training(profile, game, "advantage_alignment")
+    main = [part for part in llm_settings.main_parts(profile) if part.startswith(f"{game}-")]
+    for part in main:
+        llm(part, profile)
+    games = max(2, training.evaluation_games // 8)
+    config = asdict(training) | {"code": _llm_code(), "games_per_pair": games}
+    config["runs"] = [(records.record_of(profile, f"llm/{part}") or {}).get("table_sha256") for part in main]
+    adapters = {llm_settings.split_part(part)[1:]: adapter_path(part, profile) for part in main}
+
+    def compute() -> pd.DataFrame:
+        table = llm_runs.cross_play(training, adapters, games)
+        return table.assign(game=game)[["game", *table.columns]]
+
+    return records.recorded(profile, f"llm_crossplay/{game}", config, compute, fresh)
+
+
 def runs(profile: str) -> dict[str, list[str]]:
     """Every run of a profile: experiment -> its parts."""
     return {
@@ -185,7 +270,22 @@ def runs(profile: str) -> dict[str, list[str]]:
         "ipd_long": ["loqa", "advantage_alignment"],
         "ipd_sweep": [str(rate) for rate in PROFILES[profile].sweep_learning_rates],
         "ipd_tournament": [*ALGORITHMS, "classics"],
+        "llm_prior": list(llm_settings.GAMES),
+        "llm": llm_settings.parts(profile),
+        "llm_crossplay": list(llm_settings.GAMES),
     }
+
+
+def needs(experiment: str, part: str, profile: str) -> list[str]:
+    """Runs, as EXPERIMENT/PART, that a run builds on."""
+    if experiment == "ipd_tournament" and part != "classics":
+        return [f"ipd/{part}"]  # learned policies play the tournament
+    if experiment == "llm_crossplay":
+        return [f"llm/{name}" for name in llm_settings.main_parts(profile) if name.startswith(f"{part}-")]
+    if experiment == "llm":
+        teacher = [f"llm/{part.replace('naive_vs_aligned', 'advantage_alignment')}"] * ("-naive_vs_aligned-" in part)
+        return [f"llm_prior/{part.split('-')[0]}", *teacher]
+    return []
 
 
 EXPERIMENTS: dict[str, Callable[..., pd.DataFrame]] = {
@@ -193,6 +293,9 @@ EXPERIMENTS: dict[str, Callable[..., pd.DataFrame]] = {
     "ipd_long": ipd_long,
     "ipd_sweep": ipd_sweep,
     "ipd_tournament": ipd_tournament,
+    "llm_prior": llm_prior,
+    "llm": llm,
+    "llm_crossplay": llm_crossplay,
 }
 
 
@@ -207,13 +310,23 @@ def _returns_of(table: pd.DataFrame) -> pd.DataFrame:
     return table[table.metric == "reward"].rename(columns={"value": "reward"}).drop(columns="metric")
 
 
-# table -> (experiment, what is kept of each of its runs)
-TABLES: dict[str, tuple[str, Callable[[pd.DataFrame], pd.DataFrame]]] = {
-    "ipd_policy": ("ipd", _policies_of),
-    "ipd_returns": ("ipd", _returns_of),
-    "ipd_long": ("ipd_long", lambda table: table),
-    "ipd_sweep": ("ipd_sweep", lambda table: table),
-    "ipd_tournament": ("ipd_tournament", lambda table: table),
+def _llm_policies_of(table: pd.DataFrame) -> pd.DataFrame:
+    """P(cooperate) in each state of the prisoner's dilemma after training; states that were never met are left out."""
+    final = table[table.metric.str.startswith("P(")]
+    state = final.metric.str.removeprefix("P(").str.removesuffix(")")
+    return final.assign(state=state, probability=final.value)[["game", "algorithm", "seed", "state", "probability"]]
+
+
+# table -> (experiments, what is kept of each of their runs)
+TABLES: dict[str, tuple[Sequence[str], Callable[[pd.DataFrame], pd.DataFrame]]] = {
+    "ipd_policy": (["ipd"], _policies_of),
+    "ipd_returns": (["ipd"], _returns_of),
+    "ipd_long": (["ipd_long"], lambda table: table),
+    "ipd_sweep": (["ipd_sweep"], lambda table: table),
+    "ipd_tournament": (["ipd_tournament"], lambda table: table),
+    "llm_training": (["llm_prior", "llm"], lambda table: table[~table.metric.str.startswith("P(")]),
+    "llm_policy": (["llm_prior", "llm"], _llm_policies_of),
+    "llm_crossplay": (["llm_crossplay"], lambda table: table),
 }
 
 
@@ -224,13 +337,19 @@ def load(name: str, profile: str, fresh: bool = False) -> pd.DataFrame:
     return records.read_table(profile, name)
 
 
+def table_runs(name: str, profile: str) -> list[tuple[str, str]]:
+    """(experiment, part) of every run that a table is put together from."""
+    return [(experiment, part) for experiment in TABLES[name][0] for part in runs(profile)[experiment]]
+
+
 def write_table(name: str, profile: str, fresh: bool = False) -> pd.DataFrame:
     """Put a table of data/PROFILE together from the runs of its experiment (which are made if they are missing)."""
     check_choice("name", name, TABLES)
-    experiment, keep = TABLES[name]
-    parts = runs(profile)[experiment]
-    table = pd.concat([keep(EXPERIMENTS[experiment](part, profile, fresh)) for part in parts], ignore_index=True)
-    sources = {part: records.record_of(profile, f"{experiment}/{part}") for part in parts}
+    _, keep = TABLES[name]
+    parts = table_runs(name, profile)
+    tables = [keep(EXPERIMENTS[experiment](part, profile, fresh)) for experiment, part in parts]
+    table = pd.concat([part for part in tables if len(part)], ignore_index=True)
+    sources = {part: records.record_of(profile, f"{experiment}/{part}") for experiment, part in parts}
     records.write_table(records.table_path(profile, name), table, {"table": name, "runs": sources})
     return table
 
@@ -241,7 +360,7 @@ def main(arguments: list[str] | None = None) -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     run = commands.add_parser("run", help="make one run, unless it is cached")
     run.add_argument("experiment", choices=sorted(EXPERIMENTS))
-    run.add_argument("part", help="algorithm, learning rate or entry")
+    run.add_argument("part", help="algorithm, learning rate, entry, game, or GAME-VARIANT-SEED")
     run.add_argument("--fresh", action="store_true", help="run again although the result is cached")
     table = commands.add_parser("table", help="put a table together from runs")
     table.add_argument("name", choices=sorted(TABLES))

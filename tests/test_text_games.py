@@ -563,14 +563,17 @@ def test_trust_and_split_shows_each_player_what_it_may_know() -> None:
     game.first_speakers = [1, 0] * 5
     idle, speaker = game.turns()
     assert (idle.reply, speaker.reply) == (False, True)
-    assert idle.text.endswith("Your hand is rock.\nWait for the message of the other player.")
-    assert speaker.text.endswith("Your hand is paper.\nWrite your message.")
+    assert idle.text.endswith("A new round starts.\nWait for the message of the other player.")
+    assert speaker.text.endswith("A new round starts.\nYour hand is paper. Write your message.")
     game.submit({1: say("Paper here")})
     answering, idle = game.turns()
-    assert answering.text == "The other player says: Paper here\nWrite your message."
+    assert answering.text == "The other player says: Paper here\nYour hand is rock. Write your message."
     assert (idle.text, idle.reply) == ("Wait for the message of the other player.", False)
     game.submit({0: "no tags"})
-    assert texts(game) == ["Write your proposal.", "The other player says nothing.\nWrite your proposal."]
+    assert texts(game) == [
+        "Your hand is rock. Write your proposal.",
+        "The other player says nothing.\nYour hand is paper. Write your proposal.",
+    ]
     game.submit({0: coins(3), 1: coins(10)})
     assert game.rewards == [pytest.approx((30 / 13, 1000 / 13))]
     assert game.recap(0).endswith("The other player had the upper hand. The other player proposed 10 coins.")

@@ -516,14 +516,14 @@ class TrustAndSplitTextGame(TextGame):
         said, other = self.messages[self.round], 1 - player
         if not said:
             parts += [self.recap(player) or self._intro(), "A new round starts."]
-            parts += [f"Your hand is {self.hands[self.round][player]}."]
         speaker = self.awaited[0] if self.speaking else self.first_speakers[self.round]
         if other in said and player == speaker:  # each message is told once, when its reader is next to act
             parts.append(f"The other player says: {said[other]}" if said[other] else "The other player says nothing.")
-        if not self.speaking:
-            parts.append("Write your proposal.")
+        if self.speaking and player != speaker:
+            parts.append("Wait for the message of the other player.")
         else:
-            parts.append("Write your message." if player == speaker else "Wait for the message of the other player.")
+            task = "message" if self.speaking else "proposal"
+            parts.append(f"Your hand is {self.hands[self.round][player]}. Write your {task}.")
         return "\n".join(parts)
 
     @staticmethod

@@ -32,10 +32,14 @@ MEASURES = ("cooperation", "claim_higher", "claim_lower", "efficiency")
 
 def load_model(training: Training) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The model that a training starts from."""
-    if training.model == models.TINY and training.unconditional:
-        prior = tiny.WARM_UPS[training.game].ipd_prior
-        mean = sum(prior) / len(prior)
-        return tiny.load(replace(tiny.WARM_UPS[training.game], ipd_prior=(mean,) * len(prior)))
+    if training.model == models.TINY:
+        settings = tiny.WARM_UPS[training.game]
+        if training.unconditional:
+            mean = sum(settings.ipd_prior) / len(settings.ipd_prior)
+            settings = replace(settings, ipd_prior=(mean,) * len(settings.ipd_prior))
+        if training.cold:
+            settings = replace(settings, hidden_size=32, layers=1, heads=2, games=64, rounds=2, steps=20, drill_steps=0)
+        return tiny.load(settings)
     return models.load(training.model, training.game)
 
 
@@ -103,14 +107,21 @@ def trainer_of(training: Training, seed: int, folder: Path, trained: Path | None
     return trainer
 
 
-def train(training: Training, seed: int, folder: Path, trained: Path | None = None) -> pd.DataFrame:
+def train(training: Training, seed: int, folder: Path, scratch: Path, trained: Path | None = None) -> pd.DataFrame:
     """Train an adapter, save it in `folder`, and measure it.
+
+    Args:
+        training: settings.
+        seed: of everything that is drawn.
+        folder: for the adapter.
+        scratch: for TRL's files.
+        trained: adapter of the co-player, with `co_player="trained"`.
 
     Returns:
         Rows of (update, metric, value): the learners' metrics at every update, and after the last one (update equal to
         `training.updates`) what `evaluate` finds.
     """
-    trainer = trainer_of(training, seed, folder / "trl", trained)
+    trainer = trainer_of(training, seed, scratch, trained)
     trainer.train()
     model = trainer.accelerator.unwrap_model(trainer.model)
     model.save_pretrained(folder, selected_adapters=[ADAPTER])

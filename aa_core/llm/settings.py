@@ -34,6 +34,7 @@ class Training:
         include_current: just-in-time alignment.
         buffer_every: updates between two copies for the agent buffer; None: no buffer.
         unconditional: embedded model only: warm it up to a prior that does not condition on the last round (IPD).
+        cold: embedded model only: smaller and hardly warmed up, for tests in seconds.
         rank: of LoRA; alpha is twice that.
         max_new_tokens: of one reply.
         evaluation_games: per measurement after training.
@@ -58,6 +59,7 @@ class Training:
     include_current: bool = False
     buffer_every: int | None = None
     unconditional: bool = False
+    cold: bool = False
     rank: int = 16
     max_new_tokens: int = 4
     evaluation_games: int = 128
@@ -82,7 +84,7 @@ _QWEN = dict(
 # profile -> game -> settings of Advantage Alignment; those of the paper: its appendix and released configurations
 BASE: dict[str, dict[str, Training]] = {
     "smoke": {
-        game.game: replace(game, updates=2, games=4, group=2, rounds=2, evaluation_games=2)
+        game.game: replace(game, updates=2, games=4, group=2, rounds=2, evaluation_games=2, cold=True)
         for game in (_IPD, _SPLIT, _TRUST)
     },
     "laptop": {game.game: game for game in (_IPD, _SPLIT, _TRUST)},
@@ -92,6 +94,7 @@ BASE: dict[str, dict[str, Training]] = {
         "trust_and_split": replace(_TRUST, games=64, entropy=0.0, kl=0.001, buffer_every=10, **_QWEN),
     },
 }
+GAMES = ("ipd", "split", "trust_and_split")
 MAIN = ("naive", "sum_of_rewards", "advantage_alignment")
 # variant -> what differs from Advantage Alignment. As in the paper the baselines have neither buffer nor entropy bonus.
 _PLAIN = dict(buffer_every=None, entropy=0.0)
@@ -133,10 +136,16 @@ def training(profile: str, game: str, variant: str) -> Training:
     return replace(BASE[profile][game], **VARIANTS[variant])
 
 
+def main_parts(profile: str) -> list[str]:
+    """Names of the runs that compare the three algorithms."""
+    seeds = SEEDS[profile]["main"]
+    return [f"{game}-{variant}-{seed}" for game in GAMES for variant in MAIN for seed in range(seeds[game])]
+
+
 def parts(profile: str) -> list[str]:
     """Names of all runs of a profile."""
     seeds = SEEDS[profile]
-    names = [f"{game}-{variant}-{s}" for game in BASE[profile] for variant in MAIN for s in range(seeds["main"][game])]
+    names = main_parts(profile)
     for game, variants in _OTHERS.items():
         for variant in variants:
             if profile == "paper":

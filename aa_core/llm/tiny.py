@@ -15,6 +15,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -25,7 +26,17 @@ from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM,
 from trl import SFTConfig, SFTTrainer
 
 from aa_core.games import text as text_games
-from aa_core.games.text import BEATS, HANDS, ITEMS, QUANTITY, TextGame, Turn, example_texts, make_text_game
+from aa_core.games.text import (
+    BEATS,
+    HANDS,
+    ITEMS,
+    QUANTITY,
+    TextGame,
+    TrustAndSplitTextGame,
+    Turn,
+    example_texts,
+    make_text_game,
+)
 from aa_core.llm import rollout
 from aa_core.llm.players import Seat, play
 from aa_core.llm.rollout import ChatTokens, Transcript
@@ -55,13 +66,16 @@ class WarmUp:
     hidden_size: int = 64
     layers: int = 2
     heads: int = 4
-    # sharp attention, and rotary frequencies for chats of a thousand tokens: 300 steps find what was said where
+    # large words, sharp attention, and rotary frequencies for chats of a thousand tokens: 300 steps find what was said
+    # where, and which hand beats which
+    embedding_range: float = 0.3
     initializer_range: float = 0.1
     rope_theta: float = 300.0
     games: int = 2048  # one transcript each
     rounds: int = 10
     batch: int = 16
     steps: int = 300
+    drill_steps: int = 0  # before that, on which hand beats which alone; then half as many again on bare rounds
     learning_rate: float = 3e-3
     ipd_prior: tuple[float, ...] = IPD_PRIOR
     fairness: float = 0.8  # share of fair claims in Split and Trust-and-Split
@@ -70,7 +84,11 @@ class WarmUp:
 
 
 # Positions are relative, so three rounds of the games with long texts teach more of them
-WARM_UPS = {"ipd": WarmUp(), "split": WarmUp("split", rounds=3), "trust_and_split": WarmUp("trust_and_split", rounds=3)}
+WARM_UPS = {
+    "ipd": WarmUp(),
+    "split": WarmUp("split", rounds=3),
+    "trust_and_split": WarmUp("trust_and_split", rounds=3, drill_steps=130),
+}
 
 
 def tokenizer() -> PreTrainedTokenizerFast:
@@ -113,7 +131,9 @@ def untrained(settings: WarmUp, words: PreTrainedTokenizerFast) -> Qwen2ForCausa
         eos_token_id=words.eos_token_id,
         pad_token_id=words.pad_token_id,
     )
-    return Qwen2ForCausalLM(config)
+    model = Qwen2ForCausalLM(config)
+    model.model.embed_tokens.weight.data.normal_(0, settings.embedding_range)
+    return model
 
 
 def prior_reply(game: TextGame, player: int, rng: Random, settings: WarmUp) -> str:
@@ -182,13 +202,21 @@ class Scribe:
             transcript.add_sample(token, 0.0, round_index)
 
 
-def transcripts(settings: WarmUp, words: PreTrainedTokenizerFast) -> list[Transcript]:
+def transcripts(
+    settings: WarmUp, words: PreTrainedTokenizerFast, kind: type[TextGame] | None = None
+) -> list[Transcript]:
     """Chats of the prior with co-players of every kindness, so that it is seen in all states of a game.
 
     A co-player is the prior with one number drawn per game for its cooperation or fairness.
+
+    Args:
+        settings: of the prior.
+        words: tokenizer.
+        kind: class of the game, if not the one that is called `settings.game`.
     """
     rng = Random(settings.seed)
-    games = [make_text_game(settings.game, seed, rounds=settings.rounds) for seed in range(settings.games)]
+    new = kind or partial(make_text_game, settings.game)
+    games = [new(seed, rounds=settings.rounds) for seed in range(settings.games)]
     kindness = {id(game): rng.random() for game in games}
 
     def co_reply(game: TextGame, player: int) -> str:
@@ -201,11 +229,52 @@ def transcripts(settings: WarmUp, words: PreTrainedTokenizerFast) -> list[Transc
     return [prior.transcript(game, 1 - index % 2) for index, game in enumerate(games)]
 
 
+class _BareRounds(TrustAndSplitTextGame):
+    """Trust-and-Split without rules and recaps."""
+
+    def _intro(self) -> str:
+        return ""
+
+    def _recap(self, player: int) -> str:
+        return ""
+
+
+def statements(settings: WarmUp, words: PreTrainedTokenizerFast, number: int = 512, each: int = 16) -> list[Transcript]:
+    """Chats that only say who has the upper hand."""
+    rng, template = Random(settings.seed), ChatTokens(words)
+    chats = []
+    for _ in range(number):
+        pairs = [rng.sample(HANDS, 2) for _ in range(each)]
+        said = "".join(f"My hand is {own}. {text_games.hands_named(own, other)}" for own, other in pairs)
+        chat = Transcript()
+        chat.add_text(template.first("Write your message."), 0)
+        for token in words.encode(f"<<message_start>> {said}<<message_end>>", add_special_tokens=False):
+            chat.add_sample(token, 0.0, 0)
+        chats.append(chat)
+    return chats
+
+
 def warm_up(settings: WarmUp, folder: Path) -> None:
     """Train the embedded model on the prior's transcripts and save it, weights as safetensors, to `folder`."""
     words = tokenizer()
     model = untrained(settings, words)
-    chats = transcripts(settings, words)
+    if settings.drill_steps:
+        # Who has the upper hand depends on both hands, and what that means on who says it: one of the two alone tells
+        # nothing, so there is no slope to follow until the model looks at both. Whole games show it too rarely.
+        _fit(model, words, statements(settings, words), settings, settings.drill_steps)
+        honest = replace(settings, games=512, rounds=6, honesty=1.0, fairness=1.0)
+        _fit(model, words, transcripts(honest, words, _BareRounds), settings, settings.drill_steps * 3 // 2)
+    _fit(model, words, transcripts(settings, words), settings, settings.steps)
+    folder.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(folder, safe_serialization=True)
+    words.save_pretrained(folder)
+    (folder / SETTINGS).write_text(json.dumps(asdict(settings), indent=1) + "\n", encoding="utf-8")
+
+
+def _fit(
+    model: Qwen2ForCausalLM, words: PreTrainedTokenizerFast, chats: list[Transcript], settings: WarmUp, steps: int
+) -> None:
+    """Supervised steps on what was written in `chats`."""
     rows = {
         "input_ids": [chat.prompt_ids + chat.completion_ids for chat in chats],
         "assistant_masks": [[0] * len(chat.prompt_ids) + chat.mask for chat in chats],
@@ -213,11 +282,11 @@ def warm_up(settings: WarmUp, folder: Path) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         arguments = SFTConfig(
             output_dir=scratch,
-            max_steps=settings.steps,
+            max_steps=steps,
             per_device_train_batch_size=settings.batch,
             learning_rate=settings.learning_rate,
             lr_scheduler_type="cosine",
-            warmup_steps=settings.steps // 10,
+            warmup_steps=steps // 10,
             max_length=None,
             seed=settings.seed,
             data_seed=settings.seed,
@@ -226,15 +295,10 @@ def warm_up(settings: WarmUp, folder: Path) -> None:
             activation_checkpointing=False,
             save_strategy="no",
             report_to="none",
-            logging_steps=settings.steps,
+            logging_strategy="no",
             disable_tqdm=True,
         )
-        trainer = SFTTrainer(model, arguments, train_dataset=Dataset.from_dict(rows), processing_class=words)
-        trainer.train()
-    folder.mkdir(parents=True, exist_ok=True)
-    model.save_pretrained(folder, safe_serialization=True)
-    words.save_pretrained(folder)
-    (folder / SETTINGS).write_text(json.dumps(asdict(settings), indent=1) + "\n", encoding="utf-8")
+        SFTTrainer(model, arguments, train_dataset=Dataset.from_dict(rows), processing_class=words).train()
 
 
 def load(settings: WarmUp | None = None) -> tuple[Qwen2ForCausalLM, PreTrainedTokenizerFast]:
@@ -248,6 +312,9 @@ def load(settings: WarmUp | None = None) -> tuple[Qwen2ForCausalLM, PreTrainedTo
         try:
             warm_up(settings, scratch)
             scratch.replace(folder)  # complete or not there at all
+        except OSError:
+            if not (folder / SETTINGS).is_file():  # otherwise another process was faster
+                raise
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
     return read(folder)
