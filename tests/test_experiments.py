@@ -9,6 +9,7 @@ import torch
 
 from aa_core import experiments, records
 from aa_core.games.matrix import STATES
+from aa_core.llm import settings as llm_settings
 from aa_core.selfplay import ALGORITHMS
 
 SIZE = experiments.PROFILES["smoke"]
@@ -176,3 +177,65 @@ def test_the_command_line_uses_one_thread() -> None:
         assert torch.get_num_threads() == 1
     finally:
         torch.set_num_threads(1)
+
+
+# --- language models
+
+
+@pytest.mark.parametrize("profile", ["smoke", "laptop", "paper"])
+def test_runs_need_only_runs_that_exist(profile: str) -> None:
+    known = {f"{experiment}/{part}" for experiment, parts in experiments.runs(profile).items() for part in parts}
+    for run in known:
+        assert set(experiments.needs(*run.split("/"), profile)) <= known
+    for name in experiments.TABLES:
+        assert {f"{experiment}/{part}" for experiment, part in experiments.table_runs(name, profile)} <= known
+    assert "llm/ipd-advantage_alignment-0" in experiments.needs("llm", "ipd-naive_vs_aligned-0", profile)
+
+
+def test_settings_of_profile_paper_are_the_papers() -> None:
+    split = llm_settings.training("paper", "split", "advantage_alignment")
+    assert (split.games, split.group, split.rounds, split.gamma, split.beta) == (64, 8, 10, 0.9, 1.0)
+    assert (split.learning_rate, split.rank, split.reward_scale, split.kl, split.buffer_every) == (
+        3e-6, 32, 100.0, 0.001, 10,
+    )  # fmt: skip
+    ipd = llm_settings.training("paper", "ipd", "advantage_alignment")
+    assert (ipd.games, ipd.beta, ipd.entropy, ipd.kl, ipd.reward_scale) == (128, 0.5, 0.01, 0.0, 5.0)
+    trust = llm_settings.training("paper", "trust_and_split", "advantage_alignment")
+    assert (trust.gamma, trust.beta) == (0.96, 2.0)
+    naive = llm_settings.training("paper", "ipd", "naive")
+    assert (naive.credit, naive.buffer_every, naive.entropy) == ("naive", None, 0.0)
+    with pytest.raises(ValueError, match="variant must be one of"):
+        llm_settings.training("paper", "ipd", "greedy")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_profile_paper_says_at_once_that_it_needs_a_gpu() -> None:
+    with pytest.raises(RuntimeError, match="laptop"):
+        experiments.llm("ipd-naive-0", "paper")
+
+
+def test_a_language_model_run_is_kept_with_its_adapter(data: Path) -> None:
+    table = experiments.llm("ipd-naive_vs_aligned-0", "smoke")
+    assert list(table.columns) == ["game", "algorithm", "seed", "update", "metric", "value"]
+    assert set(table["update"]) == {0, 1, 2}
+    assert {"reward", "reward_other", "cooperation", "errors", "reward_vs_defect", "P(START)"} <= set(table.metric)
+    adapter = experiments.adapter_path("ipd-naive_vs_aligned-0", "smoke") / "adapter_model.safetensors"
+    written = adapter.stat().st_mtime_ns
+    pd.testing.assert_frame_equal(experiments.llm("ipd-naive_vs_aligned-0", "smoke"), table)
+    assert adapter.stat().st_mtime_ns == written
+    adapter.unlink()  # an adapter that is gone is trained again, to the same numbers
+    pd.testing.assert_frame_equal(experiments.llm("ipd-naive_vs_aligned-0", "smoke"), table)
+    assert adapter.is_file()
+
+
+def test_cross_play_has_every_ordered_pair(data: Path) -> None:
+    table = experiments.llm_crossplay("split", "smoke")
+    agents = {*llm_settings.MAIN, "welfare", "greedy"}
+    rewards = table[table.metric == "reward"]
+    assert {tuple(pair) for pair in rewards[["row_agent", "column_agent"]].to_numpy()} == {
+        (one, two) for one in agents for two in agents
+    }
+    assert not rewards.duplicated(["row_agent", "column_agent", "row_seed", "column_seed"]).any()
+    both = rewards.set_index(["row_agent", "column_agent"]).value
+    assert both["welfare", "greedy"] < both["greedy", "welfare"]  # whatever the models do, the scripts are known
+    assert both["greedy", "greedy"] < both["welfare", "welfare"]

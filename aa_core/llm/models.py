@@ -7,10 +7,15 @@ from pathlib import Path
 import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging
 
 from aa_core.checks import check_choice
 from aa_core.games.text import text_game_names
 from aa_core.llm import tiny
+from aa_core.paths import HEADLESS
+
+if HEADLESS:
+    logging.disable_progress_bar()
 
 TINY = "tiny"  # the embedded model
 

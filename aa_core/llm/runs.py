@@ -129,39 +129,47 @@ def train(training: Training, seed: int, folder: Path, scratch: Path, trained: P
         (int(row["update"]), metric, value) for row in trainer.history for metric, value in row.items()
         if metric != "update"
     ]  # fmt: skip
-    final = evaluate(model, trainer.processing_class, training, seed)
+    final = evaluate(model, trainer.processing_class, training, seed, trainer.co_player)
     rows += [(training.updates, metric, value) for metric, value in final.items()]
     return pd.DataFrame(rows, columns=["update", "metric", "value"])
 
 
-def evaluate(model: PreTrainedModel, words: PreTrainedTokenizerBase, training: Training, seed: int) -> dict[str, float]:
+def evaluate(
+    model: PreTrainedModel,
+    words: PreTrainedTokenizerBase,
+    training: Training,
+    seed: int,
+    co_player: Player | None = None,
+) -> dict[str, float]:
     """Measure a policy in games that it was not trained on.
 
     Returns:
-        Metrics of self-play; `reward_vs_NAME` against the kind and the greedy scripted player; in the prisoner's
-        dilemma `P(STATE)` of cooperation, over self-play and games with the random player.
+        Metrics of self-play, or of games with `co_player` (then also `reward_other`); `reward_vs_NAME` against the kind
+        and the greedy scripted player; in the prisoner's dilemma `P(STATE)` of cooperation, over the first and games
+        with the random player.
     """
     player = ModelPlayer(
         model, words, max_new_tokens=training.max_new_tokens, generator=torch.Generator().manual_seed(seed)
     )
-    partners: dict[str, Player] = {"self": player}
-    for name in (KIND[training.game], GREEDY[training.game], "random"):
-        partners[name] = ScriptedPlayer(name, Random(seed))
-    found: dict[str, float] = {}
-    counts: Counter[str] = Counter()
+    home, kind, greedy, noise = "home", KIND[training.game], GREEDY[training.game], "random"
+    partners = {home: co_player or player} | {n: ScriptedPlayer(n, Random(seed)) for n in (kind, greedy, noise)}
+    found: dict[str, float | None] = {}
+    met: Counter[str] = Counter()
     cooperated: Counter[str] = Counter()
     for name, partner in partners.items():
         games = new_games(training, training.evaluation_games)
         play(games, [(player, partner)] * len(games))
-        if name == "self":
-            found |= {metric: mean(metric, games, (0, 1)) for metric in ("reward", "errors", *MEASURES)}
+        if name == home:
+            seats = (0, 1) if co_player is None else (0,)
+            found |= {metric: mean(metric, games, seats) for metric in ("reward", "errors", *MEASURES)}
+            found["reward_other"] = None if co_player is None else mean("reward", games, (1,))
         else:
             found[f"reward_vs_{name}"] = mean("reward", games, (0,))
-        if training.game == "ipd" and name in ("self", "random"):
-            for state, kind in (pair for game in games for pair in moves(game, 0)):
-                counts[state] += 1
-                cooperated[state] += kind
-    found |= {f"P({state})": cooperated[state] / counts[state] for state in STATES if counts[state]}
+        if training.game == "ipd" and name in (home, noise):
+            for state, cooperates in (move for game in games for move in moves(game, 0)):
+                met[state] += 1
+                cooperated[state] += cooperates
+    found |= {f"P({state})": cooperated[state] / met[state] for state in STATES if met[state]}
     return {metric: value for metric, value in found.items() if value is not None}
 
 

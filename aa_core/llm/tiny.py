@@ -78,7 +78,8 @@ class WarmUp:
     drill_steps: int = 0  # before that, on which hand beats which alone; then half as many again on bare rounds
     learning_rate: float = 3e-3
     ipd_prior: tuple[float, ...] = IPD_PRIOR
-    fairness: float = 0.8  # share of fair claims in Split and Trust-and-Split
+    fairness: float = 0.85  # share of fair claims in Split and Trust-and-Split
+    fairness_after_greed: float = 0.5  # the same after a round in which the other was greedy
     honesty: float = 0.9  # share of true messages in Trust-and-Split
     seed: int = 0
 
@@ -142,7 +143,7 @@ def prior_reply(game: TextGame, player: int, rng: Random, settings: WarmUp) -> s
         own, other = (game.actions[-1][player], game.actions[-1][1 - player]) if game.actions else (None, None)
         state = 0 if own is None else 1 + 2 * own + other
         return game.labels[int(rng.random() >= settings.ipd_prior[state])]
-    fair = rng.random() < settings.fairness
+    fair = rng.random() < (settings.fairness_after_greed if _was_greedy(game, 1 - player) else settings.fairness)
     if game.name == "split":
         own, other = game.values[game.round][player], game.values[game.round][1 - player]
         claims = [_claim(mine, yours, fair, rng) for mine, yours in zip(own, other, strict=True)]
@@ -156,6 +157,16 @@ def prior_reply(game: TextGame, player: int, rng: Random, settings: WarmUp) -> s
         return f"<<message_start>> My hand is {named}. {status}<<message_end>>"
     value = 0 if len(heard) != 1 else 1 if BEATS[hand] == heard[0] else -1
     return f"<<proposal_start>> {_claim(value, 0, fair, rng)} <<proposal_end>>"
+
+
+def _was_greedy(game: TextGame, player: int) -> bool:
+    """Whether a player claimed too much in the last round: of all items together, or with the lower hand."""
+    if not game.actions:
+        return False
+    claims = game.actions[-1][player]
+    if game.name == "split":
+        return sum(claims) > 2 * QUANTITY
+    return claims > QUANTITY // 2 and game.upper(game.round - 1) != player
 
 
 def _claim(own: int, other: int, fair: bool, rng: Random) -> int:
@@ -221,7 +232,9 @@ def transcripts(
 
     def co_reply(game: TextGame, player: int) -> str:
         kind = kindness[id(game)]
-        return prior_reply(game, player, rng, replace(settings, ipd_prior=(kind,) * 5, fairness=kind))
+        return prior_reply(
+            game, player, rng, replace(settings, ipd_prior=(kind,) * 5, fairness=kind, fairness_after_greed=kind)
+        )
 
     prior = Scribe(lambda game, player: prior_reply(game, player, rng, settings), words)
     other = Scribe(co_reply, words)
@@ -262,7 +275,7 @@ def warm_up(settings: WarmUp, folder: Path) -> None:
         # Who has the upper hand depends on both hands, and what that means on who says it: one of the two alone tells
         # nothing, so there is no slope to follow until the model looks at both. Whole games show it too rarely.
         _fit(model, words, statements(settings, words), settings, settings.drill_steps)
-        honest = replace(settings, games=512, rounds=6, honesty=1.0, fairness=1.0)
+        honest = replace(settings, games=512, rounds=6, honesty=1.0, fairness=1.0, fairness_after_greed=1.0)
         _fit(model, words, transcripts(honest, words, _BareRounds), settings, settings.drill_steps * 3 // 2)
     _fit(model, words, transcripts(settings, words), settings, settings.steps)
     folder.mkdir(parents=True, exist_ok=True)

@@ -215,6 +215,8 @@ class AdvantageAlignmentTrainer(GRPOTrainer):
         fresh = [seat for seat in chosen if not kinds[seat[0]].any()] or chosen
         rounds = [(games[t].record(r), t, p) for t, p in fresh for r in range(games[t].rounds)]
         metrics = {"reward": sum(rewards[seat].mean().item() for seat in fresh) / len(fresh)}
+        if self.co_player is not None:
+            metrics["reward_other"] = sum(rewards[t, 1 - p].mean().item() for t, p in fresh) / len(fresh)
         for name in ("cooperation", "claim_higher", "claim_lower", "efficiency", "errors"):
             values = [record[name] for record, *_ in rounds if name in record]
             own = [v[p] if isinstance(v, tuple) else v for v, (*_, p) in zip(values, rounds, strict=False)]
