@@ -19,6 +19,13 @@ NOTEBOOKS = {
         ["ipd_policy", "ipd_returns", "ipd_long", "ipd_sweep", "ipd_tournament"],
         ["aa_fig1b", "ipd_learning_curves", "ipd_long", "ipd_sweep", "nash_stability", "ipd_tournament"],
     ),
+    "09": ("09_llms_under_naive_rl", ["llm_training"], ["llm_naive", "llm_naive_claims", "llm_naive_exploits"]),
+    "10": (
+        "10_llms_under_advantage_alignment",
+        ["llm_training", "llm_policy", "llm_crossplay"],
+        ["llm_learning_curves", "llm_policy", "llm_crossplay", "llm_claims", "llm_ablations", "llm_naive_vs_aligned"],
+    ),
+    "11": ("11_trust_and_split", ["llm_training"], ["llm_honesty"]),
 }
 
 TRAINING = [f"aa_core/{m}.py" for m in ("advantages", "experiments", "games/matrix", "objectives", "policies", "selfplay")]
@@ -51,6 +58,7 @@ rule run:
         lambda wildcards: [f"{DATA}/runs/{run}.csv" for run in needs(wildcards.experiment, wildcards.part, PROFILE)],
     output:
         f"{DATA}/runs/{{experiment}}/{{part}}.csv",
+    threads: lambda wildcards: workflow.cores if PROFILE == "paper" and wildcards.experiment.startswith("llm") else 1  # the GPU
     shell:
         "python -m aa_core.experiments run {wildcards.experiment} {wildcards.part} --profile {PROFILE} {FRESH}"
 

@@ -219,6 +219,8 @@ def llm(part: str, profile: str, fresh: bool = False) -> pd.DataFrame:
             table = llm_runs.train(training, seed, folder, Path(scratch), co_player)
         return table.assign(game=game, algorithm=variant, seed=seed)[LLM_COLUMNS]
 
+    if int(os.environ.get("RANK", "0")) > 0:  # of several processes (accelerate launch) the first one writes
+        return compute()
     lost = not (folder / "adapter_model.safetensors").is_file()
     return records.recorded(profile, f"llm/{part}", config, compute, fresh or lost)
 

@@ -30,6 +30,16 @@ CAPTIONS = {
     "ipd_sweep": "Map of outcomes over beta, gamma and learning rate",
     "nash_stability": "Which Nash equilibria are stable under which rule",
     "ipd_tournament": "Against the Axelrod library, and the worst case",
+    "llm_naive": "LLM paper: naive RL turns a kind language model greedy, in three games (model organism)",
+    "llm_naive_claims": "What greed is in the sharing games: claiming what the other values more",
+    "llm_naive_exploits": "LLM paper: a naive learner exploits a fixed kind player",
+    "llm_learning_curves": "LLM paper: Advantage Alignment, naive and sum of rewards in self-play",
+    "llm_policy": "LLM paper: P(cooperate) after each joint move, by algorithm",
+    "llm_crossplay": "LLM paper: everybody against everybody, three games",
+    "llm_claims": "Claims on what is worth more and less, by algorithm",
+    "llm_ablations": "One change at a time: self-play against robustness",
+    "llm_naive_vs_aligned": "LLM paper: a naive learner opposite a fixed Advantage Alignment agent",
+    "llm_honesty": "Trust-and-Split: who lies, and who claims with the lower hand",
 }
 
 

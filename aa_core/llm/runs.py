@@ -15,6 +15,7 @@ import pandas as pd
 import torch
 from peft import LoraConfig, PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from trl.import_utils import is_vllm_available
 
 from aa_core.games.matrix import STATES
 from aa_core.games.text import TextGame, make_text_game
@@ -81,7 +82,7 @@ def trainer_of(training: Training, seed: int, folder: Path, trained: Path | None
         use_cpu=not on_gpu,
         bf16=on_gpu,
         activation_checkpointing=on_gpu,
-        use_vllm=on_gpu,
+        use_vllm=on_gpu and is_vllm_available(),
         vllm_mode="colocate",
         report_to="none",
         save_strategy="no",
@@ -124,7 +125,8 @@ def train(training: Training, seed: int, folder: Path, scratch: Path, trained: P
     trainer = trainer_of(training, seed, scratch, trained)
     trainer.train()
     model = trainer.accelerator.unwrap_model(trainer.model)
-    model.save_pretrained(folder, selected_adapters=[ADAPTER])
+    if trainer.accelerator.is_main_process:
+        model.save_pretrained(folder, selected_adapters=[ADAPTER])
     rows = [
         (int(row["update"]), metric, value) for row in trainer.history for metric, value in row.items()
         if metric != "update"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,16 @@ from aa_core.llm.players import ModelPlayer, play
 from aa_core.llm.trainer import AdvantageAlignmentConfig, AdvantageAlignmentTrainer
 
 GAMES = 64
+
+
+def matmul_rate(size: int = 1024, repeats: int = 10) -> float:
+    """Floating point operations per second of this machine in a large matrix product, on the threads torch has."""
+    one, other = torch.randn(size, size), torch.randn(size, size)
+    one @ other
+    started = time.perf_counter()
+    for _ in range(repeats):
+        one @ other
+    return 2 * size**3 * repeats / (time.perf_counter() - started)
 
 
 @pytest.mark.parametrize("keep_cache", [True, False], ids=["cache kept", "chat read anew"])
@@ -31,6 +42,10 @@ def test_rollout(benchmark: BenchmarkFixture, game: str, keep_cache: bool) -> No
 
     benchmark.pedantic(rollout, rounds=3, warmup_rounds=1)
     benchmark.extra_info["games_per_second"] = GAMES / benchmark.stats["median"]
+    tokens = sum(len(chat.prompt_ids) + len(chat.completion_ids) for chat in player.transcripts) / GAMES
+    operations = 2 * sum(p.numel() for p in model.parameters()) * tokens  # two per parameter and token, once each
+    benchmark.extra_info["tokens_per_game"] = tokens
+    benchmark.extra_info["games_per_second_at_matmul_rate"] = matmul_rate() / operations
 
 
 def test_update(benchmark: BenchmarkFixture, tmp_path: Path) -> None:
