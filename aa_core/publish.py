@@ -82,7 +82,29 @@ def results() -> str:
     return "\n".join([*lines, "", f"{policies.seed.nunique()} seeds, two learners each."])
 
 
-GENERATED = {"gallery": gallery, "results": results}
+def language_models() -> str:
+    """Markdown table of the three algorithms in the three games, with intervals over seeds."""
+    table = records.read_table("laptop", "llm_training")
+    last = table[table["update"] == table.groupby(["game", "algorithm"])["update"].transform("max")]
+    titles = {"ipd": "prisoner's dilemma", "split": "Split", "trust_and_split": "Trust-and-Split"}
+    columns = {"ipd": ("cooperation", "defect"), "split": ("efficiency", "greedy")}
+    columns["trust_and_split"] = columns["split"]
+    lines = [
+        "| game | algorithm | cooperation or efficiency in self-play | points a round against greed | seeds |",
+        "|---|---|---|---|---|",
+    ]
+    for game, title in titles.items():
+        for algorithm in ("naive", "sum_of_rewards", "advantage_alignment"):
+            rows = last[(last.game == game) & (last.algorithm == algorithm)]
+            cells = []
+            for metric in (columns[game][0], f"reward_vs_{columns[game][1]}"):
+                mean, low, high = figures.interval(rows[rows.metric == metric].value.to_numpy())
+                cells.append(f"{mean:.2f} [{low:.2f}, {high:.2f}]")
+            lines.append(f"| {title} | {figures.LABELS[algorithm]} | {' | '.join(cells)} | {rows.seed.nunique()} |")
+    return "\n".join(lines)
+
+
+GENERATED = {"gallery": gallery, "results": results, "language_models": language_models}
 
 
 def fill(text: str) -> str:

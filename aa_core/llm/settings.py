@@ -71,8 +71,8 @@ class Training:
         return self.co_player == "self" and self.buffer_every is None
 
 
-# The alignment term is quadratic in advantages: with 4 rounds instead of 10 they are smaller, and so is what rewards are
-# divided by (the papers' 100 would leave next to nothing of the term)
+# The alignment term is quadratic in advantages: with 4 rounds instead of 10 they are smaller, so rewards are divided by
+# less (the paper's 100 would leave next to nothing of the term)
 _IPD = Training(games=32, group=32)
 _SPLIT = Training(
     game="split", games=16, group=8, rounds=4, reward_scale=12.0, entropy=0.01, updates=50, max_new_tokens=12
