@@ -1,6 +1,6 @@
 # runs -> data -> notebooks -> figures. Called by the Makefile; on a cluster: see README, "Beyond one machine".
 
-from aa_core.experiments import TABLES, needs, runs, table_runs
+from aa_core.experiments import needs, table_runs
 
 PROFILE = config.get("profile", "laptop")
 FRESH = "--fresh" if str(config.get("fresh", 0)) == "1" else ""
@@ -19,13 +19,7 @@ NOTEBOOKS = {
         ["ipd_policy", "ipd_returns", "ipd_long", "ipd_sweep", "ipd_tournament"],
         ["aa_fig1b", "ipd_learning_curves", "ipd_long", "ipd_sweep", "nash_stability", "ipd_tournament"],
     ),
-    "09": ("09_llms_under_naive_rl", ["llm_training"], ["llm_naive", "llm_naive_claims", "llm_naive_exploits"]),
-    "10": (
-        "10_llms_under_advantage_alignment",
-        ["llm_training", "llm_policy", "llm_crossplay"],
-        ["llm_learning_curves", "llm_policy", "llm_crossplay", "llm_claims", "llm_ablations", "llm_naive_vs_aligned"],
-    ),
-    "11": ("11_trust_and_split", ["llm_training"], ["llm_honesty"]),
+    "08": ("08_group_baseline", [], ["baseline_variance", "baseline_bias", "baseline_llm"]),
 }
 
 TRAINING = [f"aa_core/{m}.py" for m in ("advantages", "experiments", "games/matrix", "objectives", "policies", "selfplay")]
@@ -42,7 +36,12 @@ rule figures:
     input:
         # named here although the tables need them too: a table that is already there, as in a fresh clone, would do
         # without them, and nothing would be trained
-        [f"{DATA}/runs/{experiment}/{part}.csv" for experiment, parts in runs(PROFILE).items() for part in parts],
+        [
+            f"{DATA}/runs/{experiment}/{part}.csv"
+            for _, tables, _ in NOTEBOOKS.values()
+            for table in tables
+            for experiment, part in table_runs(table, PROFILE)
+        ],
         expand(f"{BUILD}/notebook_{{number}}.done", number=NOTEBOOKS),
         expand(f"{FIGURES}/{{name}}.png", name=[figure for *_, figures in NOTEBOOKS.values() for figure in figures]),
     run:

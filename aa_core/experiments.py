@@ -272,9 +272,9 @@ def runs(profile: str) -> dict[str, list[str]]:
         "ipd_long": ["loqa", "advantage_alignment"],
         "ipd_sweep": [str(rate) for rate in PROFILES[profile].sweep_learning_rates],
         "ipd_tournament": [*ALGORITHMS, "classics"],
-        "llm_prior": list(llm_settings.GAMES),
+        "llm_prior": llm_settings.played(profile),
         "llm": llm_settings.parts(profile),
-        "llm_crossplay": list(llm_settings.GAMES),
+        "llm_crossplay": llm_settings.played(profile),
     }
 
 

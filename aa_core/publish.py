@@ -30,16 +30,9 @@ CAPTIONS = {
     "ipd_sweep": "Map of outcomes over beta, gamma and learning rate",
     "nash_stability": "Which Nash equilibria are stable under which rule",
     "ipd_tournament": "Against the Axelrod library, and the worst case",
-    "llm_naive": "LLM paper: naive RL turns a kind language model greedy, in three games (model organism)",
-    "llm_naive_claims": "What greed is in the sharing games: claiming what the other values more",
-    "llm_naive_exploits": "LLM paper: a naive learner exploits a fixed kind player",
-    "llm_learning_curves": "LLM paper: Advantage Alignment, naive and sum of rewards in self-play",
-    "llm_policy": "LLM paper: P(cooperate) after each joint move, by algorithm",
-    "llm_crossplay": "LLM paper: everybody against everybody, three games",
-    "llm_claims": "Claims on what is worth more and less, by algorithm",
-    "llm_ablations": "One change at a time: self-play against robustness",
-    "llm_naive_vs_aligned": "LLM paper: a naive learner opposite a fixed Advantage Alignment agent",
-    "llm_honesty": "Trust-and-Split: who lies, and who claims with the lower hand",
+    "baseline_variance": "Variance of the policy gradient by baseline and group size",
+    "baseline_bias": "Bias of the baselines, and of GAE with a wrong critic",
+    "baseline_llm": "The same on the embedded language model",
 }
 
 
@@ -83,12 +76,11 @@ def results() -> str:
 
 
 def language_models() -> str:
-    """Markdown table of the three algorithms in the three games, with intervals over seeds."""
+    """Markdown table of the three algorithms in two games, with intervals over seeds."""
     table = records.read_table("laptop", "llm_training")
     last = table[table["update"] == table.groupby(["game", "algorithm"])["update"].transform("max")]
-    titles = {"ipd": "prisoner's dilemma", "split": "Split", "trust_and_split": "Trust-and-Split"}
+    titles = {"ipd": "prisoner's dilemma", "split": "Split"}
     columns = {"ipd": ("cooperation", "defect"), "split": ("efficiency", "greedy")}
-    columns["trust_and_split"] = columns["split"]
     lines = [
         "| game | algorithm | cooperation or efficiency in self-play | points a round against greed | seeds |",
         "|---|---|---|---|---|",

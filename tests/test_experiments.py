@@ -189,6 +189,7 @@ def test_runs_need_only_runs_that_exist(profile: str) -> None:
         assert set(experiments.needs(*run.split("/"), profile)) <= known
     for name in experiments.TABLES:
         assert {f"{experiment}/{part}" for experiment, part in experiments.table_runs(name, profile)} <= known
+    assert {"llm/ipd-advantage_alignment-0", "llm/split-naive-0"} <= known
     assert "llm/ipd-advantage_alignment-0" in experiments.needs("llm", "ipd-naive_vs_aligned-0", profile)
 
 

@@ -126,7 +126,8 @@ _OTHERS = {
 }  # fmt: skip
 SEEDS = {
     "smoke": {"main": dict(ipd=1, split=1, trust_and_split=1), "others": 1},
-    "laptop": {"main": dict(ipd=5, split=5, trust_and_split=3), "others": 3},
+    # no settings found yet under which Advantage Alignment learns Trust-and-Split at this size
+    "laptop": {"main": dict(ipd=5, split=5, trust_and_split=0), "others": 0},
     "paper": {"main": dict(ipd=3, split=3, trust_and_split=3), "others": 3},
 }
 
@@ -143,6 +144,11 @@ def main_parts(profile: str) -> list[str]:
     """Names of the runs that compare the three algorithms."""
     seeds = SEEDS[profile]["main"]
     return [f"{game}-{variant}-{seed}" for game in GAMES for variant in MAIN for seed in range(seeds[game])]
+
+
+def played(profile: str) -> list[str]:
+    """Games that a profile has runs of."""
+    return [game for game in GAMES if SEEDS[profile]["main"][game]]
 
 
 def parts(profile: str) -> list[str]:
