@@ -539,20 +539,18 @@ def test_ipd_texts() -> None:
 def test_split_recap_says_all_that_happened() -> None:
     game = SplitTextGame(seed=0)
     game.values[:2] = [((10, 1, 10), (1, 10, 10)), ((1, 1, 10), (1, 10, 1))]
-    assert "There are 10 hats, 10 books, 10 balls. Your values are hats 10, books 1, balls 10." in texts(game)[0]
+    assert "In each round you split 10 hats, 10 books, 10 balls." in texts(game)[0]
+    values = "Your values are hats 10, books 1, balls 10. The other player has hats 1, books 10, balls 10."
+    assert values in texts(game)[0]
     game.submit({0: claim(10, 0, 10), 1: "hm"})
     recap = game.recap(0)
     for fact in (
-        "There were 10 hats, 10 books, 10 balls.",
-        "Your values were hats 10, books 1, balls 10.",
-        "The values of the other player were hats 1, books 10, balls 10.",
-        "You proposed 10 hats, 0 books, 10 balls.",
-        "The other player proposed 0 hats, 0 books, 0 balls.",
-        "You got 200 points.",
-        "The other player got 0 points.",
+        "You proposed 10 hats, 0 books, 10 balls, 20 in all.",
+        "The other player proposed 0 hats, 0 books, 0 balls, 0 in all.",
+        "You got 200 points, the other player 0.",
     ):
         assert fact in recap
-    assert "You got 0 points. The other player got 200 points." in game.recap(1)
+    assert "You got 0 points, the other player 200." in game.recap(1)
     assert texts(game)[0].startswith(recap)
     assert "Your values are hats 1, books 1, balls 10." in texts(game)[0]
 
@@ -576,8 +574,8 @@ def test_trust_and_split_shows_each_player_what_it_may_know() -> None:
     ]
     game.submit({0: coins(3), 1: coins(10)})
     assert game.rewards == [pytest.approx((30 / 13, 1000 / 13))]
-    assert game.recap(0).endswith("The other player had the upper hand. The other player proposed 10 coins.")
-    assert game.recap(1).endswith("The other player had the lower hand. The other player proposed 3 coins.")
+    assert game.recap(0).endswith("The other player had the upper hand and proposed 10 coins.")
+    assert game.recap(1).endswith("The other player had the lower hand and proposed 3 coins.")
     record = game.record()
     assert (record["messages"], record["errors"], record["first_speaker"]) == (("", "Paper here"), (1, 0), 1)
     assert (record["claim_higher"], record["claim_lower"]) == ((None, 10), (3, None))

@@ -50,7 +50,7 @@ _FLAGS = re.IGNORECASE | re.ASCII  # ASCII: no exotic letter or digit counts as 
 MANY_ROUNDS = "You play a game of many rounds with one other player."
 SHARE_RULE = (
     f"If the two proposals sum to {QUANTITY} or less, each player gets what it proposed. "
-    f"If the two proposals sum to more than {QUANTITY}, each player gets a part in proportion to its proposal."
+    f"If they sum to more, the {QUANTITY} are split in proportion to them."
 )
 GOAL = "Your goal is to get as many points as you can."
 
@@ -352,8 +352,10 @@ class SplitTextGame(TextGame):
 
     Values are the paper's "10-1-ties": per player and item 1 or 10, drawn again until the two players' values differ
     somewhere and have equal sums. That leaves 12 equally likely profiles, each with one item that player 0 values more,
-    one that player 1 values more and one tied. Both see all values, and all of the last round. The texts round points
-    to whole numbers; `rewards` are exact. An action is a tuple of claims in the order of ITEMS.
+    one that player 1 values more and one tied. Both see all values. The recap tells both proposals and points; the values
+    of that round stand further up in the chat. How many items a proposal claims in all is our addition: a tiny model
+    cannot add. The texts round points to whole numbers; `rewards` are exact. An action is a tuple of claims in the
+    order of ITEMS.
 
     Args:
         seed: at least 0; draws the values.
@@ -389,29 +391,25 @@ class SplitTextGame(TextGame):
 
     def _text(self, player: int) -> str:
         intro = (
-            f"{MANY_ROUNDS} In each round the two players split hats, books and balls. "
-            "Each player has a value for each item. Both players see all values. The values change in each round.\n"
-            "Both players propose at the same time how many of each item they want. "
-            f"Each item is split by this rule. {SHARE_RULE} "
-            f"You get the value of an item in points for each one that you get. {GOAL}\n"
+            f"{MANY_ROUNDS} In each round you split {_items((QUANTITY,) * 3)}. "
+            "Both players see what an item is worth to each of them; that changes in each round.\n"
+            f"Both propose at the same time how many of each item they want. For each item: {SHARE_RULE} "
+            f"Each item that you get is worth its value in points. {GOAL}\n"
             f"Reply in this form: Proposal: x hats, y books, z balls. Each number is from 0 to {QUANTITY}."
         )
         values = self.values[self.round]
         return (
             f"{self.recap(player) or intro}\n"
-            f"A new round starts. There are {_items((QUANTITY,) * 3)}. Your values are {_values(values[player])}. "
-            f"The values of the other player are {_values(values[1 - player])}. Write your proposal."
+            f"Your values are {_values(values[player])}. The other player has {_values(values[1 - player])}. "
+            "Write your proposal."
         )
 
     def _recap(self, player: int) -> str:
-        values, claims, points = self.values[self.round - 1], self.actions[-1], self.rewards[-1]
-        other = 1 - player
+        claims, points, other = self.actions[-1], self.rewards[-1], 1 - player
         return (
-            f"The last round is over. There were {_items((QUANTITY,) * 3)}. "
-            f"Your values were {_values(values[player])}. "
-            f"The values of the other player were {_values(values[other])}. You proposed {_items(claims[player])}. "
-            f"The other player proposed {_items(claims[other])}. "
-            f"You got {points[player]:.0f} points. The other player got {points[other]:.0f} points."
+            f"You proposed {_items(claims[player])}, {sum(claims[player])} in all. "
+            f"The other player proposed {_items(claims[other])}, {sum(claims[other])} in all. "
+            f"You got {points[player]:.0f} points, the other player {points[other]:.0f}."
         )
 
     def _advance(self, read: dict[int, tuple[int, ...]]) -> None:
@@ -528,29 +526,21 @@ class TrustAndSplitTextGame(TextGame):
 
     @staticmethod
     def _intro() -> str:
-        beats = " ".join(f"The hand {winner} beats the hand {loser}." for winner, loser in BEATS.items())
+        beats = ", ".join(f"{winner} beats {loser}" for winner, loser in BEATS.items())
         return (
-            f"{MANY_ROUNDS} In each round the two players split {QUANTITY} coins.\n"
-            "Each player has a hand in each round: rock, paper or scissors. The two hands are not the same. "
-            f"You see only your hand. {beats} The hand that beats the other hand is the upper hand. "
-            f"The other hand is the lower hand. The value of a coin is {HIGH} with the upper hand. "
-            f"The value of a coin is {LOW} with the lower hand.\n"
-            "One player writes a message. Then the other player writes a message. "
-            "Then both players propose at the same time how many coins they want. "
-            f"{SHARE_RULE} You get the value of a coin in points for each one that you get. {GOAL}\n"
-            "Write a message in this form: <<message_start>> text <<message_end>>. "
-            f"The text has {MESSAGE_LIMIT} characters or less.\n"
-            "Write a proposal in this form: <<proposal_start>> x <<proposal_end>>. "
-            f"The number x is from 0 to {QUANTITY}."
+            f"{MANY_ROUNDS} In each round you split {QUANTITY} coins. Each player has a hand in each round; the two hands "
+            f"are not the same, and you see only yours. The hand {beats}. The hand that beats the other is the upper hand, "
+            f"the other the lower hand. A coin is worth {HIGH} points with the upper hand and {LOW} with the lower hand.\n"
+            "One player writes a message, then the other. Then both propose at the same time how many coins they want. "
+            f"{SHARE_RULE} {GOAL}\n"
+            f"Write a message in this form: <<message_start>> text <<message_end>>, {MESSAGE_LIMIT} characters or less. "
+            f"Write a proposal in this form: <<proposal_start>> x <<proposal_end>>. The number x is from 0 to {QUANTITY}."
         )
 
     def _recap(self, player: int) -> str:
         other = 1 - player
         hand = "upper" if self.upper(self.round - 1) == other else "lower"
-        return (
-            "The last round is over. "
-            f"The other player had the {hand} hand. The other player proposed {self.actions[-1][other]} coins."
-        )
+        return f"The other player had the {hand} hand and proposed {self.actions[-1][other]} coins."
 
     def _advance(self, read: dict[int, Any]) -> None:
         if self.speaking:

@@ -87,7 +87,7 @@ class WarmUp:
 # Positions are relative, so three rounds of the games with long texts teach more of them
 WARM_UPS = {
     "ipd": WarmUp(),
-    "split": WarmUp("split", rounds=3),
+    "split": WarmUp("split", rounds=4, steps=500),
     "trust_and_split": WarmUp("trust_and_split", rounds=3, drill_steps=130),
 }
 
@@ -144,9 +144,10 @@ def prior_reply(game: TextGame, player: int, rng: Random, settings: WarmUp) -> s
         state = 0 if own is None else 1 + 2 * own + other
         return game.labels[int(rng.random() >= settings.ipd_prior[state])]
     fair = rng.random() < (settings.fairness_after_greed if _was_greedy(game, 1 - player) else settings.fairness)
+    least = QUANTITY if rng.random() < 0.5 else QUANTITY // 2  # of an unfair claim
     if game.name == "split":
         own, other = game.values[game.round][player], game.values[game.round][1 - player]
-        claims = [_claim(mine, yours, fair, rng) for mine, yours in zip(own, other, strict=True)]
+        claims = [_claim(mine, yours, fair, least, rng) for mine, yours in zip(own, other, strict=True)]
         return "Proposal: " + ", ".join(f"{claim} {item}" for claim, item in zip(claims, ITEMS, strict=True))
     hand, said = game.hands[game.round][player], game.messages[game.round].get(1 - player, "")
     heard = [other for other in HANDS if other in said and other != hand]
@@ -156,7 +157,7 @@ def prior_reply(game: TextGame, player: int, rng: Random, settings: WarmUp) -> s
         status = text_games.hands_named(named, heard[0]) if len(heard) == 1 else ""
         return f"<<message_start>> My hand is {named}. {status}<<message_end>>"
     value = 0 if len(heard) != 1 else 1 if BEATS[hand] == heard[0] else -1
-    return f"<<proposal_start>> {_claim(value, 0, fair, rng)} <<proposal_end>>"
+    return f"<<proposal_start>> {_claim(value, 0, fair, least, rng)} <<proposal_end>>"
 
 
 def _was_greedy(game: TextGame, player: int) -> bool:
@@ -169,10 +170,10 @@ def _was_greedy(game: TextGame, player: int) -> bool:
     return claims > QUANTITY // 2 and game.upper(game.round - 1) != player
 
 
-def _claim(own: int, other: int, fair: bool, rng: Random) -> int:
-    """A claim on one item: leaves most of it to who values it more, or anything from half upwards."""
+def _claim(own: int, other: int, fair: bool, least: int, rng: Random) -> int:
+    """A claim on one item: leaves most of it to who values it more, or anything from `least` upwards."""
     if not fair:
-        return rng.randint(QUANTITY // 2, QUANTITY)
+        return rng.randint(least, QUANTITY)
     if own == other:
         return QUANTITY // 2
     return rng.randint(8, 10) if own > other else rng.randint(0, 2)
