@@ -352,8 +352,8 @@ class SplitTextGame(TextGame):
 
     Values are the paper's "10-1-ties": per player and item 1 or 10, drawn again until the two players' values differ
     somewhere and have equal sums. That leaves 12 equally likely profiles, each with one item that player 0 values more,
-    one that player 1 values more and one tied. Both see all values. The recap tells both proposals and points; the values
-    of that round stand further up in the chat. How many items a proposal claims in all is our addition: a tiny model
+    one that player 1 values more and one tied. Both see all values. The recap tells both proposals and points; that
+    round's values stand further up in the chat. How many items a proposal claims in all is our addition: a tiny model
     cannot add. The texts round points to whole numbers; `rewards` are exact. An action is a tuple of claims in the
     order of ITEMS.
 
@@ -528,13 +528,16 @@ class TrustAndSplitTextGame(TextGame):
     def _intro() -> str:
         beats = ", ".join(f"{winner} beats {loser}" for winner, loser in BEATS.items())
         return (
-            f"{MANY_ROUNDS} In each round you split {QUANTITY} coins. Each player has a hand in each round; the two hands "
-            f"are not the same, and you see only yours. The hand {beats}. The hand that beats the other is the upper hand, "
-            f"the other the lower hand. A coin is worth {HIGH} points with the upper hand and {LOW} with the lower hand.\n"
+            f"{MANY_ROUNDS} In each round you split {QUANTITY} coins. Each player has a hand in each round; the two "
+            f"hands are not the same, and you see only yours. The hand {beats}. The hand that beats the other is the "
+            f"upper hand, the other the lower hand. A coin is worth {HIGH} points with the upper hand and {LOW} with "
+            "the lower hand.\n"
             "One player writes a message, then the other. Then both propose at the same time how many coins they want. "
             f"{SHARE_RULE} {GOAL}\n"
-            f"Write a message in this form: <<message_start>> text <<message_end>>, {MESSAGE_LIMIT} characters or less. "
-            f"Write a proposal in this form: <<proposal_start>> x <<proposal_end>>. The number x is from 0 to {QUANTITY}."
+            "Write a message in this form: <<message_start>> text <<message_end>>, "
+            f"{MESSAGE_LIMIT} characters or less. "
+            "Write a proposal in this form: <<proposal_start>> x <<proposal_end>>. "
+            f"The number x is from 0 to {QUANTITY}."
         )
 
     def _recap(self, player: int) -> str:
