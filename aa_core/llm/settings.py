@@ -71,13 +71,21 @@ class Training:
         return self.co_player == "self" and self.buffer_every is None
 
 
-# The alignment term is quadratic in advantages: with 4 rounds instead of 10 they are smaller, so rewards are divided by
-# less (the paper's 100 would leave next to nothing of the term)
-_IPD = Training(games=32, group=32)
+# Alignment multiplies two advantages, the naive term is one: beta / reward_scale sets their balance. Micro-batches keep
+# a small model's activations in a core's cache.
+_IPD = Training(micro_batch=32)
 _SPLIT = Training(
-    game="split", games=16, group=8, rounds=4, reward_scale=12.0, entropy=0.01, updates=50, max_new_tokens=12
+    game="split",
+    games=32,
+    group=8,
+    rounds=4,
+    reward_scale=40.0,
+    entropy=0.0,
+    updates=50,
+    max_new_tokens=12,
+    micro_batch=16,
 )
-_TRUST = replace(_SPLIT, game="trust_and_split", gamma=0.96, reward_scale=5.0, max_new_tokens=24)
+_TRUST = replace(_SPLIT, game="trust_and_split", gamma=0.96, max_new_tokens=24)
 _QWEN = dict(
     model="Qwen/Qwen2.5-7B-Instruct", updates=3000, rounds=10, learning_rate=3e-6, rank=32, max_new_tokens=400,
     micro_batch=1, evaluation_games=256,
@@ -86,7 +94,7 @@ _QWEN = dict(
 # profile -> game -> settings of Advantage Alignment; those of the paper: its appendix and released configurations
 BASE: dict[str, dict[str, Training]] = {
     "smoke": {
-        game.game: replace(game, updates=2, games=4, group=2, rounds=2, evaluation_games=2, cold=True)
+        game.game: replace(game, updates=2, games=4, group=2, rounds=2, evaluation_games=2, cold=True, micro_batch=None)
         for game in (_IPD, _SPLIT, _TRUST)
     },
     "laptop": {game.game: game for game in (_IPD, _SPLIT, _TRUST)},
@@ -113,21 +121,21 @@ VARIANTS: dict[str, dict[str, object]] = {
     "aa_batch_baseline": dict(baseline="batch"),
     "aa_no_baseline": dict(baseline="none"),
     "aa_beta_0.25": dict(beta=0.25),
+    "aa_beta_0.5": dict(beta=0.5),
     "aa_beta_2": dict(beta=2.0),
     "aa_unconditional": dict(unconditional=True),
 }
 _OTHERS = {
     "ipd": [
-        "naive_vs_kind", "naive_vs_aligned", "aa_buffer", "aa_no_baseline", "aa_beta_0.25", "aa_beta_2",
+        "naive_vs_kind", "naive_vs_aligned", "aa_buffer", "aa_no_baseline", "aa_beta_0.25", "aa_beta_0.5", "aa_beta_2",
         "aa_unconditional",
     ],
-    "split": ["naive_vs_kind", "aa_batch_baseline"],
+    "split": ["naive_vs_kind", "naive_vs_aligned", "aa_batch_baseline", "aa_buffer"],
     "trust_and_split": ["naive_vs_kind", "naive_vs_aligned"],
 }  # fmt: skip
 SEEDS = {
     "smoke": {"main": dict(ipd=1, split=1, trust_and_split=1), "others": 1},
-    # no settings found yet under which Advantage Alignment learns Trust-and-Split at this size
-    "laptop": {"main": dict(ipd=5, split=5, trust_and_split=0), "others": 0},
+    "laptop": {"main": dict(ipd=5, split=5, trust_and_split=3), "others": 3},
     "paper": {"main": dict(ipd=3, split=3, trust_and_split=3), "others": 3},
 }
 
