@@ -10,6 +10,7 @@ A run is cached by its configuration under data/PROFILE/runs; a table is put tog
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import tempfile
 import time
@@ -196,6 +197,11 @@ def _llm_code() -> str:
     return records.code_hash(advantages, text, buffer, models, players, rollout, tiny, trainer, llm_runs)
 
 
+def _warm_up(game: str) -> dict[str, object]:
+    """Settings of the embedded model, as JSON has them."""
+    return json.loads(json.dumps(asdict(llm_settings.WARM_UPS[game])))
+
+
 def llm(part: str, profile: str, fresh: bool = False) -> pd.DataFrame:
     """Training and evaluation of one language-model adapter; `part` is GAME-VARIANT-SEED."""
     os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # the seams that it warns of are tested
@@ -206,7 +212,7 @@ def llm(part: str, profile: str, fresh: bool = False) -> pd.DataFrame:
     training = llm_settings.training(profile, game, variant)
     if profile == "paper":
         models.check_gpu(80)
-    config = asdict(training) | {"seed": seed, "code": _llm_code()}
+    config = asdict(training) | {"seed": seed, "warm_up": _warm_up(game), "code": _llm_code()}
     folder, co_player = adapter_path(part, profile), None
     if training.co_player == "trained":
         teacher = f"{game}-advantage_alignment-{seed}"
@@ -241,7 +247,8 @@ def llm_prior(game: str, profile: str, fresh: bool = False) -> pd.DataFrame:
         rows = [(game, "prior", 0, 0, metric, value) for metric, value in found.items()]
         return pd.DataFrame(rows, columns=LLM_COLUMNS)
 
-    return records.recorded(profile, f"llm_prior/{game}", asdict(training) | {"code": _llm_code()}, compute, fresh)
+    config = asdict(training) | {"warm_up": _warm_up(game), "code": _llm_code()}
+    return records.recorded(profile, f"llm_prior/{game}", config, compute, fresh)
 
 
 def llm_crossplay(game: str, profile: str, fresh: bool = False) -> pd.DataFrame:

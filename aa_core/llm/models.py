@@ -12,6 +12,7 @@ from transformers.utils import logging
 from aa_core.checks import check_choice
 from aa_core.games.text import text_game_names
 from aa_core.llm import tiny
+from aa_core.llm.settings import WARM_UPS
 from aa_core.paths import HEADLESS
 
 if HEADLESS:
@@ -36,7 +37,7 @@ def load(
     """
     check_choice("game", game, text_game_names())
     if name == TINY:
-        model, words = tiny.load(tiny.WARM_UPS[game])
+        model, words = tiny.load(WARM_UPS[game])
     elif (Path(name) / tiny.SETTINGS).is_file():
         model, words = tiny.read(Path(name))
     else:

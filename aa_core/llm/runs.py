@@ -21,7 +21,7 @@ from aa_core.games.matrix import STATES
 from aa_core.games.text import TextGame, make_text_game
 from aa_core.llm import models, tiny
 from aa_core.llm.players import ModelPlayer, Player, ScriptedPlayer, play
-from aa_core.llm.settings import Training
+from aa_core.llm.settings import WARM_UPS, Training
 from aa_core.llm.trainer import AdvantageAlignmentConfig, AdvantageAlignmentTrainer
 from aa_core.paths import HEADLESS
 
@@ -34,12 +34,14 @@ MEASURES = ("cooperation", "claim_higher", "claim_lower", "efficiency")
 def load_model(training: Training) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The model that a training starts from."""
     if training.model == models.TINY:
-        settings = tiny.WARM_UPS[training.game]
+        settings = WARM_UPS[training.game]
         if training.unconditional:
             mean = sum(settings.ipd_prior) / len(settings.ipd_prior)
             settings = replace(settings, ipd_prior=(mean,) * len(settings.ipd_prior))
         if training.cold:
-            settings = replace(settings, hidden_size=32, layers=1, heads=2, games=64, rounds=2, steps=20, drill_steps=0)
+            settings = replace(
+                settings, hidden_size=32, layers=1, heads=2, games=64, rounds=2, steps=20, drill_steps=(0, 0, 0)
+            )
         return tiny.load(settings)
     return models.load(training.model, training.game)
 

@@ -71,6 +71,47 @@ class Training:
         return self.co_player == "self" and self.buffer_every is None
 
 
+# P(cooperate | START, CC, CD, DC, DD) of the prior in the prisoner's dilemma: kind, hardly reciprocal
+IPD_PRIOR = (0.85, 0.89, 0.75, 0.86, 0.70)
+
+
+@dataclass(frozen=True)
+class WarmUp:
+    """Settings of the embedded model and its warm-up."""
+
+    game: str = "ipd"
+    hidden_size: int = 64
+    layers: int = 2
+    heads: int = 4
+    # large words, sharp attention, and rotary frequencies for chats of a thousand tokens: 300 steps find what was said
+    # where, and which hand beats which
+    embedding_range: float = 0.3
+    initializer_range: float = 0.1
+    rope_theta: float = 300.0
+    games: int = 2048  # one transcript each
+    rounds: int = 10
+    batch: int = 16
+    steps: int = 300
+    # Trust-and-Split, before that: on who has the upper hand alone; on rounds without rules and recaps; on rounds
+    # without rules, where greed is always answered
+    drill_steps: tuple[int, int, int] = (0, 0, 0)
+    learning_rate: float = 3e-3
+    ipd_prior: tuple[float, ...] = IPD_PRIOR
+    fairness: float = 0.85  # share of fair claims in Split and Trust-and-Split
+    fairness_after_greed: float = 0.5  # the same after a round in which the other was greedy
+    honesty: float = 0.9  # share of true messages in Trust-and-Split
+    seed: int = 0
+
+
+# The sharing games are warmed up at the length that is trained; see `tiny.warm_up` for the drills
+WARM_UPS = {
+    "ipd": WarmUp(),
+    "split": WarmUp("split", rounds=4, steps=500),
+    "trust_and_split": WarmUp(
+        "trust_and_split", rounds=4, drill_steps=(200, 250, 300), fairness=0.9, fairness_after_greed=0.4, honesty=0.95
+    ),
+}
+
 # Alignment multiplies two advantages, the naive term is one: beta / reward_scale sets their balance. Micro-batches keep
 # a small model's activations in a core's cache.
 _IPD = Training(micro_batch=32)

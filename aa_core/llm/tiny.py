@@ -14,7 +14,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -40,6 +40,7 @@ from aa_core.games.text import (
 from aa_core.llm import rollout
 from aa_core.llm.players import Seat, play
 from aa_core.llm.rollout import ChatTokens, Transcript
+from aa_core.llm.settings import WarmUp
 from aa_core.records import code_hash, config_hash
 
 CACHE = Path(os.environ.get("AA_CACHE", Path.home() / ".cache" / "aa-companion"))
@@ -53,43 +54,6 @@ CHAT_TEMPLATE = (
     + ASSISTANT + " {{ message['content'] }} " + END + " {% endif %}"
     "{% endfor %}{% if add_generation_prompt %}" + ASSISTANT + "{% endif %}"
 )  # fmt: skip
-
-# P(cooperate | START, CC, CD, DC, DD) of the prior in the prisoner's dilemma: kind, hardly reciprocal
-IPD_PRIOR = (0.85, 0.89, 0.75, 0.86, 0.70)
-
-
-@dataclass(frozen=True)
-class WarmUp:
-    """Settings of the embedded model and its warm-up."""
-
-    game: str = "ipd"
-    hidden_size: int = 64
-    layers: int = 2
-    heads: int = 4
-    # large words, sharp attention, and rotary frequencies for chats of a thousand tokens: 300 steps find what was said
-    # where, and which hand beats which
-    embedding_range: float = 0.3
-    initializer_range: float = 0.1
-    rope_theta: float = 300.0
-    games: int = 2048  # one transcript each
-    rounds: int = 10
-    batch: int = 16
-    steps: int = 300
-    drill_steps: int = 0  # before that, on which hand beats which alone; then half as many again on bare rounds
-    learning_rate: float = 3e-3
-    ipd_prior: tuple[float, ...] = IPD_PRIOR
-    fairness: float = 0.85  # share of fair claims in Split and Trust-and-Split
-    fairness_after_greed: float = 0.5  # the same after a round in which the other was greedy
-    honesty: float = 0.9  # share of true messages in Trust-and-Split
-    seed: int = 0
-
-
-# Positions are relative, so three rounds of the games with long texts teach more of them
-WARM_UPS = {
-    "ipd": WarmUp(),
-    "split": WarmUp("split", rounds=4, steps=500),
-    "trust_and_split": WarmUp("trust_and_split", rounds=3, drill_steps=130),
-}
 
 
 def tokenizer() -> PreTrainedTokenizerFast:
@@ -243,11 +207,15 @@ def transcripts(
     return [prior.transcript(game, 1 - index % 2) for index, game in enumerate(games)]
 
 
-class _BareRounds(TrustAndSplitTextGame):
-    """Trust-and-Split without rules and recaps."""
+class _NoRules(TrustAndSplitTextGame):
+    """Trust-and-Split without rules."""
 
     def _intro(self) -> str:
         return ""
+
+
+class _BareRounds(_NoRules):
+    """Trust-and-Split without rules and recaps."""
 
     def _recap(self, player: int) -> str:
         return ""
@@ -272,12 +240,18 @@ def warm_up(settings: WarmUp, folder: Path) -> None:
     """Train the embedded model on the prior's transcripts and save it, weights as safetensors, to `folder`."""
     words = tokenizer()
     model = untrained(settings, words)
-    if settings.drill_steps:
-        # Who has the upper hand depends on both hands, and what that means on who says it: one of the two alone tells
-        # nothing, so there is no slope to follow until the model looks at both. Whole games show it too rarely.
-        _fit(model, words, statements(settings, words), settings, settings.drill_steps)
-        honest = replace(settings, games=512, rounds=6, honesty=1.0, fairness=1.0, fairness_after_greed=1.0)
-        _fit(model, words, transcripts(honest, words, _BareRounds), settings, settings.drill_steps * 3 // 2)
+    said, bare, answered = settings.drill_steps
+    # Who has the upper hand depends on both hands, and what that means on who says it: one of the two alone tells
+    # nothing, so there is no slope to follow until the model looks at both. Greed, a high claim with the lower hand, is
+    # much the same. Whole games show both too rarely.
+    honest = replace(settings, games=1024, honesty=1.0, fairness=1.0, fairness_after_greed=1.0)
+    if said:
+        _fit(model, words, statements(settings, words), settings, said)
+    if bare:
+        _fit(model, words, transcripts(replace(honest, rounds=6), words, _BareRounds), settings, bare)
+    if answered:
+        firm = replace(honest, fairness_after_greed=0.0)
+        _fit(model, words, transcripts(firm, words, _NoRules), settings, answered)
     _fit(model, words, transcripts(settings, words), settings, settings.steps)
     folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(folder, safe_serialization=True)
