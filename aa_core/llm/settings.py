@@ -126,7 +126,8 @@ _SPLIT = Training(
     max_new_tokens=12,
     micro_batch=16,
 )
-_TRUST = replace(_SPLIT, game="trust_and_split", gamma=0.96, max_new_tokens=24)
+# A memory of one round sees greed only if the other had the lower hand: cooperation pays less, alignment must do more
+_TRUST = replace(_SPLIT, game="trust_and_split", gamma=0.96, reward_scale=10.0, updates=40, max_new_tokens=24)
 _QWEN = dict(
     model="Qwen/Qwen2.5-7B-Instruct", updates=3000, rounds=10, learning_rate=3e-6, rank=32, max_new_tokens=400,
     micro_batch=1, evaluation_games=256,
