@@ -172,8 +172,8 @@ _OTHERS = {
         "naive_vs_kind", "naive_vs_aligned", "aa_buffer", "aa_no_baseline", "aa_beta_0.25", "aa_beta_0.5", "aa_beta_2",
         "aa_unconditional",
     ],
-    "split": ["naive_vs_kind", "naive_vs_aligned", "aa_batch_baseline", "aa_buffer"],
-    "trust_and_split": ["naive_vs_kind", "naive_vs_aligned"],
+    "split": ["naive_vs_kind", "naive_vs_aligned", "aa_batch_baseline"],
+    "trust_and_split": ["naive_vs_kind"],
 }  # fmt: skip
 SEEDS = {
     "smoke": {"main": dict(ipd=1, split=1, trust_and_split=1), "others": 1},
