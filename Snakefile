@@ -25,7 +25,7 @@ NOTEBOOKS = {
         "10_llms_under_advantage_alignment",
         ["llm_training", "llm_policy", "llm_crossplay", "llm_speed"],
         [
-            "llm_credit_terms", "llm_learning_curves", "llm_policy", "llm_crossplay", "llm_claims", "llm_ablations",
+            "llm_credit_terms", "llm_sharing", "llm_learning_curves", "llm_policy", "llm_crossplay", "llm_claims", "llm_ablations",
             "llm_naive_vs_aligned",
         ],
     ),

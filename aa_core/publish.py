@@ -38,6 +38,7 @@ CAPTIONS = {
     "llm_naive_claims": "What greed is in the sharing games: claiming what the other values more",
     "llm_naive_exploits": "LLM paper: a naive learner opposite a fixed kind player",
     "llm_credit_terms": "Which way the two terms of the credit push, before and after cooperation has broken down",
+    "llm_sharing": "Why cooperation falls first: tables whose states move together, every seed",
     "llm_learning_curves": "LLM paper: Advantage Alignment, naive and sum of rewards in self-play",
     "llm_policy": "LLM paper: P(cooperate) after each joint move, every seed",
     "llm_crossplay": "LLM paper: everybody against everybody",

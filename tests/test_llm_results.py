@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from aa_core.llm import results
 
@@ -50,6 +51,11 @@ def test_mean_interval_is_students() -> None:
 
 
 def test_difference_is_welchs() -> None:
+    one, other = np.array([3.0, 5.0, 4.5, 4.0]), np.array([1.0, 2.0, 0.0])
+    known = stats.ttest_ind(one, other, equal_var=False)
+    assert results.difference(one, other) == pytest.approx(
+        (3.125, known.confidence_interval().low, known.confidence_interval().high)
+    )
     one, other = np.array([3.0, 5.0]), np.array([1.0, 1.0])
     mean, _low, high = results.difference(one, other)
     # one group does not vary, so Welch's degrees of freedom are those of the other: t(0.975, 1) = 12.706, error 1
@@ -88,6 +94,7 @@ def test_estimates_as_text() -> None:
     assert results.show((0.5, 0.25, 0.75)) == "0.50 [0.25, 0.75]"
     assert results.show((0.5, 0.25, 0.75), sign="+") == "+0.50 [+0.25, +0.75]"
     assert results.show((0.5, np.nan, np.nan)) == "0.50"
+    assert results.show((0.0, -0.001, 0.001)) == "0.00 [0.00, 0.00]"
 
 
 def test_scripts_are_those_of_the_evaluation() -> None:
