@@ -20,11 +20,21 @@ NOTEBOOKS = {
         ["aa_fig1b", "ipd_learning_curves", "ipd_long", "ipd_sweep", "nash_stability", "ipd_tournament"],
     ),
     "08": ("08_group_baseline", [], ["baseline_variance", "baseline_bias", "baseline_llm"]),
+    "09": ("09_llms_under_naive_rl", ["llm_training"], ["llm_naive", "llm_naive_claims", "llm_naive_exploits"]),
+    "10": (
+        "10_llms_under_advantage_alignment",
+        ["llm_training", "llm_policy", "llm_crossplay", "llm_speed"],
+        [
+            "llm_credit_terms", "llm_sharing", "llm_learning_curves", "llm_policy", "llm_crossplay", "llm_claims", "llm_ablations",
+            "llm_naive_vs_aligned",
+        ],
+    ),
+    "11": ("11_trust_and_split", ["llm_training"], ["llm_honesty", "llm_lies"]),
 }
 
 TRAINING = [f"aa_core/{m}.py" for m in ("advantages", "experiments", "games/matrix", "objectives", "policies", "selfplay")]
-LANGUAGE_MODELS = [f"aa_core/llm/{m}.py" for m in ("buffer", "models", "players", "rollout", "runs", "settings", "tiny", "trainer")]
-CORE = [f"aa_core/{m}.py" for m in ("exact", "figures", "games/matrix", "policies", "selfplay", "advantages", "objectives")]
+LANGUAGE_MODELS = [f"aa_core/llm/{m}.py" for m in ("buffer", "models", "players", "rollout", "runs", "settings", "speed", "tiny", "trainer")]
+CORE = [f"aa_core/{m}.py" for m in ("exact", "figures", "games/matrix", "llm/results", "policies", "selfplay", "advantages", "objectives")]
 
 shell.prefix(f"export AA_FIGURES={workflow.basedir}/{FIGURES} AA_HEADLESS=1 PYTHONDONTWRITEBYTECODE=1; ")
 
@@ -57,7 +67,8 @@ rule run:
         lambda wildcards: [f"{DATA}/runs/{run}.csv" for run in needs(wildcards.experiment, wildcards.part, PROFILE)],
     output:
         f"{DATA}/runs/{{experiment}}/{{part}}.csv",
-    threads: lambda wildcards: workflow.cores if PROFILE == "paper" and wildcards.experiment.startswith("llm") else 1  # the GPU
+    # alone on the GPU, or on a machine whose speed is measured
+    threads: lambda wildcards: workflow.cores if wildcards.experiment == "llm_speed" or (PROFILE == "paper" and wildcards.experiment.startswith("llm")) else 1
     shell:
         "python -m aa_core.experiments run {wildcards.experiment} {wildcards.part} --profile {PROFILE} {FRESH}"
 

@@ -236,9 +236,12 @@ LLM_COLUMNS = ["game", "algorithm", "seed", "update", "metric", "value"]
 
 def llm_prior(game: str, profile: str, fresh: bool = False) -> pd.DataFrame:
     """What the trainings of a game start from: warms the embedded model up, and measures it."""
+    from aa_core.llm import models
     from aa_core.llm import runs as llm_runs
 
     training = llm_settings.training(profile, game, "advantage_alignment")
+    if profile == "paper":  # before 15 GB are downloaded
+        models.check_gpu(80)
 
     def compute() -> pd.DataFrame:
         for variant in ("aa_unconditional", "advantage_alignment") if game == "ipd" else ("advantage_alignment",):
@@ -272,6 +275,30 @@ def llm_crossplay(game: str, profile: str, fresh: bool = False) -> pd.DataFrame:
     return records.recorded(profile, f"llm_crossplay/{game}", config, compute, fresh)
 
 
+def llm_speed(game: str, profile: str, fresh: bool = False) -> pd.DataFrame:
+    """Speed of the embedded model in one game, on one and on two threads (the embedded one in every profile)."""
+    os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
+    from aa_core.llm import runs as llm_runs
+    from aa_core.llm import speed
+
+    training = llm_settings.training("smoke" if profile == "smoke" else "laptop", game, "advantage_alignment")
+    games, rounds = (4, 2) if profile == "smoke" else (64, 10)
+    config = asdict(training) | {"speed_games": games, "speed_rounds": rounds, "threads": [1, 2]}
+    config["code"] = [_llm_code(), records.code_hash(speed)]
+
+    def compute() -> pd.DataFrame:
+        model, words = llm_runs.load_model(training)
+        rows, before = [], torch.get_num_threads()
+        for threads in config["threads"]:
+            torch.set_num_threads(threads)
+            found = speed.measure(model.eval(), words, training, games, rounds)
+            rows += [(game, threads, metric, value) for metric, value in found.items()]
+        torch.set_num_threads(before)
+        return pd.DataFrame(rows, columns=["game", "threads", "metric", "value"])
+
+    return records.recorded(profile, f"llm_speed/{game}", config, compute, fresh)
+
+
 def runs(profile: str) -> dict[str, list[str]]:
     """Every run of a profile: experiment -> its parts."""
     return {
@@ -282,6 +309,7 @@ def runs(profile: str) -> dict[str, list[str]]:
         "llm_prior": llm_settings.played(profile),
         "llm": llm_settings.parts(profile),
         "llm_crossplay": llm_settings.played(profile),
+        "llm_speed": llm_settings.played(profile),
     }
 
 
@@ -294,6 +322,8 @@ def needs(experiment: str, part: str, profile: str) -> list[str]:
     if experiment == "llm":
         teacher = [f"llm/{part.replace('naive_vs_aligned', 'advantage_alignment')}"] * ("-naive_vs_aligned-" in part)
         return [f"llm_prior/{part.split('-')[0]}", *teacher]
+    if experiment == "llm_speed" and profile != "paper":  # plays with the warmed-up model
+        return [f"llm_prior/{part}"]
     return []
 
 
@@ -305,6 +335,7 @@ EXPERIMENTS: dict[str, Callable[..., pd.DataFrame]] = {
     "llm_prior": llm_prior,
     "llm": llm,
     "llm_crossplay": llm_crossplay,
+    "llm_speed": llm_speed,
 }
 
 
@@ -336,6 +367,7 @@ TABLES: dict[str, tuple[Sequence[str], Callable[[pd.DataFrame], pd.DataFrame]]] 
     "llm_training": (["llm_prior", "llm"], lambda table: table[~table.metric.str.startswith("P(")]),
     "llm_policy": (["llm_prior", "llm"], _llm_policies_of),
     "llm_crossplay": (["llm_crossplay"], lambda table: table),
+    "llm_speed": (["llm_speed"], lambda table: table),
 }
 
 

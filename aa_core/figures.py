@@ -123,7 +123,8 @@ def policy_bars(axes: Axes, bars: Mapping[str, np.ndarray], published: Sequence[
 
 def learning_curves(axes: Axes, steps: np.ndarray, curves: np.ndarray, colour: str, label: str) -> None:
     """Every seed as a thin line and the mean as a thick one; `steps` `(K,)`, `curves` `(K, seeds)`."""
-    axes.plot(steps, curves, color=colour, alpha=0.15, linewidth=0.6)
+    seeds = curves.shape[1]
+    axes.plot(steps, curves, color=colour, alpha=max(0.15, min(0.5, 3 / seeds)), linewidth=0.6 if seeds > 10 else 0.9)
     axes.plot(steps, curves.mean(1), color=colour, linewidth=2, label=label)
 
 

@@ -14,6 +14,7 @@ import pandas as pd
 
 from aa_core import figures, paths, records
 from aa_core.games.matrix import STATES
+from aa_core.llm import results as llm_results
 
 CAPTIONS = {
     "overview": "The idea in one picture: what is learned, and what it earns",
@@ -33,6 +34,19 @@ CAPTIONS = {
     "baseline_variance": "Variance of the policy gradient by baseline and group size",
     "baseline_bias": "Bias of the baselines, and of GAE with a wrong critic",
     "baseline_llm": "The same on the embedded language model",
+    "llm_naive": "LLM paper: naive RL on a kind language model, three games (model organism), every seed",
+    "llm_naive_claims": "What greed is in the sharing games: claiming what the other values more",
+    "llm_naive_exploits": "LLM paper: a naive learner opposite a fixed kind player",
+    "llm_credit_terms": "Which way the two terms of the credit push, before and after cooperation has broken down",
+    "llm_sharing": "Why cooperation falls first: tables whose states move together, every seed",
+    "llm_learning_curves": "LLM paper: Advantage Alignment, naive and sum of rewards in self-play",
+    "llm_policy": "LLM paper: P(cooperate) after each joint move, every seed",
+    "llm_crossplay": "LLM paper: everybody against everybody",
+    "llm_claims": "Claims on what is worth more and less to oneself, by algorithm",
+    "llm_ablations": "One change at a time: together, and against greed",
+    "llm_naive_vs_aligned": "LLM paper: a naive learner opposite a fixed Advantage Alignment agent",
+    "llm_honesty": "Trust-and-Split: who lies, and who claims with the lower hand",
+    "llm_lies": "Trust-and-Split: what a true and a false message of the lower hand earn",
 }
 
 
@@ -76,23 +90,19 @@ def results() -> str:
 
 
 def language_models() -> str:
-    """Markdown table of the three algorithms in two games, with intervals over seeds."""
+    """Markdown table of the three algorithms in every game that has runs, with intervals over seeds."""
     table = records.read_table("laptop", "llm_training")
-    last = table[table["update"] == table.groupby(["game", "algorithm"])["update"].transform("max")]
-    titles = {"ipd": "prisoner's dilemma", "split": "Split"}
-    columns = {"ipd": ("cooperation", "defect"), "split": ("efficiency", "greedy")}
+    titles = {"ipd": "prisoner's dilemma", "split": "Split", "trust_and_split": "Trust-and-Split"}
     lines = [
         "| game | algorithm | cooperation or efficiency in self-play | points a round against greed | seeds |",
         "|---|---|---|---|---|",
     ]
-    for game, title in titles.items():
+    for game in llm_results.games_of(table, "advantage_alignment"):
+        metrics = (llm_results.TOGETHER[game], f"reward_vs_{llm_results.SCRIPTS[game][1]}")
         for algorithm in ("naive", "sum_of_rewards", "advantage_alignment"):
-            rows = last[(last.game == game) & (last.algorithm == algorithm)]
-            cells = []
-            for metric in (columns[game][0], f"reward_vs_{columns[game][1]}"):
-                mean, low, high = figures.interval(rows[rows.metric == metric].value.to_numpy())
-                cells.append(f"{mean:.2f} [{low:.2f}, {high:.2f}]")
-            lines.append(f"| {title} | {figures.LABELS[algorithm]} | {' | '.join(cells)} | {rows.seed.nunique()} |")
+            values = [llm_results.final(table, game, algorithm, metric) for metric in metrics]
+            cells = ["{:.2f} [{:.2f}, {:.2f}]".format(*figures.interval(value)) for value in values]
+            lines.append(f"| {titles[game]} | {figures.LABELS[algorithm]} | {' | '.join(cells)} | {len(values[0])} |")
     return "\n".join(lines)
 
 

@@ -240,3 +240,15 @@ def test_cross_play_has_every_ordered_pair(data: Path) -> None:
     both = rewards.set_index(["row_agent", "column_agent"]).value
     assert both["welfare", "greedy"] < both["greedy", "welfare"]  # whatever the models do, the scripts are known
     assert both["greedy", "greedy"] < both["welfare", "welfare"]
+
+
+def test_speed_is_measured_on_one_and_two_threads() -> None:
+    torch.set_num_threads(1)
+    table = experiments.llm_speed("ipd", "smoke")
+    assert torch.get_num_threads() == 1
+    wide = table.pivot(index="threads", columns="metric", values="value")
+    assert list(wide.index) == [1, 2]
+    assert (wide > 0).all(axis=None)
+    assert (wide.games_per_second_limit > wide.games_per_second).all()  # nothing beats the arithmetic
+    tokens = {len(set(wide.tokens_per_game)), int(wide.tokens_per_game.min() > 100)}
+    assert tokens == {1}

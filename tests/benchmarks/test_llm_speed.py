@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import pytest
@@ -10,22 +9,11 @@ import torch
 from peft import LoraConfig
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from aa_core.games.text import make_text_game
-from aa_core.llm import tiny
-from aa_core.llm.players import ModelPlayer, play
+from aa_core.llm import speed, tiny
+from aa_core.llm.players import ModelPlayer
 from aa_core.llm.trainer import AdvantageAlignmentConfig, AdvantageAlignmentTrainer
 
 GAMES = 64
-
-
-def matmul_rate(size: int = 1024, repeats: int = 10) -> float:
-    """Floating point operations per second of this machine in a large matrix product, on the threads torch has."""
-    one, other = torch.randn(size, size), torch.randn(size, size)
-    one @ other
-    started = time.perf_counter()
-    for _ in range(repeats):
-        one @ other
-    return 2 * size**3 * repeats / (time.perf_counter() - started)
 
 
 @pytest.mark.parametrize("keep_cache", [True, False], ids=["cache kept", "chat read anew"])
@@ -37,15 +25,11 @@ def test_rollout(benchmark: BenchmarkFixture, game: str, keep_cache: bool) -> No
         model, words, max_new_tokens=3, generator=torch.Generator().manual_seed(0), keep_cache=keep_cache
     )
 
-    def rollout() -> None:
-        play([make_text_game(game, seed) for seed in range(GAMES)], [(player, player)] * GAMES)
-
-    benchmark.pedantic(rollout, rounds=3, warmup_rounds=1)
+    benchmark.pedantic(speed.rollout, (player, game, GAMES), rounds=3, warmup_rounds=1)
     benchmark.extra_info["games_per_second"] = GAMES / benchmark.stats["median"]
-    tokens = sum(len(chat.prompt_ids) + len(chat.completion_ids) for chat in player.transcripts) / GAMES
-    operations = 2 * sum(p.numel() for p in model.parameters()) * tokens  # two per parameter and token, once each
+    tokens = speed.tokens_per_game(player, GAMES)
     benchmark.extra_info["tokens_per_game"] = tokens
-    benchmark.extra_info["games_per_second_at_matmul_rate"] = matmul_rate() / operations
+    benchmark.extra_info["games_per_second_at_matmul_rate"] = speed.limit(model, tokens)
 
 
 def test_update(benchmark: BenchmarkFixture, tmp_path: Path) -> None:
