@@ -113,8 +113,9 @@ WARM_UPS = {
 }
 
 # Alignment multiplies two advantages, the naive term is one: beta / reward_scale sets their balance. Micro-batches keep
-# a small model's activations in a core's cache.
-_IPD = Training(micro_batch=32)
+# a small model's activations in a core's cache. A little KL instead of the paper's entropy bonus: once all cooperate no
+# credit is left to hold the format against the bonus, an unreadable reply counts as defection, and cooperation ends.
+_IPD = Training(updates=50, entropy=0.0, kl=0.02, micro_batch=32)
 _SPLIT = Training(
     game="split",
     games=32,
@@ -141,7 +142,9 @@ BASE: dict[str, dict[str, Training]] = {
     },
     "laptop": {game.game: game for game in (_IPD, _SPLIT, _TRUST)},
     "paper": {
-        "ipd": replace(_IPD, games=128, group=128, beta=0.5, buffer_every=10, **(_QWEN | {"micro_batch": 4})),
+        "ipd": replace(
+            _IPD, games=128, group=128, beta=0.5, entropy=0.01, kl=0.0, buffer_every=10, **(_QWEN | {"micro_batch": 4})
+        ),
         "split": replace(_SPLIT, games=64, reward_scale=100.0, entropy=0.0, kl=0.001, buffer_every=10, **_QWEN),
         "trust_and_split": replace(
             _TRUST, games=64, reward_scale=100.0, beta=2.0, entropy=0.0, kl=0.001, buffer_every=10, **_QWEN
@@ -163,13 +166,14 @@ VARIANTS: dict[str, dict[str, object]] = {
     "aa_batch_baseline": dict(baseline="batch"),
     "aa_no_baseline": dict(baseline="none"),
     "aa_beta_0.25": dict(beta=0.25),
-    "aa_beta_0.5": dict(beta=0.5),
     "aa_beta_2": dict(beta=2.0),
+    "aa_entropy": dict(entropy=0.01, kl=0.0),
+    "aa_no_entropy": dict(entropy=0.0),
     "aa_unconditional": dict(unconditional=True),
 }
 _OTHERS = {
     "ipd": [
-        "naive_vs_kind", "naive_vs_aligned", "aa_buffer", "aa_no_baseline", "aa_beta_0.25", "aa_beta_0.5", "aa_beta_2",
+        "naive_vs_kind", "naive_vs_aligned", "aa_buffer", "aa_no_baseline", "aa_beta_0.25", "aa_beta_2", "aa_entropy",
         "aa_unconditional",
     ],
     "split": ["naive_vs_kind", "naive_vs_aligned", "aa_batch_baseline"],
@@ -208,7 +212,7 @@ def parts(profile: str) -> list[str]:
     for game, variants in _OTHERS.items():
         for variant in variants:
             if profile == "paper":
-                variant = {"aa_buffer": "aa_no_buffer"}.get(variant, variant)
+                variant = {"aa_buffer": "aa_no_buffer", "aa_entropy": "aa_no_entropy"}.get(variant, variant)
             names += [f"{game}-{variant}-{seed}" for seed in range(seeds["others"])]
     return names
 
