@@ -113,9 +113,10 @@ WARM_UPS = {
 }
 
 # Alignment multiplies two advantages, the naive term is one: beta / reward_scale sets their balance. Micro-batches keep
-# a small model's activations in a core's cache. A little KL instead of the paper's entropy bonus: once all cooperate no
-# credit is left to hold the format against the bonus, an unreadable reply counts as defection, and cooperation ends.
-_IPD = Training(updates=50, entropy=0.0, kl=0.02, micro_batch=32)
+# a small model's activations in a core's cache. The prisoner's dilemma stops while its agents cooperate, at 36 updates: by
+# 60 some have come to count the rounds and defect towards the end, or, with the paper's entropy bonus in place of a little
+# KL, to answer in no form at all, which counts as defection (variants aa_long and aa_long_entropy).
+_IPD = Training(updates=36, entropy=0.0, kl=0.02, micro_batch=32)
 _SPLIT = Training(
     game="split",
     games=32,
@@ -167,14 +168,14 @@ VARIANTS: dict[str, dict[str, object]] = {
     "aa_no_baseline": dict(baseline="none"),
     "aa_beta_0.25": dict(beta=0.25),
     "aa_beta_2": dict(beta=2.0),
-    "aa_entropy": dict(entropy=0.01, kl=0.0),
-    "aa_no_entropy": dict(entropy=0.0),
+    "aa_long": dict(updates=60),
+    "aa_long_entropy": dict(updates=60, entropy=0.01, kl=0.0),
     "aa_unconditional": dict(unconditional=True),
 }
 _OTHERS = {
     "ipd": [
-        "naive_vs_kind", "naive_vs_aligned", "aa_buffer", "aa_no_baseline", "aa_beta_0.25", "aa_beta_2", "aa_entropy",
-        "aa_unconditional",
+        "naive_vs_kind", "naive_vs_aligned", "aa_buffer", "aa_no_baseline", "aa_beta_0.25", "aa_beta_2", "aa_long",
+        "aa_long_entropy", "aa_unconditional",
     ],
     "split": ["naive_vs_kind", "naive_vs_aligned", "aa_batch_baseline"],
     "trust_and_split": ["naive_vs_kind"],
@@ -211,8 +212,10 @@ def parts(profile: str) -> list[str]:
     names = main_parts(profile)
     for game, variants in _OTHERS.items():
         for variant in variants:
+            if profile == "paper" and variant.startswith("aa_long"):
+                continue  # the paper's 3,000 updates are long, and have an entropy bonus
             if profile == "paper":
-                variant = {"aa_buffer": "aa_no_buffer", "aa_entropy": "aa_no_entropy"}.get(variant, variant)
+                variant = {"aa_buffer": "aa_no_buffer"}.get(variant, variant)
             names += [f"{game}-{variant}-{seed}" for seed in range(seeds["others"])]
     return names
 
