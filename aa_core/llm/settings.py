@@ -113,9 +113,9 @@ WARM_UPS = {
 }
 
 # Alignment multiplies two advantages, the naive term is one: beta / reward_scale sets their balance. Micro-batches keep
-# a small model's activations in a core's cache. The prisoner's dilemma stops while its agents cooperate, at 36 updates: by
-# 60 some have come to count the rounds and defect towards the end, or, with the paper's entropy bonus in place of a little
-# KL, to answer in no form at all, which counts as defection (variants aa_long and aa_long_entropy).
+# a small model's activations in a core's cache. The prisoner's dilemma stops at 36 updates, while its agents cooperate, and
+# has a little KL in place of the paper's entropy bonus, which holds the format: variants aa_long and aa_long_entropy show
+# what comes otherwise.
 _IPD = Training(updates=36, entropy=0.0, kl=0.02, micro_batch=32)
 _SPLIT = Training(
     game="split",
@@ -192,7 +192,10 @@ def training(profile: str, game: str, variant: str) -> Training:
     check_choice("profile", profile, BASE)
     check_choice("game", game, BASE[profile])
     check_choice("variant", variant, VARIANTS)
-    return replace(BASE[profile][game], **VARIANTS[variant])
+    base, changes = BASE[profile][game], dict(VARIANTS[variant])
+    if profile == "smoke":
+        changes.pop("updates", None)
+    return replace(base, **changes)
 
 
 def main_parts(profile: str) -> list[str]:
