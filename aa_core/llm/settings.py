@@ -113,9 +113,9 @@ WARM_UPS = {
 }
 
 # Alignment multiplies two advantages, the naive term is one: beta / reward_scale sets their balance. Micro-batches keep
-# a small model's activations in a core's cache. The prisoner's dilemma stops at 36 updates, while its agents cooperate, and
-# has a little KL in place of the paper's entropy bonus, which holds the format: variants aa_long and aa_long_entropy show
-# what comes otherwise.
+# a small model's activations in a core's cache. The prisoner's dilemma stops at 36 updates, while its agents cooperate,
+# and has a little KL in place of the paper's entropy bonus, which holds the format: the variants aa_long and
+# aa_long_entropy show what comes otherwise.
 _IPD = Training(updates=36, entropy=0.0, kl=0.02, micro_batch=32)
 _SPLIT = Training(
     game="split",
