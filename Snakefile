@@ -1,5 +1,6 @@
 # runs -> data -> notebooks -> figures. Called by the Makefile; on a cluster: see README, "Beyond one machine".
 
+from aa_core import league_runs
 from aa_core.experiments import needs, table_runs
 
 PROFILE = config.get("profile", "laptop")
@@ -24,7 +25,19 @@ NOTEBOOKS = {
 
 TRAINING = [f"aa_core/{m}.py" for m in ("advantages", "experiments", "games/matrix", "objectives", "policies", "selfplay")]
 LANGUAGE_MODELS = [f"aa_core/llm/{m}.py" for m in ("buffer", "models", "players", "rollout", "runs", "settings", "tiny", "trainer")]
+RECURRENT = [
+    f"aa_core/{m}.py" for m in ("advantages", "games/coin", "games/negotiation", "league", "league_runs", "objectives", "recurrent")
+]
 CORE = [f"aa_core/{m}.py" for m in ("exact", "figures", "games/matrix", "policies", "selfplay", "advantages", "objectives")]
+
+
+
+def code_of(experiment):
+    """Files whose change makes a run out of date."""
+    if experiment.startswith("llm"):
+        return LANGUAGE_MODELS
+    return RECURRENT if experiment in league_runs.EXPERIMENTS else TRAINING
+
 
 shell.prefix(f"export AA_FIGURES={workflow.basedir}/{FIGURES} AA_HEADLESS=1 PYTHONDONTWRITEBYTECODE=1; ")
 
@@ -53,11 +66,12 @@ rule figures:
 
 rule run:
     input:
-        lambda wildcards: LANGUAGE_MODELS if wildcards.experiment.startswith("llm") else TRAINING,
+        lambda wildcards: code_of(wildcards.experiment),
         lambda wildcards: [f"{DATA}/runs/{run}.csv" for run in needs(wildcards.experiment, wildcards.part, PROFILE)],
     output:
         f"{DATA}/runs/{{experiment}}/{{part}}.csv",
-    threads: lambda wildcards: workflow.cores if PROFILE == "paper" and wildcards.experiment.startswith("llm") else 1  # the GPU
+    # alone: with the GPU, and where time is measured
+    threads: lambda wildcards: workflow.cores if wildcards.experiment == "shaping_cost" or (PROFILE == "paper" and wildcards.experiment.startswith("llm")) else 1
     shell:
         "python -m aa_core.experiments run {wildcards.experiment} {wildcards.part} --profile {PROFILE} {FRESH}"
 

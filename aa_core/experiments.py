@@ -21,7 +21,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from aa_core import advantages, games, objectives, policies, records, selfplay
+from aa_core import advantages, games, league_runs, objectives, policies, records, selfplay
 from aa_core.checks import check_choice
 from aa_core.games.matrix import STATES
 from aa_core.llm import settings as llm_settings
@@ -275,6 +275,7 @@ def runs(profile: str) -> dict[str, list[str]]:
         "llm_prior": llm_settings.played(profile),
         "llm": llm_settings.parts(profile),
         "llm_crossplay": llm_settings.played(profile),
+        **league_runs.runs(profile),
     }
 
 
@@ -282,6 +283,8 @@ def needs(experiment: str, part: str, profile: str) -> list[str]:
     """Runs, as EXPERIMENT/PART, that a run builds on."""
     if experiment == "ipd_tournament" and part != "classics":
         return [f"ipd/{part}"]  # learned policies play the tournament
+    if experiment in league_runs.EXPERIMENTS:
+        return league_runs.needs(experiment, profile)
     if experiment == "llm_crossplay":
         return [f"llm/{name}" for name in llm_settings.main_parts(profile) if name.startswith(f"{part}-")]
     if experiment == "llm":
@@ -298,6 +301,7 @@ EXPERIMENTS: dict[str, Callable[..., pd.DataFrame]] = {
     "llm_prior": llm_prior,
     "llm": llm,
     "llm_crossplay": llm_crossplay,
+    **league_runs.EXPERIMENTS,
 }
 
 
@@ -329,6 +333,7 @@ TABLES: dict[str, tuple[Sequence[str], Callable[[pd.DataFrame], pd.DataFrame]]] 
     "llm_training": (["llm_prior", "llm"], lambda table: table[~table.metric.str.startswith("P(")]),
     "llm_policy": (["llm_prior", "llm"], _llm_policies_of),
     "llm_crossplay": (["llm_crossplay"], lambda table: table),
+    **league_runs.TABLES,
 }
 
 

@@ -27,6 +27,9 @@ LABELS = {
     "lola_dice": "LOLA-DiCE",
     "loqa": "LOQA",
     "advantage_alignment": "Advantage Alignment",
+    "ppo": "PPO",
+    "ppo_sum_of_rewards": "PPO, summed rewards",
+    "proximal_advantage_alignment": "proximal AA",
 }
 COLOURS = {
     "naive": "#D55E00",
@@ -35,6 +38,9 @@ COLOURS = {
     "loqa": "#56B4E9",
     "advantage_alignment": "#0072B2",
     "published": "#888888",
+    "ppo": "#CC79A7",
+    "ppo_sum_of_rewards": "#E69F00",
+    "proximal_advantage_alignment": "#332288",
 }
 KIND_COLOURS = {
     "tit for tat": "#0072B2",

@@ -182,21 +182,30 @@ def heat_map(
     colours = ScalarMappable(Normalize(*(limits or (min(shown), max(shown)))), cmap)
     for y, row in enumerate(agents):
         for x, column in enumerate(agents):
-            for pair, corner, shift in (((row, column), (x, y), -0.2), ((column, row), (x + 1, y + 1), 0.2)):
+            both, notes = [], []
+            for pair in ((row, column), (column, row)):
                 cell = cells.loc[pair]
-                colour = colours.to_rgba(cell["row_reward"])
-                axes.add_patch(Polygon([corner, (x + 1, y), (x, y + 1)], facecolor=colour, edgecolor="white"))
-                text = f"{round(cell['row_reward'], 2) + 0.0:.2f}"  # never -0.00
-                if intervals and "low" in cell and cell["low"] < cell["high"]:
-                    text += f"\n±{(cell['high'] - cell['low']) / 2:.2f}"
-                dark = np.dot(colour[:3], (0.299, 0.587, 0.114)) < 0.5
-                axes.text(
-                    x + 0.5 + shift, y + 0.5 + shift, text, ha="center", va="center", fontsize=7,
-                    color="white" if dark else "black",
-                )  # fmt: skip
+                both.append(cell["row_reward"])
+                wide = intervals and "low" in cell and cell["low"] < cell["high"]
+                notes.append(f"\n±{(cell['high'] - cell['low']) / 2:.2f}" if wide else "")
+            split_cell(axes, x, y, both, colours, notes)
     ticks = np.arange(len(agents)) + 0.5
     axes.set(xlim=(0, len(agents)), ylim=(len(agents), 0), aspect="equal")
     axes.set_xticks(ticks, agents, rotation=30, ha="right")
     axes.set_yticks(ticks, agents)
     axes.grid(visible=False)
     return colours
+
+
+def split_cell(
+    axes: Axes, x: int, y: int, rewards: Sequence[float], colours: ScalarMappable, notes: Sequence[str] = ("", "")
+) -> None:
+    """One cell of the matrix, its upper left corner at (x, y): rewards of the row's and of the column's agent."""
+    for reward, note, corner, shift in zip(rewards, notes, ((x, y), (x + 1, y + 1)), (-0.2, 0.2), strict=True):
+        colour = colours.to_rgba(reward)
+        axes.add_patch(Polygon([corner, (x + 1, y), (x, y + 1)], facecolor=colour, edgecolor="white"))
+        dark = np.dot(colour[:3], (0.299, 0.587, 0.114)) < 0.5
+        axes.text(
+            x + 0.5 + shift, y + 0.5 + shift, f"{round(reward, 2) + 0.0:.2f}{note}", ha="center", va="center",
+            fontsize=7, color="white" if dark else "black",
+        )  # fmt: skip

@@ -27,7 +27,7 @@ import json
 import math
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -69,6 +69,8 @@ class Recurrent:
     updates: int = 300
     games: int = 512  # per seed and update
     beta: float = 0.15  # strength of shaping (advantage_alignment, proximal_advantage_alignment, loqa)
+    greedy_updates: int = 0  # first updates with beta 0: later the agent buffer holds greedy agents to meet
+    restart: bool = False  # after those the learner begins anew, and the greedy agents live on in the buffer only
     credit: str = "discounted"  # as in the table above; "averaged": (1/t) sum_{k<t} A1_k, as AA's negotiation code has
     include_current: bool = False  # just-in-time alignment, for discounted credit
     gamma: float = 0.96  # discount of returns and of the alignment term
@@ -82,6 +84,7 @@ class Recurrent:
     share_parameters: bool = True  # both seats are one network
     past_share: float = 0.0  # share of the games whose second seat is a past snapshot; 0: no agent buffer
     past_every: int = 10  # updates between two snapshots
+    past_until: int | None = None  # updates after which no snapshot is taken; None: to the end
     past_capacity: int = 1000  # snapshots kept, the latest ones
     past_policies: int = 8  # snapshots drawn per update, which split those games evenly
     epochs: int = 2  # passes over a batch (proximal algorithms)
@@ -103,12 +106,16 @@ class Recurrent:
         for name in ("beta", "entropy"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be a finite number of at least 0, got {getattr(self, name)!r}")
+        if not isinstance(self.greedy_updates, int) or self.greedy_updates < 0:
+            raise ValueError(f"greedy_updates must be an integer of at least 0, got {self.greedy_updates!r}")
         if not self.max_gradient_norm > 0:
             raise ValueError(f"max_gradient_norm must be a number above 0, got {self.max_gradient_norm!r}")
         if self.past_share > 0 and (not self.share_parameters or self.algorithm == "lola_dice"):
             raise ValueError(
                 f"past_share must be 0 without shared parameters and for lola_dice, got {self.past_share!r}"
             )
+        if self.restart and self.algorithm == "lola_dice":
+            raise ValueError("restart must be False for lola_dice, got True")
         if self.past_share > 0 and self.past_games == 0:
             raise ValueError(
                 f"past_share must give each of {self.past_policies} past_policies a game, got {self.past_share!r} of "
@@ -602,7 +609,7 @@ def _clip_gradients(parameters: Sequence[Tensor], limit: float) -> None:
         parameter.grad *= scales.view(-1, *[1] * (parameter.dim() - 1))
 
 
-class _Learner:
+class Learner:
     """Parameters, optimiser and work space of one training run."""
 
     def __init__(self, game: Game, settings: Recurrent, policies: Policies, seats: Seats) -> None:
@@ -761,14 +768,19 @@ def train(
         if len(initial) != seats.groups:
             raise ValueError(f"initial must hold {seats.groups} networks, got {len(initial)}")
         first = initial
-    learner = _Learner(game, settings, first, seats)
+    learner = Learner(game, settings, first, seats)
     update = learner.lola_update if settings.algorithm == "lola_dice" else learner.update
     buffer: deque[Policies] = deque(maxlen=settings.past_capacity)
     recorded = []
+    greedy = replace(settings, beta=0.0)
     for number in tqdm(range(settings.updates), desc=settings.algorithm, disable=HEADLESS or not progress, leave=False):
+        if number == settings.greedy_updates and settings.restart:
+            learner = Learner(game, settings, first, seats)
+            update = learner.update
+        learner.settings = greedy if number < settings.greedy_updates else settings
         past = None
         if seats.past:
-            if number % settings.past_every == 0:
+            if number % settings.past_every == 0 and (settings.past_until is None or number < settings.past_until):
                 buffer.append(learner.policies())
             past = _draw_past(buffer, settings.past_policies, generators)
         playing = learner.policies() if on_update is not None else None

@@ -20,10 +20,10 @@ from aa_core.objectives import (
 from aa_core.recurrent import (
     ALGORITHMS,
     WEIGHTS,
+    Learner,
     Recurrent,
     Seats,
     Tape,
-    _Learner,
     _log_probs,
     _noise,
     _part,
@@ -222,13 +222,13 @@ def test_normalised_advantages_forget_the_scale_of_rewards() -> None:
     torch.testing.assert_close(credits(TINY, advantages), credits(TINY, scales * advantages + scales))
 
 
-def gradients(settings: Recurrent, name: str = "coin") -> tuple[_Learner, dict[str, Tensor], dict[str, Tensor]]:
+def gradients(settings: Recurrent, name: str = "coin") -> tuple[Learner, dict[str, Tensor], dict[str, Tensor]]:
     """A learner, the gradients that `update` computes from its first batch, and those of the losses as written."""
     game, settings = games.make(name, horizon=5), replace(settings, max_gradient_norm=1e9, epochs=1)
     seats = Seats(1, settings.games, settings.past_games)
     policies = initial_policies(game, settings.hidden, generators(3))
     past = initial_policies(game, settings.hidden, generators(4, 5)) if seats.past else None
-    learner = _Learner(game, settings, policies, seats)
+    learner = Learner(game, settings, policies, seats)
     seen = {}
     learner.step = lambda: seen.update({name: x.grad.clone() for name, x in learner.parameters.items()})
     learner.update(past, generators(6))
@@ -348,7 +348,7 @@ def test_lola_differentiates_the_value_after_the_co_players_step(name: str, inne
         TINY, algorithm="lola_dice", entropy=0.0, max_gradient_norm=1e9, inner_learning_rate=inner_learning_rate
     )
     policies = initial_policies(game, 8, generators(0))
-    learner = _Learner(game, settings, policies, Seats(1, 16))
+    learner = Learner(game, settings, policies, Seats(1, 16))
     seen = {}
     learner.step = lambda: seen.update({name: x.grad.clone() for name, x in learner.parameters.items()})
     learner.lola_update(None, generators(1))
@@ -371,7 +371,7 @@ def test_lola_differentiates_the_value_after_the_co_players_step(name: str, inne
 def test_past_snapshots_play_and_are_not_trained() -> None:
     game, settings = games.make("coin", horizon=4), replace(TINY, past_share=0.5)
     assert settings.past_games == 8
-    learner = _Learner(game, settings, initial_policies(game, 8, generators(0)), Seats(1, 16, 8))
+    learner = Learner(game, settings, initial_policies(game, 8, generators(0)), Seats(1, 16, 8))
     past = initial_policies(game, 8, generators(1, 2))
     before = {name: x.clone() for name, x in past.parameters.items()}
     live = learner.policies()
@@ -401,7 +401,7 @@ def test_every_seat_is_its_own_network_without_shared_parameters() -> None:
 
 def test_gradients_are_clipped_per_network() -> None:
     game = games.make("coin", horizon=4)
-    learner = _Learner(
+    learner = Learner(
         game, replace(TINY, max_gradient_norm=1e-3), initial_policies(game, 8, generators(0, 1)), Seats(2, 16)
     )
     learner.optimizer.step = lambda: norms.extend(

@@ -11,7 +11,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from aa_core import games
 from aa_core.games.coin import random_moves
-from aa_core.recurrent import Recurrent, Seats, _Learner, initial_policies
+from aa_core.recurrent import Learner, Recurrent, Seats, initial_policies
 
 # multiply-adds of a row and step in units of one forward pass: actor 1 (roll-out) + 2 (backward), critic 1 + 2
 PASSES = 6
@@ -37,7 +37,7 @@ def test_update(benchmark: BenchmarkFixture, hidden: int, games_per_seed: int, s
     game = games.make("coin", horizon=horizon)
     settings = Recurrent("advantage_alignment", games=games_per_seed, hidden=hidden)
     generators = [torch.Generator().manual_seed(seed) for seed in range(seeds)]
-    learner = _Learner(game, settings, initial_policies(game, hidden, generators), Seats(seeds, games_per_seed))
+    learner = Learner(game, settings, initial_policies(game, hidden, generators), Seats(seeds, games_per_seed))
     benchmark.pedantic(learner.update, (None, generators), rounds=5, warmup_rounds=2)
     steps = seeds * games_per_seed * horizon
     weights = sum(x.shape[1] * x.shape[2] for name, x in learner.actor.items() if not name.endswith("bias"))
