@@ -20,6 +20,17 @@ NOTEBOOKS = {
         ["ipd_policy", "ipd_returns", "ipd_long", "ipd_sweep", "ipd_tournament"],
         ["aa_fig1b", "ipd_learning_curves", "ipd_long", "ipd_sweep", "nash_stability", "ipd_tournament"],
     ),
+    # the maps of settings are not among their tables: half an hour of one core, repeated on demand only
+    "05": (
+        "05_coin_game_league",
+        ["coin_curves", "coin_league", "coin_episode", "shaping_cost"],
+        ["coin_learning_curves", "aa_fig2", "coin_episode", "coin_map", "shaping_cost"],
+    ),
+    "06": (
+        "06_negotiation",
+        ["negotiation_curves", "negotiation_league", "negotiation_episode"],
+        ["negotiation_learning_curves", "aa_fig3", "negotiation_sample", "negotiation_map"],
+    ),
     "08": ("08_group_baseline", [], ["baseline_variance", "baseline_bias", "baseline_llm"]),
 }
 

@@ -39,6 +39,7 @@ class Size:
     evaluate_every: int  # updates between two points of a learning curve
     evaluation_games: int  # for each point and opponent
     league_games: int  # per pair of seeds
+    episode_games: int  # kept step by step, per opponent
     map_seeds: int
     cost_updates: int  # timed, per setting
     cost_games: int
@@ -47,9 +48,9 @@ class Size:
 
 
 SIZES = {
-    "smoke": Size(2, 8, 2, 4, 2, 2, 2, 4, (4, 8), (3, 4)),
-    "laptop": Size(5, 50, 25, 64, 32, 2, 5, 128, (16, 32, 64, 128), (3, 4, 5, 6, 7)),
-    "paper": Size(10, 50, 100, 64, 32, 5, 10, 512, (16, 32, 64, 128), (3, 4, 5, 6, 7)),
+    "smoke": Size(2, 8, 2, 4, 2, 2, 2, 2, 4, (4, 8), (3, 4)),
+    "laptop": Size(5, 50, 25, 64, 32, 16, 2, 5, 128, (16, 32, 64, 128), (3, 4, 5, 6, 7)),
+    "paper": Size(10, 50, 100, 64, 32, 16, 5, 10, 512, (16, 32, 64, 128), (3, 4, 5, 6, 7)),
 }
 
 # the alignment of AA, LOQA and proximal AA meets greedy agents of the past, of the first 120 updates
@@ -211,49 +212,6 @@ def league_run(game: str, part: str, profile: str, fresh: bool = False) -> pd.Da
     return records.recorded(profile, f"{game}_league/{part}", config, compute, fresh)
 
 
-def _coin_row(state: coin.CoinState, rewards: Tensor) -> tuple:
-    return (*state.players[0].tolist(), state.coin.item(), state.owner.item(), *rewards.tolist())
-
-
-def _negotiation_row(state: negotiation.NegotiationState, actions: Tensor, rewards: Tensor) -> tuple:
-    return (*state.values[0].flatten().tolist(), *actions.flatten().tolist(), *rewards.tolist())
-
-
-def episode_run(game: str, part: str, profile: str, fresh: bool = False) -> pd.DataFrame:
-    """One game, step by step, of the first seed of AA against the second one, and against always defect.
-
-    Columns of the Coin Game: cells of both players, the coin's cell and owner before the step, and both rewards; of
-    Negotiation: values and proposals of both players, three items each, and both rewards.
-    """
-    size = SIZES[profile]
-    config = {"game": game, "runs": _sources(game, profile), "horizon": size.horizon, "code": code_hash(), "seed": 1}
-
-    def compute() -> pd.DataFrame:
-        agents, rows = trained(game, "advantage_alignment", profile), []
-        rules = games.make(game, horizon=size.horizon)
-        for opponent, other in (("advantage_alignment", agents.select([1])), *SCRIPTED[game].items()):
-            generator, hidden = torch.Generator().manual_seed(1), [None, None]
-            state, observations = rules.reset(1, generator)
-            for step in range(rules.horizon):
-                actions = []
-                for seat, side in enumerate((agents.select([0]), other)):
-                    view = observations[:, seat][None]
-                    if isinstance(side, Policies):
-                        chosen, hidden[seat] = recurrent.act(side, view, hidden[seat], generator)
-                    else:
-                        chosen = side(view, generator)
-                    actions.append(chosen[0])
-                before, joint = state, torch.stack(actions, 1)
-                state, observations, rewards, _ = rules.step(state, joint, generator)
-                row = (
-                    _coin_row(before, rewards[0]) if game == "coin" else _negotiation_row(before, joint[0], rewards[0])
-                )
-                rows.append((opponent, step, *row))
-        return pd.DataFrame(rows, columns=["opponent", "step", *EPISODE_COLUMNS[game]])
-
-    return records.recorded(profile, f"{game}_episode/{part}", config, compute, fresh)
-
-
 EPISODE_COLUMNS = {
     "coin": ["cell_1", "cell_2", "coin", "owner", "reward_1", "reward_2"],
     "negotiation": [
@@ -263,13 +221,57 @@ EPISODE_COLUMNS = {
 }  # fmt: skip
 
 
+def _seen(state: coin.CoinState | negotiation.NegotiationState, actions: Tensor, rewards: Tensor) -> Tensor:
+    """What EPISODE_COLUMNS name, `(batch, columns)`, of a step from this state."""
+    if isinstance(state, coin.CoinState):
+        return torch.cat([state.players, state.coin[:, None], state.owner[:, None], rewards.long()], 1)
+    return torch.cat([state.values.flatten(1), actions.flatten(1), rewards], 1)
+
+
+def episode_run(game: str, part: str, profile: str, fresh: bool = False) -> pd.DataFrame:
+    """Games, step by step, of the first seed of AA against the second one and against each scripted player.
+
+    Columns of the Coin Game: cells of both players, the coin's cell and owner before the step, and both rewards; of
+    Negotiation: values and proposals of both players, three items each, and both rewards.
+    """
+    size = SIZES[profile]
+    config = {
+        "game": game, "runs": _sources(game, profile), "horizon": size.horizon, "games": size.episode_games, "seed": 1,
+        "code": code_hash(),
+    }  # fmt: skip
+
+    def compute() -> pd.DataFrame:
+        agents, tables = trained(game, "advantage_alignment", profile), []
+        rules = games.make(game, horizon=size.horizon)
+        for opponent, other in (("advantage_alignment", agents.select([1])), *SCRIPTED[game].items()):
+            generator, hidden = torch.Generator().manual_seed(1), [None, None]
+            state, observations = rules.reset(size.episode_games, generator)
+            for step in range(rules.horizon):
+                actions = []
+                for seat, side in enumerate((agents.select([0]), other)):
+                    view = observations[:, seat][None]
+                    if isinstance(side, Policies):
+                        chosen, hidden[seat] = recurrent.act(side, view, hidden[seat], generator)
+                    else:
+                        chosen = side(view, generator)
+                    actions.append(chosen[0])
+                joint, before = torch.stack(actions, 1), state
+                state, observations, rewards, _ = rules.step(state, joint, generator)
+                rows = pd.DataFrame(_seen(before, joint, rewards).numpy(), columns=EPISODE_COLUMNS[game])
+                tables.append(pd.DataFrame({"opponent": opponent, "game": rows.index, "step": step}).join(rows))
+        return pd.concat(tables).sort_values(["opponent", "game", "step"], kind="stable", ignore_index=True)
+
+    return records.recorded(profile, f"{game}_episode/{part}", config, compute, fresh)
+
+
 # --- the map of settings
 
 _FAST = {"learning_rate": 5e-3, "critic_learning_rate": 5e-3}
 _GREEDY = {"greedy_updates": 60, "past_share": 0.5}
 _ANEW = {"greedy_updates": 100, "restart": True, "past_until": 100, "updates": 400}
 _AVERAGED = {"credit": "averaged", "beta": 3.0}
-# every cell that was tried, in two seeds; what a cell does not say is as in _MAP_BASE
+# every cell that was tried, in two seeds; what a cell does not say is as in _MAP_BASE. "Greedy": the first 60 updates;
+# "past": half the games against past snapshots, "past to 60": taken in the first 60 updates; "anew": `restart`
 MAPS: dict[str, dict[str, dict[str, float | int | bool | str]]] = {
     "coin": {
         "β 0.15": {"beta": 0.15},
@@ -279,9 +281,9 @@ MAPS: dict[str, dict[str, dict[str, float | int | bool | str]]] = {
         "β 0.3, greedy, past": {"beta": 0.3, **_GREEDY},
         "β 0.3, greedy, past quarter": {"beta": 0.3, "greedy_updates": 60, "past_share": 0.25},
         "β 0.2, greedy, past, entropy 0.03": {"beta": 0.2, "entropy": 0.03, **_GREEDY},
-        "β 0.2, greedy, past, Adam 0.005": {"beta": 0.2, **_GREEDY, **_FAST},
+        "β 0.2, greedy, past, actor's Adam 0.005": {"beta": 0.2, **_GREEDY, "learning_rate": 5e-3, "updates": 300},
         "β 0.15, greedy, past to 60": {"beta": 0.15, **_GREEDY, "past_until": 60},
-        "β 0.3, greedy, past to 60": {"beta": 0.3, **_GREEDY, "past_until": 60},
+        "β 0.3, greedy, past to 60": {"beta": 0.3, **_GREEDY, "past_until": 60, "updates": 300},
         "β 0.2, greedy, past to 120": {"beta": 0.2, **_GREEDY, "past_until": 120},
         "β 0.2, greedy, past to 120, Adam 0.005": {"beta": 0.2, **_GREEDY, "past_until": 120, **_FAST},
         "β 0.2, greedy 150, last 8, Adam 0.005": {
@@ -292,7 +294,9 @@ MAPS: dict[str, dict[str, dict[str, float | int | bool | str]]] = {
         "β 0.2, anew, last 10, quarter, Adam 0.005": {
             "beta": 0.2, **_ANEW, "past_share": 0.25, "past_capacity": 10, **_FAST,
         },
-        "β 0.4, anew, last 4, Adam 0.005": {"beta": 0.4, **_ANEW, "past_share": 0.5, "past_capacity": 4, **_FAST},
+        "β 0.4, anew, last 4, Adam 0.005": {
+            "beta": 0.4, **_ANEW, "past_share": 0.5, "past_capacity": 4, **_FAST, "updates": 500,
+        },
         "averaged, β 1, greedy, past": {"credit": "averaged", "beta": 1.0, **_GREEDY},
         "just in time, β 0.15, greedy, past": {"include_current": True, "beta": 0.15, **_GREEDY},
     },

@@ -108,6 +108,8 @@ class Recurrent:
                 raise ValueError(f"{name} must be a finite number of at least 0, got {getattr(self, name)!r}")
         if not isinstance(self.greedy_updates, int) or self.greedy_updates < 0:
             raise ValueError(f"greedy_updates must be an integer of at least 0, got {self.greedy_updates!r}")
+        if self.past_until is not None and (not isinstance(self.past_until, int) or self.past_until < 1):
+            raise ValueError(f"past_until must be a positive integer or None, got {self.past_until!r}")
         if not self.max_gradient_norm > 0:
             raise ValueError(f"max_gradient_norm must be a number above 0, got {self.max_gradient_norm!r}")
         if self.past_share > 0 and (not self.share_parameters or self.algorithm == "lola_dice"):

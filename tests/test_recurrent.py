@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import torch
 from torch import Generator, Tensor
 from torch.distributions import AffineTransform, Normal, TanhTransform, TransformedDistribution
 
-from aa_core import games
+from aa_core import games, recurrent
 from aa_core.games.coin import CoinGame, random_moves
 from aa_core.league import own_coin_rate, play_pair
 from aa_core.objectives import (
@@ -21,6 +22,7 @@ from aa_core.recurrent import (
     ALGORITHMS,
     WEIGHTS,
     Learner,
+    Policies,
     Recurrent,
     Seats,
     Tape,
@@ -392,6 +394,47 @@ def test_past_rows_take_no_part_in_the_gradient_but_their_advantages_do() -> Non
     assert not torch.allclose(shaped["actor.head_weight"], without["actor.head_weight"])
 
 
+def playing(settings: Recurrent) -> list[Policies]:
+    """The policies before every update of a tiny run."""
+    seen = []
+    train(games.make("coin", horizon=4), settings, [0], lambda number, policies, rewards: seen.append(policies))
+    return seen
+
+
+def same(one: Policies, two: Policies) -> bool:
+    return all(x.equal(two.parameters[name]) for name, x in one.parameters.items())
+
+
+def test_greedy_updates_come_before_alignment() -> None:
+    aligned, naive = replace(TINY, beta=2.0, updates=4), replace(TINY, beta=0.0, updates=4)
+    mixed = playing(replace(aligned, greedy_updates=2))
+    greedy = playing(naive)
+    assert [same(one, two) for one, two in zip(mixed, greedy, strict=True)] == [True, True, True, False]
+    assert not same(playing(aligned)[2], greedy[2])
+
+
+def test_after_a_restart_the_learner_begins_anew_with_alignment() -> None:
+    settings = replace(TINY, updates=5, greedy_updates=2, restart=True, beta=2.0)
+    seen = playing(settings)
+    assert same(seen[2], seen[0])
+    assert not same(seen[3], seen[1])  # other games, and another beta
+    assert not same(seen[4], seen[3])
+
+
+def test_no_snapshot_is_taken_after_past_until(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = []
+    draw = recurrent._draw_past
+
+    def watched(buffer: Sequence[Policies], count: int, generators: Sequence[Generator]) -> Policies:
+        sizes.append(len(buffer))
+        return draw(buffer, count, generators)
+
+    monkeypatch.setattr(recurrent, "_draw_past", watched)
+    playing(replace(TINY, updates=4, past_share=0.5, past_until=2))
+    playing(replace(TINY, updates=4, past_share=0.5, past_capacity=3))
+    assert sizes == [1, 2, 2, 2, 1, 2, 3, 3]
+
+
 def test_every_seat_is_its_own_network_without_shared_parameters() -> None:
     trained = train(games.make("coin", horizon=4), replace(TINY, share_parameters=False), [0, 1])
     assert len(trained.policies) == 4
@@ -473,6 +516,9 @@ def test_a_little_training_beats_random_play() -> None:
         ({"past_share": 0.5, "algorithm": "lola_dice"}, "past_share must be 0 without shared parameters and for lola"),
         ({"past_share": 0.01}, "past_share must give each of 8 past_policies a game, got 0.01 of 512 games"),
         ({"share_parameters": False, "algorithm": "lola_dice"}, "share_parameters must be True for lola_dice"),
+        ({"greedy_updates": -1}, "greedy_updates must be an integer of at least 0, got -1"),
+        ({"past_until": 0}, "past_until must be a positive integer or None, got 0"),
+        ({"restart": True, "algorithm": "lola_dice"}, "restart must be False for lola_dice, got True"),
         ({"include_current": True, "credit": "averaged"}, "include_current must be False for averaged credit"),
     ],
 )
