@@ -42,7 +42,6 @@ RECURRENT = [
 CORE = [f"aa_core/{m}.py" for m in ("exact", "figures", "games/matrix", "policies", "selfplay", "advantages", "objectives")]
 
 
-
 def code_of(experiment):
     """Files whose change makes a run out of date."""
     if experiment.startswith("llm"):

@@ -29,7 +29,6 @@ LABELS = {
     "advantage_alignment": "Advantage Alignment",
     "ppo": "PPO",
     "ppo_sum_of_rewards": "PPO, summed rewards",
-    "proximal_advantage_alignment": "proximal AA",
 }
 COLOURS = {
     "naive": "#D55E00",
@@ -40,7 +39,6 @@ COLOURS = {
     "published": "#888888",
     "ppo": "#CC79A7",
     "ppo_sum_of_rewards": "#E69F00",
-    "proximal_advantage_alignment": "#332288",
 }
 KIND_COLOURS = {
     "tit for tat": "#0072B2",
@@ -129,7 +127,8 @@ def policy_bars(axes: Axes, bars: Mapping[str, np.ndarray], published: Sequence[
 
 def learning_curves(axes: Axes, steps: np.ndarray, curves: np.ndarray, colour: str, label: str) -> None:
     """Every seed as a thin line and the mean as a thick one; `steps` `(K,)`, `curves` `(K, seeds)`."""
-    axes.plot(steps, curves, color=colour, alpha=0.15, linewidth=0.6)
+    few = curves.shape[1] <= 10
+    axes.plot(steps, curves, color=colour, alpha=0.5 if few else 0.15, linewidth=0.9 if few else 0.6)
     axes.plot(steps, curves.mean(1), color=colour, linewidth=2, label=label)
 
 

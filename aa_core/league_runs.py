@@ -25,7 +25,7 @@ from aa_core.recurrent import Policies, Recurrent, Seats, initial_policies
 SCRIPTED = {"coin": coin.SCRIPTED, "negotiation": negotiation.SCRIPTED}
 MEASURES = {"coin": own_coin_rate, "negotiation": welfare}
 AGENTS = {
-    "coin": ("naive", "ppo", "ppo_sum_of_rewards", "loqa", "advantage_alignment", "proximal_advantage_alignment"),
+    "coin": ("naive", "ppo", "ppo_sum_of_rewards", "loqa", "advantage_alignment"),
     "negotiation": ("naive", "ppo", "ppo_sum_of_rewards", "advantage_alignment"),
 }
 
@@ -53,7 +53,7 @@ SIZES = {
     "paper": Size(10, 50, 100, 64, 32, 16, 5, 10, 512, (16, 32, 64, 128), (3, 4, 5, 6, 7)),
 }
 
-# the alignment of AA, LOQA and proximal AA meets greedy agents of the past, of the first 120 updates
+# AA and LOQA are greedy for 60 updates; in half of their games they meet their past of the first 120
 _REPLAY = {"updates": 350, "games": 256, "greedy_updates": 60, "past_share": 0.5, "past_until": 120}
 _COIN = {
     "naive": Recurrent("naive", updates=150, games=256, learning_rate=5e-3),
@@ -61,7 +61,6 @@ _COIN = {
     "ppo_sum_of_rewards": Recurrent("ppo_sum_of_rewards", updates=150, games=256, learning_rate=5e-3),
     "loqa": Recurrent("loqa", beta=0.4, **_REPLAY),
     "advantage_alignment": Recurrent("advantage_alignment", beta=0.2, **_REPLAY),
-    "proximal_advantage_alignment": Recurrent("proximal_advantage_alignment", beta=0.2, **_REPLAY),
 }
 _NEGOTIATION = {
     "naive": Recurrent("naive", updates=150, games=256, entropy=0.005),
@@ -272,10 +271,10 @@ _ANEW = {"greedy_updates": 100, "restart": True, "past_until": 100, "updates": 4
 _AVERAGED = {"credit": "averaged", "beta": 3.0}
 # every cell that was tried, in two seeds; what a cell does not say is as in _MAP_BASE. "Greedy": the first 60 updates;
 # "past": half the games against past snapshots, "past to 60": taken in the first 60 updates; "anew": `restart`
+# after 100 greedy updates (40 in Negotiation)
 MAPS: dict[str, dict[str, dict[str, float | int | bool | str]]] = {
     "coin": {
         "β 0.15": {"beta": 0.15},
-        "β 0.3": {"beta": 0.3},
         "β 0.15, past": {"beta": 0.15, "past_share": 0.5},
         "β 0.15, greedy, past": {"beta": 0.15, **_GREEDY},
         "β 0.3, greedy, past": {"beta": 0.3, **_GREEDY},
@@ -297,20 +296,22 @@ MAPS: dict[str, dict[str, dict[str, float | int | bool | str]]] = {
         "β 0.4, anew, last 4, Adam 0.005": {
             "beta": 0.4, **_ANEW, "past_share": 0.5, "past_capacity": 4, **_FAST, "updates": 500,
         },
-        "averaged, β 1, greedy, past": {"credit": "averaged", "beta": 1.0, **_GREEDY},
-        "just in time, β 0.15, greedy, past": {"include_current": True, "beta": 0.15, **_GREEDY},
     },
     "negotiation": {
-        "averaged, β 3": {**_AVERAGED, "normalise": False},
-        "averaged, β 3, normalised": _AVERAGED,
-        "averaged, β 3, past quarter": {**_AVERAGED, "past_share": 0.25},
-        "averaged, β 3, greedy, past": {**_AVERAGED, "greedy_updates": 40, "past_share": 0.5},
-        "averaged, β 3, anew, last 3, quarter": {
+        "averaged, β 3": {**_AVERAGED, "normalise": False, "updates": 200},
+        "averaged, β 3, normalised": {**_AVERAGED, "updates": 200},
+        "averaged, β 3, normalised, past quarter": {**_AVERAGED, "past_share": 0.25},
+        "averaged, β 3, normalised, greedy, past": {
+            **_AVERAGED, "greedy_updates": 40, "past_share": 0.5, "updates": 250,
+        },
+        "averaged, β 1, normalised, greedy, past": {
+            **_AVERAGED, "beta": 1.0, "greedy_updates": 40, "past_share": 0.5, "updates": 250,
+        },
+        "averaged, β 3, normalised, anew, last 3, quarter": {
             **_AVERAGED, "greedy_updates": 40, "restart": True, "past_share": 0.25, "past_until": 40,
             "past_capacity": 3,
         },
-        "discounted, β 0.3": {"beta": 0.3},
-        "discounted, β 0.1": {"beta": 0.1},
+        "discounted, β 0.3, normalised": {"beta": 0.3, "updates": 200},
     },
 }  # fmt: skip
 _MAP_BASE = {

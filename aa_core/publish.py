@@ -14,6 +14,8 @@ import pandas as pd
 
 from aa_core import figures, paths, records
 from aa_core.games.matrix import STATES
+from aa_core.league import summarise
+from aa_core.league_runs import AGENTS
 
 CAPTIONS = {
     "overview": "The idea in one picture: what is learned, and what it earns",
@@ -105,7 +107,30 @@ def language_models() -> str:
     return "\n".join(lines)
 
 
-GENERATED = {"gallery": gallery, "results": results, "language_models": language_models}
+def leagues() -> str:
+    """Markdown table of both leagues: what each agent earns per step against three partners, with intervals."""
+    lines = [
+        "| game | agent | against itself | against always cooperate | against always defect | seeds |",
+        "|---|---|---|---|---|---|",
+    ]
+    for game, agents in AGENTS.items():
+        table = records.read_table("laptop", f"{game}_league")
+        cells = summarise(table).set_index(["row_agent", "column_agent"])
+        for agent in (*agents, "always cooperate", "always defect"):
+            found = [cells.loc[agent, partner] for partner in (agent, "always cooperate", "always defect")]
+            texts = [f"{cell.row_reward:.2f} [{cell.low:.2f}, {cell.high:.2f}]" for cell in found]
+            seeds = table[table.row_agent == agent].row_seed.nunique()
+            if agent.startswith("always"):
+                texts, seeds = [text.split(" [")[0] for text in texts], "scripted"
+            lines.append(f"| {game} | {figures.LABELS.get(agent, agent)} | {' | '.join(texts)} | {seeds} |")
+        if game == "coin":
+            published = pd.read_csv(paths.PUBLISHED / "aa_coin_game_league.csv").set_index("column_agent").row_reward
+            printed = [f"{published[name]:.2f}" for name in ("AdAlign", "Always Cooperate", "Always Defect")]
+            lines.append(f"| coin | Advantage Alignment, published | {' | '.join(printed)} | 10 |")
+    return "\n".join(lines)
+
+
+GENERATED = {"gallery": gallery, "results": results, "language_models": language_models, "leagues": leagues}
 
 
 def fill(text: str) -> str:
