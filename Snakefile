@@ -20,7 +20,7 @@ NOTEBOOKS = {
         ["ipd_policy", "ipd_returns", "ipd_long", "ipd_sweep", "ipd_tournament"],
         ["aa_fig1b", "ipd_learning_curves", "ipd_long", "ipd_sweep", "nash_stability", "ipd_tournament"],
     ),
-    # the maps of settings are not among their tables: half an hour of one core, repeated on demand only
+    # the maps of settings and negotiation_long are not among their tables: half an hour of one core, on demand only
     "05": (
         "05_coin_game_league",
         ["coin_curves", "coin_league", "coin_episode", "shaping_cost"],
@@ -29,7 +29,7 @@ NOTEBOOKS = {
     "06": (
         "06_negotiation",
         ["negotiation_curves", "negotiation_league", "negotiation_episode"],
-        ["negotiation_learning_curves", "aa_fig3", "negotiation_sample", "negotiation_map"],
+        ["negotiation_learning_curves", "aa_fig3", "negotiation_long", "negotiation_sample", "negotiation_map"],
     ),
     "08": ("08_group_baseline", [], ["baseline_variance", "baseline_bias", "baseline_llm"]),
 }

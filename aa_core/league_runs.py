@@ -66,8 +66,9 @@ _NEGOTIATION = {
     "naive": Recurrent("naive", updates=150, games=256, entropy=0.005),
     "ppo": Recurrent("ppo", updates=150, games=256, entropy=0.005),
     "ppo_sum_of_rewards": Recurrent("ppo_sum_of_rewards", updates=300, games=256, entropy=0.005),
+    # it stops while all seeds cooperate, as AA's code stops at a reward of 0.4; `long_run` shows what comes after
     "advantage_alignment": Recurrent(
-        "advantage_alignment", updates=300, games=256, entropy=0.005, credit="averaged", beta=3.0, normalise=False
+        "advantage_alignment", updates=175, games=256, entropy=0.005, credit="averaged", beta=3.0
     ),
 }
 LAPTOP = {"coin": _COIN, "negotiation": _NEGOTIATION}
@@ -161,19 +162,38 @@ def _policy_path(game: str, part: str, profile: str) -> Path:
 def agent_run(game: str, part: str, profile: str, fresh: bool = False) -> pd.DataFrame:
     """Training of one seed of an agent; `part` is AGENT-SEED. Its policy is kept beside the table."""
     agent, seed = part.rsplit("-", 1)
-    settings, size, path = settings_of(game, agent, profile), SIZES[profile], _policy_path(game, part, profile)
+    settings, path = settings_of(game, agent, profile), _policy_path(game, part, profile)
+    return _recorded_training(f"{game}/{part}", game, settings, int(seed), profile, path, fresh)
+
+
+def long_run(part: str, profile: str, fresh: bool = False) -> pd.DataFrame:
+    """AA in Negotiation, trained on for longer than the league's agent; `part` is the seed."""
+    settings = replace(settings_of("negotiation", "advantage_alignment", profile), updates=_LONG_UPDATES[profile])
+    return _recorded_training(f"negotiation_long/{part}", "negotiation", settings, int(part), profile, None, fresh)
+
+
+_LONG_UPDATES = {"smoke": 6, "laptop": 300, "paper": 1600}
+
+
+def _recorded_training(
+    name: str, game: str, settings: Recurrent, seed: int, profile: str, path: Path | None, fresh: bool
+) -> pd.DataFrame:
+    """`train_agent`, cached; the policy is written to `path`."""
+    size, agent = SIZES[profile], settings.algorithm
     config = asdict(settings) | {
-        "game": game, "seed": int(seed), "horizon": size.horizon, "evaluate_every": size.evaluate_every,
+        "game": game, "seed": seed, "horizon": size.horizon, "evaluate_every": size.evaluate_every,
         "evaluation_games": size.evaluation_games, "code": code_hash(),
     }  # fmt: skip
 
     def compute() -> pd.DataFrame:
-        table, policies = train_agent(game, settings, int(seed), size)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        recurrent.save(policies, path)
-        return table.assign(agent=agent, seed=int(seed))[["agent", "seed", "update", "metric", "value"]]
+        table, policies = train_agent(game, settings, seed, size)
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            recurrent.save(policies, path)
+        return table.assign(agent=agent, seed=seed)[["agent", "seed", "update", "metric", "value"]]
 
-    return records.recorded(profile, f"{game}/{part}", config, compute, fresh or not path.is_file())
+    lost = path is not None and not path.is_file()
+    return records.recorded(profile, name, config, compute, fresh or lost)
 
 
 def trained(game: str, agent: str, profile: str) -> Policies:
@@ -298,8 +318,8 @@ MAPS: dict[str, dict[str, dict[str, float | int | bool | str]]] = {
         },
     },
     "negotiation": {
-        "averaged, β 3": {**_AVERAGED, "normalise": False, "updates": 200},
-        "averaged, β 3, normalised": {**_AVERAGED, "updates": 200},
+        "averaged, β 3, not normalised": {**_AVERAGED, "normalise": False},
+        "averaged, β 3, normalised": _AVERAGED,
         "averaged, β 3, normalised, past quarter": {**_AVERAGED, "past_share": 0.25},
         "averaged, β 3, normalised, greedy, past": {
             **_AVERAGED, "greedy_updates": 40, "past_share": 0.5, "updates": 250,
@@ -407,6 +427,7 @@ def runs(profile: str) -> dict[str, list[str]]:
         **{game: parts(game, profile) for game in AGENTS},
         **{f"{game}_{what}": ["all"] for game in AGENTS for what in ("league", "episode")},
         **{f"{game}_map": [str(cell) for cell in range(2 if profile == "smoke" else len(MAPS[game]))] for game in MAPS},
+        "negotiation_long": [str(seed) for seed in range(SIZES[profile].seeds)],
         "shaping_cost": list(PRICED),
     }
 
@@ -422,6 +443,7 @@ EXPERIMENTS: Mapping[str, Callable[..., pd.DataFrame]] = {
     **{f"{game}_league": partial(league_run, game) for game in AGENTS},
     **{f"{game}_episode": partial(episode_run, game) for game in AGENTS},
     **{f"{game}_map": partial(map_run, game) for game in AGENTS},
+    "negotiation_long": long_run,
     "shaping_cost": shaping_cost,
 }
 

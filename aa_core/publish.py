@@ -39,6 +39,7 @@ CAPTIONS = {
     "shaping_cost": "The price of opponent shaping",
     "negotiation_learning_curves": "Negotiation: every seed against itself, a cooperator and a defector",
     "aa_fig3": "AA fig. 3: the Negotiation league",
+    "negotiation_long": "Trained on: cooperation in Negotiation does not last",
     "negotiation_sample": "A sample negotiation, step by step",
     "negotiation_map": "The map of settings in Negotiation",
     "baseline_variance": "Variance of the policy gradient by baseline and group size",
