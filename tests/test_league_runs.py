@@ -158,3 +158,11 @@ def test_leagues_need_every_run_of_their_game() -> None:
     assert experiments.needs("coin_league", "all", "smoke") == [f"coin/{p}" for p in league_runs.parts("coin", "smoke")]
     assert experiments.needs("coin", "naive-0", "smoke") == []
     assert experiments.needs("coin_map", "0", "smoke") == []
+
+
+def test_the_long_run_begins_as_the_leagues_agent() -> None:
+    short = league_runs.agent_run("negotiation", "advantage_alignment-0", "smoke")
+    long = league_runs.long_run("0", "smoke")
+    assert long["update"].max() > short["update"].max()
+    common = [table[table["update"] <= 4].reset_index(drop=True) for table in (long, short)]
+    pd.testing.assert_frame_equal(*common)
