@@ -119,7 +119,8 @@ def leagues() -> str:
         cells = summarise(table).set_index(["row_agent", "column_agent"])
         for agent in (*agents, "always cooperate", "always defect"):
             found = [cells.loc[agent, partner] for partner in (agent, "always cooperate", "always defect")]
-            texts = [f"{cell.row_reward:.2f} [{cell.low:.2f}, {cell.high:.2f}]" for cell in found]
+            ends = [[round(x, 2) + 0.0 for x in (c.row_reward, c.low, c.high)] for c in found]  # never -0.00
+            texts = [f"{mean:.2f} [{low:.2f}, {high:.2f}]" for mean, low, high in ends]
             seeds = table[table.row_agent == agent].row_seed.nunique()
             if agent.startswith("always"):
                 texts, seeds = [text.split(" [")[0] for text in texts], "scripted"
