@@ -1,5 +1,6 @@
 # runs -> data -> notebooks -> figures. Called by the Makefile; on a cluster: see README, "Beyond one machine".
 
+from aa_core import league_runs
 from aa_core.experiments import needs, table_runs
 
 PROFILE = config.get("profile", "laptop")
@@ -19,6 +20,17 @@ NOTEBOOKS = {
         ["ipd_policy", "ipd_returns", "ipd_long", "ipd_sweep", "ipd_tournament"],
         ["aa_fig1b", "ipd_learning_curves", "ipd_long", "ipd_sweep", "nash_stability", "ipd_tournament"],
     ),
+    # the maps of settings and negotiation_long are not among their tables: half an hour of one core, on demand only
+    "05": (
+        "05_coin_game_league",
+        ["coin_curves", "coin_league", "coin_episode", "shaping_cost"],
+        ["coin_learning_curves", "aa_fig2", "coin_episode", "coin_map", "shaping_cost"],
+    ),
+    "06": (
+        "06_negotiation",
+        ["negotiation_curves", "negotiation_league", "negotiation_episode"],
+        ["negotiation_learning_curves", "aa_fig3", "negotiation_long", "negotiation_sample", "negotiation_map"],
+    ),
     "08": ("08_group_baseline", [], ["baseline_variance", "baseline_bias", "baseline_llm"]),
     "09": ("09_llms_under_naive_rl", ["llm_training"], ["llm_naive", "llm_naive_claims", "llm_naive_exploits"]),
     "10": (
@@ -34,7 +46,18 @@ NOTEBOOKS = {
 
 TRAINING = [f"aa_core/{m}.py" for m in ("advantages", "experiments", "games/matrix", "objectives", "policies", "selfplay")]
 LANGUAGE_MODELS = [f"aa_core/llm/{m}.py" for m in ("buffer", "models", "players", "rollout", "runs", "settings", "speed", "tiny", "trainer")]
+RECURRENT = [
+    f"aa_core/{m}.py" for m in ("advantages", "games/coin", "games/negotiation", "league", "league_runs", "objectives", "recurrent")
+]
 CORE = [f"aa_core/{m}.py" for m in ("exact", "figures", "games/matrix", "llm/results", "policies", "selfplay", "advantages", "objectives")]
+
+
+def code_of(experiment):
+    """Files whose change makes a run out of date."""
+    if experiment.startswith("llm"):
+        return LANGUAGE_MODELS
+    return RECURRENT if experiment in league_runs.EXPERIMENTS else TRAINING
+
 
 shell.prefix(f"export AA_FIGURES={workflow.basedir}/{FIGURES} AA_HEADLESS=1 PYTHONDONTWRITEBYTECODE=1; ")
 
@@ -63,12 +86,12 @@ rule figures:
 
 rule run:
     input:
-        lambda wildcards: LANGUAGE_MODELS if wildcards.experiment.startswith("llm") else TRAINING,
+        lambda wildcards: code_of(wildcards.experiment),
         lambda wildcards: [f"{DATA}/runs/{run}.csv" for run in needs(wildcards.experiment, wildcards.part, PROFILE)],
     output:
         f"{DATA}/runs/{{experiment}}/{{part}}.csv",
-    # alone on the GPU, or on a machine whose speed is measured
-    threads: lambda wildcards: workflow.cores if wildcards.experiment == "llm_speed" or (PROFILE == "paper" and wildcards.experiment.startswith("llm")) else 1
+    # alone: with the GPU, and where time is measured
+    threads: lambda wildcards: workflow.cores if wildcards.experiment in ("llm_speed", "shaping_cost") or (PROFILE == "paper" and wildcards.experiment.startswith("llm")) else 1
     shell:
         "python -m aa_core.experiments run {wildcards.experiment} {wildcards.part} --profile {PROFILE} {FRESH}"
 

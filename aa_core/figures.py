@@ -27,6 +27,8 @@ LABELS = {
     "lola_dice": "LOLA-DiCE",
     "loqa": "LOQA",
     "advantage_alignment": "Advantage Alignment",
+    "ppo": "PPO",
+    "ppo_sum_of_rewards": "PPO, summed rewards",
 }
 COLOURS = {
     "naive": "#D55E00",
@@ -35,6 +37,8 @@ COLOURS = {
     "loqa": "#56B4E9",
     "advantage_alignment": "#0072B2",
     "published": "#888888",
+    "ppo": "#CC79A7",
+    "ppo_sum_of_rewards": "#E69F00",
 }
 KIND_COLOURS = {
     "tit for tat": "#0072B2",
@@ -123,8 +127,8 @@ def policy_bars(axes: Axes, bars: Mapping[str, np.ndarray], published: Sequence[
 
 def learning_curves(axes: Axes, steps: np.ndarray, curves: np.ndarray, colour: str, label: str) -> None:
     """Every seed as a thin line and the mean as a thick one; `steps` `(K,)`, `curves` `(K, seeds)`."""
-    seeds = curves.shape[1]
-    axes.plot(steps, curves, color=colour, alpha=max(0.15, min(0.5, 3 / seeds)), linewidth=0.6 if seeds > 10 else 0.9)
+    few = curves.shape[1] <= 10
+    axes.plot(steps, curves, color=colour, alpha=0.5 if few else 0.15, linewidth=0.9 if few else 0.6)
     axes.plot(steps, curves.mean(1), color=colour, linewidth=2, label=label)
 
 

@@ -14,6 +14,8 @@ import pandas as pd
 
 from aa_core import figures, paths, records
 from aa_core.games.matrix import STATES
+from aa_core.league import summarise
+from aa_core.league_runs import AGENTS
 from aa_core.llm import results as llm_results
 
 CAPTIONS = {
@@ -31,6 +33,16 @@ CAPTIONS = {
     "ipd_sweep": "Map of outcomes over beta, gamma and learning rate",
     "nash_stability": "Which Nash equilibria are stable under which rule",
     "ipd_tournament": "Against the Axelrod library, and the worst case",
+    "coin_learning_curves": "Coin Game: every seed against itself, a cooperator and a defector",
+    "aa_fig2": "AA fig. 2: the Coin Game league, ours beside the published numbers",
+    "coin_episode": "A game of two trained agents, and one against always defect, step by step",
+    "coin_map": "The map of settings in the Coin Game",
+    "shaping_cost": "The price of opponent shaping",
+    "negotiation_learning_curves": "Negotiation: every seed against itself, a cooperator and a defector",
+    "aa_fig3": "AA fig. 3: the Negotiation league",
+    "negotiation_long": "Trained on: cooperation in Negotiation does not last",
+    "negotiation_sample": "A sample negotiation, step by step",
+    "negotiation_map": "The map of settings in Negotiation",
     "baseline_variance": "Variance of the policy gradient by baseline and group size",
     "baseline_bias": "Bias of the baselines, and of GAE with a wrong critic",
     "baseline_llm": "The same on the embedded language model",
@@ -106,7 +118,31 @@ def language_models() -> str:
     return "\n".join(lines)
 
 
-GENERATED = {"gallery": gallery, "results": results, "language_models": language_models}
+def leagues() -> str:
+    """Markdown table of both leagues: what each agent earns per step against three partners, with intervals."""
+    lines = [
+        "| game | agent | against itself | against always cooperate | against always defect | seeds |",
+        "|---|---|---|---|---|---|",
+    ]
+    for game, agents in AGENTS.items():
+        table = records.read_table("laptop", f"{game}_league")
+        cells = summarise(table).set_index(["row_agent", "column_agent"])
+        for agent in (*agents, "always cooperate", "always defect"):
+            found = [cells.loc[agent, partner] for partner in (agent, "always cooperate", "always defect")]
+            ends = [[round(x, 2) + 0.0 for x in (c.row_reward, c.low, c.high)] for c in found]  # never -0.00
+            texts = [f"{mean:.2f} [{low:.2f}, {high:.2f}]" for mean, low, high in ends]
+            seeds = table[table.row_agent == agent].row_seed.nunique()
+            if agent.startswith("always"):
+                texts, seeds = [text.split(" [")[0] for text in texts], "scripted"
+            lines.append(f"| {game} | {figures.LABELS.get(agent, agent)} | {' | '.join(texts)} | {seeds} |")
+        if game == "coin":
+            published = pd.read_csv(paths.PUBLISHED / "aa_coin_game_league.csv").set_index("column_agent").row_reward
+            printed = [f"{published[name]:.2f}" for name in ("AdAlign", "Always Cooperate", "Always Defect")]
+            lines.append(f"| coin | Advantage Alignment, published | {' | '.join(printed)} | 10 |")
+    return "\n".join(lines)
+
+
+GENERATED = {"gallery": gallery, "results": results, "language_models": language_models, "leagues": leagues}
 
 
 def fill(text: str) -> str:
