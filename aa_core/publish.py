@@ -113,7 +113,7 @@ def language_models() -> str:
         metrics = (llm_results.TOGETHER[game], f"reward_vs_{llm_results.SCRIPTS[game][1]}")
         for algorithm in ("naive", "sum_of_rewards", "advantage_alignment"):
             values = [llm_results.final(table, game, algorithm, metric) for metric in metrics]
-            cells = ["{:.2f} [{:.2f}, {:.2f}]".format(*figures.interval(value)) for value in values]
+            cells = [llm_results.show(llm_results.mean_interval(value)) for value in values]
             lines.append(f"| {titles[game]} | {figures.LABELS[algorithm]} | {' | '.join(cells)} | {len(values[0])} |")
     return "\n".join(lines)
 

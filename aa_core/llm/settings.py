@@ -215,9 +215,9 @@ def parts(profile: str) -> list[str]:
     names = main_parts(profile)
     for game, variants in _OTHERS.items():
         for variant in variants:
-            if profile == "paper" and variant.startswith("aa_long"):
-                continue  # the paper's 3,000 updates are long, and have an entropy bonus
-            if profile == "paper":
+            if profile == "paper":  # its Advantage Alignment has a buffer, 3,000 updates and an entropy bonus
+                if variant.startswith("aa_long"):
+                    continue
                 variant = {"aa_buffer": "aa_no_buffer"}.get(variant, variant)
             names += [f"{game}-{variant}-{seed}" for seed in range(seeds["others"])]
     return names
