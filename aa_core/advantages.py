@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from aa_core.checks import check_same_shape, check_time_series, check_unit_interval
+from aa_core.checks import check_choice, check_same_shape, check_time_series, check_unit_interval
 
 CHUNK = 64  # steps solved by one small triangular matrix; powers of gamma stay in [gamma^63, 1], so none overflows
 
@@ -161,13 +161,49 @@ def aligned_advantages(
 
 
 def aligned_advantages_n(
-    advantages: Tensor, beta: float | Tensor, gamma: float, include_current: bool = False
+    advantages: Tensor,
+    beta: float | Tensor,
+    gamma: float,
+    include_current: bool = False,
+    past: str = "discounted",
+    over: str | Tensor = "sum",
 ) -> Tensor:
-    """`aligned_advantages` for any number of players, `(batch, players, time)` in and out.
+    """`aligned_advantages` for any number of players, `(..., players, time)` in and out.
 
-    Each player's own past multiplies the sum of all co-players' present advantages: the aggregation of AA's
-    Melting Pot experiments (as in the authors' released training code). Equals the two-player formula for two.
+    Each player's own past multiplies an aggregate of all co-players' present advantages. The defaults are AA's formula
+    with the aggregate of its Melting Pot experiments, the sum; they equal the two-player formula for two.
+
+    Args:
+        advantages: `(..., players, time)`.
+        beta: strength of shaping, a number or a tensor that broadcasts.
+        gamma: discount in [0, 1].
+        include_current: see `shaping_weights`; for the discounted past only.
+        past: "discounted", beta gamma sum_{k<t} gamma^(t-k) A_k, is the formula of the paper; "averaged",
+            beta (1/t) sum_{k<t} A_k and 0 at t = 0, that of the authors' training code.
+        over: co-players are aggregated by "sum" (the authors' code), "mean" or "product", or by weights
+            `(players, players)`, of which entry (i, j) is how much player i cares about j; the diagonal is ignored.
+
+    Raises:
+        ValueError: an unknown option, or weights of another shape.
     """
-    check_time_series("advantages", advantages, min_dims=3)
-    others = advantages.sum(-2, keepdim=True) - advantages
-    return aligned_advantages(advantages, others, beta, gamma, include_current)
+    check_time_series("advantages", advantages, min_dims=2)
+    check_choice("past", past, ("averaged", "discounted"))
+    players, steps = advantages.shape[-2:]
+    if isinstance(over, Tensor):
+        if over.shape != (players, players):
+            raise ValueError(f"over must be weights of shape {(players, players)}, got {tuple(over.shape)}")
+        others = over.to(advantages).masked_fill(torch.eye(players, dtype=torch.bool), 0.0) @ advantages
+    else:
+        check_choice("over", over, ("mean", "product", "sum"))
+        others = advantages.sum(-2, keepdim=True) - advantages
+        if over == "mean":
+            others = others / max(players - 1, 1)
+        if over == "product":
+            apart = ~torch.eye(players, dtype=torch.bool)  # row i: everybody but i
+            others = torch.stack([advantages[..., row, :].prod(-2) for row in apart], -2)
+    if past == "discounted":
+        return aligned_advantages(advantages, others, beta, gamma, include_current)
+    if include_current:
+        raise ValueError("include_current must be False for the averaged past, got True")
+    average = shaping_weights(advantages, 1.0) / torch.arange(steps).clamp(min=1)
+    return advantages + beta * average * others

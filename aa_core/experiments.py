@@ -22,7 +22,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from aa_core import advantages, games, league_runs, objectives, policies, records, selfplay
+from aa_core import advantages, commons_runs, games, league_runs, objectives, policies, records, selfplay
 from aa_core.checks import check_choice
 from aa_core.games.matrix import STATES
 from aa_core.llm import settings as llm_settings
@@ -311,6 +311,7 @@ def runs(profile: str) -> dict[str, list[str]]:
         "llm_crossplay": llm_settings.played(profile),
         "llm_speed": llm_settings.played(profile),
         **league_runs.runs(profile),
+        **commons_runs.runs(profile),
     }
 
 
@@ -320,6 +321,8 @@ def needs(experiment: str, part: str, profile: str) -> list[str]:
         return [f"ipd/{part}"]  # learned policies play the tournament
     if experiment in league_runs.EXPERIMENTS:
         return league_runs.needs(experiment, profile)
+    if experiment in commons_runs.EXPERIMENTS:
+        return commons_runs.needs(experiment, profile)
     if experiment == "llm_crossplay":
         return [f"llm/{name}" for name in llm_settings.main_parts(profile) if name.startswith(f"{part}-")]
     if experiment == "llm":
@@ -340,6 +343,7 @@ EXPERIMENTS: dict[str, Callable[..., pd.DataFrame]] = {
     "llm_crossplay": llm_crossplay,
     "llm_speed": llm_speed,
     **league_runs.EXPERIMENTS,
+    **commons_runs.EXPERIMENTS,
 }
 
 
@@ -373,6 +377,7 @@ TABLES: dict[str, tuple[Sequence[str], Callable[[pd.DataFrame], pd.DataFrame]]] 
     "llm_crossplay": (["llm_crossplay"], lambda table: table),
     "llm_speed": (["llm_speed"], lambda table: table),
     **league_runs.TABLES,
+    **commons_runs.TABLES,
 }
 
 
