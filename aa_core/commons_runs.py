@@ -22,7 +22,6 @@ from aa_core.games.harvest import HarvestGame, HarvestState, collective_return, 
 ALGORITHMS = commons.ALGORITHMS
 SCENARIOS = {"scenario_zapping": "free harvester with zapping", "scenario_peaceful": "free harvester"}
 REFERENCES = {"random": "random", "free_harvesters": "free harvester"}
-WINDOW = (5, 1, 3)  # cells seen ahead, behind and to each side; Melting Pot's is (9, 1, 5)
 
 
 @dataclass(frozen=True)
@@ -30,23 +29,28 @@ class Size:
     """How much is played in a profile, apart from the settings of training."""
 
     map: str
+    players: int
+    window: tuple[int, int, int]  # cells seen ahead, behind and to each side; Melting Pot's is (9, 1, 5)
     seeds: int
     evaluate_every: int  # updates between two points of a learning curve
     curve_worlds: int  # for each of those
     evaluation_worlds: int  # at the end, and in each scenario
     background: int  # seats of a scenario that scripts hold
-    window: tuple[int, int, int] = WINDOW
-    variant_seeds: int = 3
+    variant_seeds: int
 
 
+# "extended" is the published map, in three quarters of an hour of one core; it is not part of the build
 SIZES = {
-    "smoke": Size("pond", 2, 2, 2, 2, 1, (2, 1, 1), 2),
-    "laptop": Size("open", 5, 25, 8, 32, 2),
-    "paper": Size("open", 10, 100, 8, 32, 2, (9, 1, 5)),
+    "smoke": Size("pond", 2, (2, 1, 1), 2, 2, 2, 2, 1, 2),
+    "laptop": Size("orchard", 7, (5, 1, 3), 5, 25, 8, 32, 2, 3),
+    "extended": Size("open", 7, (5, 1, 3), 3, 25, 8, 32, 2, 0),
+    "paper": Size("open", 7, (9, 1, 5), 10, 100, 8, 32, 2, 5),
 }
+_LAPTOP = Commons(updates=300, worlds=32, chunk=50, lifetime=500, beta=0.1, learning_rate=1e-3)
 _BASE = {
     "smoke": Commons(updates=4, worlds=4, chunk=5, lifetime=20, filters=2, hidden=8),
-    "laptop": Commons(updates=200, worlds=32, chunk=50, lifetime=500, learning_rate=2e-3),
+    "laptop": _LAPTOP,
+    "extended": replace(_LAPTOP, updates=400, beta=0.15),
     # as AA's repository has it, whose memory is a transformer over 15 steps; it does not say how long it trains
     "paper": Commons(
         updates=100_000, worlds=6, chunk=15, lifetime=990, beta=1.0, past="averaged", entropy=0.1, learning_rate=1e-5,
@@ -60,11 +64,10 @@ def settings_of(algorithm: str, profile: str) -> Commons:
     return replace(_BASE[profile], algorithm=algorithm)
 
 
-def game_of(profile: str, **changes: object) -> HarvestGame:
+def game_of(profile: str) -> HarvestGame:
     """The game of a profile, which ends with the worlds' lifetime."""
     size = SIZES[profile]
-    options = {"map": size.map, "window": size.window, "horizon": _BASE[profile].lifetime}
-    return HarvestGame(**(options | changes))
+    return HarvestGame(size.map, size.players, _BASE[profile].lifetime, size.window)
 
 
 def code_hash() -> str:
@@ -271,7 +274,7 @@ VARIANTS: dict[tuple[str, str], dict[str, object]] = {
 }
 _VARIANT_BASE = {
     "smoke": Commons(updates=2, worlds=4, chunk=5, lifetime=20, filters=2, hidden=8),
-    "laptop": Commons(updates=200, worlds=32, chunk=50, lifetime=500, learning_rate=2e-3),
+    "laptop": replace(_LAPTOP, updates=250),
     "paper": Commons(updates=2000, worlds=64, chunk=50, lifetime=1000, learning_rate=1e-3),
 }
 
@@ -321,12 +324,13 @@ def parts(profile: str) -> list[str]:
 
 def runs(profile: str) -> dict[str, list[str]]:
     """Every run of this module: experiment -> its parts."""
+    variants = range(len(VARIANTS)) if SIZES[profile].variant_seeds else ()
     return {
         "harvest": parts(profile),
         "harvest_reference": list(REFERENCES),
         "harvest_episode": ["all"],
         "harvest_frames": ["all"],
-        "harvest_variants": [str(cell) for cell in range(len(VARIANTS))],
+        "harvest_variants": [str(cell) for cell in variants],
     }
 
 

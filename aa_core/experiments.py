@@ -300,7 +300,9 @@ def llm_speed(game: str, profile: str, fresh: bool = False) -> pd.DataFrame:
 
 
 def runs(profile: str) -> dict[str, list[str]]:
-    """Every run of a profile: experiment -> its parts."""
+    """Every run of a profile: experiment -> its parts; of a profile that is not one of PROFILES, the commons only."""
+    if profile not in PROFILES:
+        return commons_runs.runs(profile)
     return {
         "ipd": list(ALGORITHMS),
         "ipd_long": ["loqa", "advantage_alignment"],
@@ -416,7 +418,7 @@ def main(arguments: list[str] | None = None) -> None:
     table = commands.add_parser("table", help="put a table together from runs")
     table.add_argument("name", choices=sorted(TABLES))
     for command in (run, table):
-        command.add_argument("--profile", choices=sorted(PROFILES), default="laptop")
+        command.add_argument("--profile", choices=sorted({*PROFILES, *commons_runs.SIZES}), default="laptop")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)  # two runs share two cores; also fixes the order of sums
     started = time.perf_counter()
