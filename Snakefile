@@ -1,6 +1,6 @@
 # runs -> data -> notebooks -> figures. Called by the Makefile; on a cluster: see README, "Beyond one machine".
 
-from aa_core import league_runs
+from aa_core import commons_runs, league_runs
 from aa_core.experiments import needs, table_runs
 
 PROFILE = config.get("profile", "laptop")
@@ -31,6 +31,15 @@ NOTEBOOKS = {
         ["negotiation_curves", "negotiation_league", "negotiation_episode"],
         ["negotiation_learning_curves", "aa_fig3", "negotiation_long", "negotiation_sample", "negotiation_map"],
     ),
+    # harvest_variants is not among its tables: dozens of trainings, on demand only
+    "07": (
+        "07_commons_harvest",
+        ["harvest", "harvest_curves", "harvest_episode", "harvest_frames"],
+        [
+            "harvest_dilemma", "harvest_learning_curves", "harvest_apples", "aa_fig5", "aa_fig4", "harvest_players",
+            "harvest_variants",
+        ],
+    ),
     "08": ("08_group_baseline", [], ["baseline_variance", "baseline_bias", "baseline_llm"]),
     "09": ("09_llms_under_naive_rl", ["llm_training"], ["llm_naive", "llm_naive_claims", "llm_naive_exploits"]),
     "10": (
@@ -49,6 +58,7 @@ LANGUAGE_MODELS = [f"aa_core/llm/{m}.py" for m in ("buffer", "models", "players"
 RECURRENT = [
     f"aa_core/{m}.py" for m in ("advantages", "games/coin", "games/negotiation", "league", "league_runs", "objectives", "recurrent")
 ]
+COMMONS = [f"aa_core/{m}.py" for m in ("advantages", "commons", "commons_runs", "games/harvest", "objectives")]
 CORE = [f"aa_core/{m}.py" for m in ("exact", "figures", "games/matrix", "llm/results", "policies", "selfplay", "advantages", "objectives")]
 
 
@@ -56,6 +66,8 @@ def code_of(experiment):
     """Files whose change makes a run out of date."""
     if experiment.startswith("llm"):
         return LANGUAGE_MODELS
+    if experiment in commons_runs.EXPERIMENTS:
+        return COMMONS
     return RECURRENT if experiment in league_runs.EXPERIMENTS else TRAINING
 
 

@@ -241,6 +241,16 @@ def frames_run(part: str, profile: str, fresh: bool = False) -> pd.DataFrame:
     return records.recorded(profile, f"harvest_frames/{part}", config, compute, fresh)
 
 
+def frame_state(game: HarvestGame, row: pd.Series) -> HarvestState:
+    """The world of a row of `frames_run`, a batch of one; what a row does not hold (zaps, cooldown) is as at reset."""
+    cell, heading, out = (
+        torch.tensor([[int(x) for x in str(row[name]).split()]]) for name in ("cells", "headings", "out")
+    )
+    state, _ = game.reset(1, torch.Generator())
+    apples = torch.tensor([[letter == "A" for letter in row["apples"]]])
+    return replace(state, cell=cell, heading=heading, out=out, apples=apples, time=int(row["step"]))
+
+
 def _sources(profile: str) -> dict[str, str | None]:
     """Checksum of each run that episodes are played by."""
     return {part: (records.record_of(profile, f"harvest/{part}") or {}).get("table_sha256") for part in parts(profile)}

@@ -29,6 +29,9 @@ LABELS = {
     "advantage_alignment": "Advantage Alignment",
     "ppo": "PPO",
     "ppo_sum_of_rewards": "PPO, summed rewards",
+    "proximal_advantage_alignment": "Proximal Advantage Alignment",
+    "free_harvesters": "free harvesters",
+    "random": "random",
 }
 COLOURS = {
     "naive": "#D55E00",
@@ -39,6 +42,9 @@ COLOURS = {
     "published": "#888888",
     "ppo": "#CC79A7",
     "ppo_sum_of_rewards": "#E69F00",
+    "proximal_advantage_alignment": "#0072B2",
+    "free_harvesters": "#009E73",
+    "random": "#000000",
 }
 KIND_COLOURS = {
     "tit for tat": "#0072B2",

@@ -97,6 +97,46 @@ def test_aligned_advantages_n_sum_over_co_players(steps: int, gamma: float) -> N
     close(aligned_advantages_n(advantages, beta, gamma), expected)
 
 
+def aggregate_loop(values: list[float], over: str, weights: list[float]) -> float:
+    """What co-players' advantages come to, one by one; `weights` are those of one player for the co-players."""
+    if over == "weights":
+        return sum(w * v for w, v in zip(weights, values, strict=True))
+    product = 1.0
+    for value in values:
+        product *= value
+    return {"sum": sum(values), "mean": sum(values) / len(values), "product": product}[over]
+
+
+@pytest.mark.parametrize("past", ["discounted", "averaged"])
+@pytest.mark.parametrize("over", ["sum", "mean", "product", "weights"])
+@pytest.mark.parametrize("players", [2, 3, 5])
+@pytest.mark.parametrize("steps", [1, 2, 9, 65])
+def test_every_form_for_n_players_is_the_literal_loop(steps: int, players: int, over: str, past: str) -> None:
+    x, weights, beta, gamma = normal(2, players, steps), normal(players, players, seed=1), 0.3, 0.9
+    expected = x.clone()
+    for game in range(2):
+        a = x[game].tolist()
+        for i in range(players):
+            apart = [j for j in range(players) if j != i]
+            for t in range(steps):
+                discounted = gamma * sum(gamma ** (t - k) * a[i][k] for k in range(t))
+                before = discounted if past == "discounted" else sum(a[i][:t]) / t if t else 0.0
+                others = aggregate_loop([a[j][t] for j in apart], over, [weights[i, j].item() for j in apart])
+                expected[game, i, t] += beta * before * others
+    close(aligned_advantages_n(x, beta, gamma, past=past, over=weights if over == "weights" else over), expected)
+
+
+@pytest.mark.parametrize("over", ["sum", "mean", "product"])
+def test_the_just_in_time_form_goes_with_every_aggregate(over: str) -> None:
+    x = normal(2, 3, 9)
+    expected = x.clone()
+    for i in range(3):
+        others = [x[:, j] for j in range(3) if j != i]
+        total = others[0] * others[1] if over == "product" else (others[0] + others[1]) / (2 if over == "mean" else 1)
+        expected[:, i] += 0.3 * past_loop(x[:, i], 0.9, include_current=True) * total
+    close(aligned_advantages_n(x, 0.3, 0.9, include_current=True, over=over), expected)
+
+
 @pytest.mark.parametrize("steps", [1, 3, 65])
 def test_group_baseline_is_the_mean_of_the_other_games_of_the_group(steps: int) -> None:
     returns, groups = normal(7, steps), [5, -2, 5, 9, -2, 5, 5]
@@ -208,6 +248,57 @@ def test_renaming_the_players_renames_their_credit(order: list[int], include_cur
         aligned_advantages_n(x[:, order], 0.4, 0.9, include_current),
         aligned_advantages_n(x, 0.4, 0.9, include_current)[:, order],
     )
+
+
+FORMS = [(past, over) for past in ("discounted", "averaged") for over in ("sum", "mean", "product")]
+
+
+@given(st.permutations(range(5)), st.sampled_from(FORMS), st.integers(0, 100))
+def test_renaming_the_players_renames_their_credit_in_every_form(
+    order: list[int], form: tuple[str, str], seed: int
+) -> None:
+    x, (past, over) = normal(2, 5, 9, seed=seed), form
+    found = aligned_advantages_n(x[:, order], 0.4, 0.9, past=past, over=over)
+    close(found, aligned_advantages_n(x, 0.4, 0.9, past=past, over=over)[:, order])
+
+
+@given(st.permutations(range(5)), st.integers(0, 100))
+def test_weights_are_renamed_with_the_players(order: list[int], seed: int) -> None:
+    x, weights = normal(2, 5, 9, seed=seed), normal(5, 5, seed=seed + 1)
+    renamed = aligned_advantages_n(x[:, order], 0.4, 0.9, over=weights[order][:, order])
+    close(renamed, aligned_advantages_n(x, 0.4, 0.9, over=weights)[:, order])
+
+
+@given(st.integers(1, 6), st.sampled_from(FORMS), st.integers(0, 100))
+def test_without_strength_the_credit_is_the_advantage(players: int, form: tuple[str, str], seed: int) -> None:
+    x = normal(2, players, 9, seed=seed)
+    assert aligned_advantages_n(x, 0.0, 0.9, past=form[0], over=form[1]).equal(x)
+    assert aligned_advantages_n(x, 0.0, 0.9, over=normal(players, players)).equal(x)
+
+
+@given(st.integers(1, 70), st.sampled_from(GAMMAS), st.integers(0, 100))
+def test_with_one_co_player_all_aggregates_are_its_advantage(steps: int, gamma: float, seed: int) -> None:
+    x = normal(3, 2, steps, seed=seed)
+    pair = torch.stack([aligned_advantages(x[:, i], x[:, 1 - i], 0.4, gamma) for i in range(2)], 1)
+    for over in ("sum", "mean", "product", torch.ones(2, 2)):
+        close(aligned_advantages_n(x, 0.4, gamma, over=over), pair)
+
+
+@given(st.integers(2, 6), st.sampled_from(["discounted", "averaged"]), st.integers(0, 100))
+def test_equal_weights_are_the_sum_and_the_diagonal_is_ignored(players: int, past: str, seed: int) -> None:
+    x = normal(2, players, 9, seed=seed)
+    total = aligned_advantages_n(x, 0.4, 0.9, past=past)
+    close(aligned_advantages_n(x, 0.4, 0.9, past=past, over=torch.ones(players, players)), total)
+    yourself = torch.ones(players, players) + 7 * torch.eye(players)
+    close(aligned_advantages_n(x, 0.4, 0.9, past=past, over=yourself), total)
+    mean = aligned_advantages_n(x, 0.4 * (players - 1), 0.9, past=past, over="mean")
+    close(mean, total)
+
+
+def test_a_single_player_has_nobody_to_align_with() -> None:
+    x = normal(2, 1, 9)
+    for over in ("sum", "mean"):
+        close(aligned_advantages_n(x, 0.4, 0.9, over=over), x)
 
 
 # --- group baseline
@@ -362,7 +453,18 @@ INTEGERS = torch.ones(2, 3, dtype=torch.long)
         ),
         pytest.param(lambda: aligned_advantages(X, X, 0.1, 0.9, past_factor=NAN), "past_factor", id="factor: NaN"),
         pytest.param(lambda: aligned_advantages(X, X, 0.1, 1.9), "gamma", id="aligned: gamma"),
-        pytest.param(lambda: aligned_advantages_n(X, 0.1, 0.9), "advantages", id="n players: no player axis"),
+        pytest.param(lambda: aligned_advantages_n(X[0], 0.1, 0.9), "advantages", id="n players: no player axis"),
+        pytest.param(lambda: aligned_advantages_n(X[None], 0.1, 0.9, past="all"), "past", id="n players: past"),
+        pytest.param(lambda: aligned_advantages_n(X[None], 0.1, 0.9, over="max"), "over", id="n players: over"),
+        pytest.param(
+            lambda: aligned_advantages_n(X[None], 0.1, 0.9, over=torch.ones(3, 3)), "over", id="n players: weights"
+        ),
+        pytest.param(
+            lambda: aligned_advantages_n(X[None], 0.1, 0.9, True, past="averaged"),
+            "include_current",
+            id="n players: averaged just in time",
+        ),
+        pytest.param(lambda: aligned_advantages_n(NAN[None], 0.1, 0.9), "advantages", id="n players: NaN"),
     ],
 )
 def test_bad_input_is_refused_by_name(call: Callable[[], Tensor], named: str) -> None:

@@ -86,9 +86,15 @@ def test_snakemake_dry_run_of_smoke_plans_every_notebook() -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     said = done.stdout + done.stderr
-    for number in ("00", "01", "02", "03", "04", "05", "06", "08", "09", "10", "11"):
+    for number in ("00", "01", "02", "03", "04", "05", "06", "07", "08", "09", "10", "11"):
         assert f"notebook_{number}" in said
-    for run in ("llm/ipd-advantage_alignment-0", "llm_crossplay/split", "llm_speed/ipd"):
+    for run in (
+        "llm/ipd-advantage_alignment-0",
+        "llm_crossplay/split",
+        "llm_speed/ipd",
+        "harvest/ppo-0",
+        "harvest_frames/all",
+    ):
         assert f"output: data/smoke/runs/{run}.csv" in said  # what the notebooks read is trained
 
 
