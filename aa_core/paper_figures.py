@@ -412,14 +412,17 @@ def _run(number: str, *parts: str) -> str:
 
 # the server's player takes the fixed seat of the run naive_vs_kind; one process, since `trainer_of` starts it
 _AGAINST_SERVER = """python -c "
-from pathlib import Path
 from dataclasses import replace
+from pathlib import Path
+import pandas
 from aa_core.llm import runs, settings
 from aa_core.llm.players import ApiPlayer
 training = replace(settings.training('paper', 'trust_and_split', 'naive_vs_kind'), updates=500)
 trainer = runs.trainer_of(training, 0, Path('build/server'))
 trainer.co_player = ApiPlayer('{model}')
-trainer.train()\""""
+trainer.train()
+trainer.save_model('build/server')
+pandas.DataFrame(trainer.history).to_csv('build/server/curves.csv', index=False)\""""
 
 _ORGANISM = (
     "Ours is a model organism of 0.1 million parameters with a kind prior of our making; orderings are all that it can "
