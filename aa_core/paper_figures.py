@@ -335,7 +335,8 @@ def conditional_policy(load: Load) -> Claims:
         ("P(C | CD): sum of rewards > AA", (SUM, "CD"), (AA, "CD")),
     ]
     samples = [(what, met(*one), met(*other)) for what, one, other in pairs]
-    return [], [Ordering(what, difference(one, other)) for what, one, other in samples if len(one) and len(other)]
+    met_ones = [Ordering(what, difference(one, other)) for what, one, other in samples if len(one) and len(other)]
+    return _orderings([met_ones], "policies that met these states")
 
 
 def crossplay(load: Load) -> Claims:
