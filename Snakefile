@@ -1,5 +1,7 @@
 # runs -> data -> notebooks -> figures. Called by the Makefile; on a cluster: see README, "Beyond one machine".
 
+from glob import glob
+
 from aa_core import commons_runs, league_runs
 from aa_core.experiments import needs, table_runs
 
@@ -51,7 +53,10 @@ NOTEBOOKS = {
         ],
     ),
     "11": ("11_trust_and_split", ["llm_training"], ["llm_honesty", "llm_lies"]),
+    "12": ("12_every_figure", [], ["verdicts"]),  # after all others: it shows their figures and judges their tables
 }
+JUDGED = [f"{BUILD}/notebook_{number}.done" for number in NOTEBOOKS if number != "12"]
+JUDGED += [*glob("data/published/*.csv"), "aa_core/paper_figures.py", "aa_core/verdicts.py"]
 
 TRAINING = [f"aa_core/{m}.py" for m in ("advantages", "experiments", "games/matrix", "objectives", "policies", "selfplay")]
 LANGUAGE_MODELS = [f"aa_core/llm/{m}.py" for m in ("buffer", "models", "players", "rollout", "runs", "settings", "speed", "tiny", "trainer")]
@@ -126,6 +131,7 @@ for number, (name, tables, figures) in NOTEBOOKS.items():
             f"notebook_{number}"
         input:
             CORE,
+            JUDGED if number == "12" else [],
             notebook=f"notebooks/{name}.ipynb",
             tables=[f"{DATA}/{table}.csv" for table in tables],
         output:

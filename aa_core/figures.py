@@ -21,6 +21,7 @@ from scipy.stats import bootstrap
 from aa_core import paths, records
 from aa_core.games.matrix import STATES
 
+STARTED = time.perf_counter()  # of this process: notebooks import this module in their first cell
 LABELS = {
     "naive": "naive",
     "sum_of_rewards": "sum of rewards",
@@ -141,6 +142,10 @@ def learning_curves(axes: Axes, steps: np.ndarray, curves: np.ndarray, colour: s
 def save(figure: Figure, name: str, notebook: str, parameters: Mapping[str, Any], data: Sequence[str] = ()) -> None:
     """Write NAME.png, NAME.svg and NAME.json: the picture and where it came from.
 
+    Beside what is given here the JSON has `seeds`, by table the number of seeds that were used (null: the table has no
+    seeds: it is exact, or draws from one generator), and `seconds`: of the runs behind the tables, as
+    `records.seconds_of` counts them, and of the notebook, from its import of this module to this call.
+
     Args:
         figure: to save.
         name: of the files, in `paths.FIGURES`.
@@ -153,12 +158,19 @@ def save(figure: Figure, name: str, notebook: str, parameters: Mapping[str, Any]
         temporary = paths.FIGURES / f".{name}.{suffix}"
         figure.savefig(temporary, format=suffix, metadata=metadata)
         os.replace(temporary, paths.FIGURES / f"{name}.{suffix}")
-    sources = {table: records.record_of(parameters["profile"], table) for table in data}
+    profile, most = parameters["profile"], parameters.get("seeds")
+    sources = {table: records.record_of(profile, table) for table in data}
+    counts = {table: records.count_seeds(records.read_table(profile, table)) for table in data}
     record = {
         "figure": name,
         "notebook": notebook,
         "parameters": dict(parameters),
         "data": sources,
+        "seeds": {table: min(count, most) if count and most else count for table, count in counts.items()},
+        "seconds": {
+            "runs": records.seconds_of(sources.values()),
+            "notebook": round(time.perf_counter() - STARTED, 1),
+        },
         "drawn": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "git_commit": records.git_commit(),
         "packages": records.package_versions(),

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from aa_core import figures, paths, records
+from aa_core import figures, paper_figures, paths, records
 from aa_core.games.matrix import STATES
 from aa_core.league import summarise
 from aa_core.league_runs import AGENTS
@@ -66,20 +66,29 @@ CAPTIONS = {
     "llm_naive_vs_aligned": "LLM paper: a naive learner opposite a fixed Advantage Alignment agent",
     "llm_honesty": "Trust-and-Split: who lies, and who claims with the lower hand",
     "llm_lies": "Trust-and-Split: what a true and a false message of the lower hand earn",
+    "verdicts": "Every figure of both papers, by verdict",
 }
+
+
+# what the JSON beside a figure must have; `figures.save` writes it
+SIDECAR = ("figure", "notebook", "parameters", "data", "seeds", "seconds", "drawn", "git_commit", "packages")
 
 
 def check_figures(folder: str | Path, notebooks: Sequence[str]) -> None:
     """Refuse a figure without a past.
 
     Raises:
-        ValueError: a picture in `folder` has no JSON beside it, or one that names a notebook which does not exist.
+        ValueError: a picture in `folder` has no JSON beside it, or one that lacks an entry of `SIDECAR` or names a
+            notebook which does not exist.
     """
     for picture in sorted(Path(folder).glob("*.png")):
         sidecar = picture.with_suffix(".json")
         if not sidecar.is_file():
             raise ValueError(f"figure {picture.name} has no {sidecar.name}: draw it with aa_core.figures.save")
-        notebook = json.loads(sidecar.read_text(encoding="utf-8")).get("notebook", "")
+        record = json.loads(sidecar.read_text(encoding="utf-8"))
+        if missing := [key for key in SIDECAR if key not in record]:
+            raise ValueError(f"{sidecar.name} lacks {', '.join(missing)}: draw the figure with aa_core.figures.save")
+        notebook = record["notebook"]
         if notebook.removesuffix(".ipynb") not in notebooks:
             raise ValueError(f"figure {picture.name} comes from {notebook!r}, which is not one of the notebooks")
 
@@ -149,7 +158,24 @@ def leagues() -> str:
     return "\n".join(lines)
 
 
-GENERATED = {"gallery": gallery, "results": results, "language_models": language_models, "leagues": leagues}
+def verdict_table() -> str:
+    """Markdown table of every figure of both papers, with its verdict."""
+    lines = ["| figure | verdict | ours |", "|---|---|---|"]
+    for entry in paper_figures.page("laptop").values():
+        figure = entry.figure
+        (notebook,) = [path.name for path in (paths.ROOT / "notebooks").glob(f"{figure.notebook}_*.ipynb")] or [""]
+        ours = f"[{figure.notebook}](notebooks/{notebook})" if notebook else figure.notebook
+        lines.append(f"| {figure.paper}, {figure.title} | {entry.verdict.verdict} | {ours} |")
+    return "\n".join(lines)
+
+
+GENERATED = {
+    "gallery": gallery,
+    "results": results,
+    "language_models": language_models,
+    "leagues": leagues,
+    "verdicts": verdict_table,
+}
 
 
 def fill(text: str) -> str:

@@ -15,7 +15,7 @@ import platform
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import ModuleType
@@ -25,6 +25,7 @@ import pandas as pd
 
 from aa_core.paths import DATA, ROOT
 
+SEED_COLUMNS = ("seed", "row_seed", "column_seed")
 PACKAGES = ("torch", "numpy", "scipy", "pandas", "matplotlib", "axelrod")
 
 
@@ -134,6 +135,23 @@ def record_of(profile: str, name: str) -> dict[str, Any] | None:
     except (OSError, ValueError):  # no file, not JSON, not UTF-8
         return None
     return record if isinstance(record, dict) else None
+
+
+def count_seeds(table: pd.DataFrame) -> int | None:
+    """Number of seeds in a table, or as its column `seeds` says; None if it has neither (it is exact, for instance)."""
+    counts = [int(table[column].nunique()) for column in SEED_COLUMNS if column in table]
+    return max(counts) if counts else int(table["seeds"].max()) if "seeds" in table else None
+
+
+def seconds_of(records: Iterable[Mapping[str, Any] | None]) -> float | None:
+    """Wall time of the runs behind tables, by their records; a run that stands in two of them counts once.
+
+    The times of runs that ran side by side add up. Not counted are runs that a run builds on (the trainings, for the
+    record of a league). None if no record tells.
+    """
+    runs = [run for record in records if record for run in (record["runs"].values() if "runs" in record else [record])]
+    seconds = {run.get("config_hash", i): run["seconds"] for i, run in enumerate(runs) if run and "seconds" in run}
+    return round(sum(seconds.values()), 1) if seconds else None
 
 
 def is_recorded(profile: str, name: str, config: Mapping[str, Any]) -> bool:

@@ -172,6 +172,13 @@ VARIANTS: dict[str, dict[str, object]] = {
     "aa_long_entropy": dict(updates=60, entropy=0.01, kl=0.0),
     "aa_unconditional": dict(unconditional=True),
 }
+# the paper repeats naive learning with other models
+OTHER_MODELS = {
+    "naive_qwen3": "Qwen/Qwen3-8B",
+    "naive_llama": "meta-llama/Llama-3.1-8B-Instruct",
+    "naive_gemma": "google/gemma-3-4b-it",
+}
+VARIANTS |= {variant: dict(credit="naive", model=model, **_PLAIN) for variant, model in OTHER_MODELS.items()}
 _OTHERS = {
     "ipd": [
         "naive_vs_kind", "naive_vs_aligned", "aa_buffer", "aa_no_baseline", "aa_beta_0.25", "aa_beta_2", "aa_long",
@@ -220,6 +227,8 @@ def parts(profile: str) -> list[str]:
                     continue
                 variant = {"aa_buffer": "aa_no_buffer"}.get(variant, variant)
             names += [f"{game}-{variant}-{seed}" for seed in range(seeds["others"])]
+    if profile == "paper":
+        names += [f"{game}-{variant}-0" for game in GAMES for variant in OTHER_MODELS]
     return names
 
 
