@@ -36,10 +36,10 @@ NOTEBOOKS = {
     # harvest_variants is not among its tables: dozens of trainings, on demand only
     "07": (
         "07_commons_harvest",
-        ["harvest", "harvest_curves", "harvest_episode", "harvest_frames"],
+        ["harvest", "harvest_curves", "harvest_episode", "harvest_frames", "harvest_credit"],
         [
-            "harvest_dilemma", "harvest_learning_curves", "harvest_apples", "aa_fig5", "aa_fig4", "harvest_players",
-            "harvest_variants",
+            "harvest_dilemma", "harvest_learning_curves", "harvest_apples", "harvest_credit", "aa_fig5", "aa_fig4",
+            "harvest_players", "harvest_variants", "harvest_published_map",
         ],
     ),
     "08": ("08_group_baseline", [], ["baseline_variance", "baseline_bias", "baseline_llm"]),

@@ -8,7 +8,7 @@ background players of Melting Pot do.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import pandas as pd
@@ -20,6 +20,7 @@ from aa_core.games import harvest
 from aa_core.games.harvest import HarvestGame, HarvestState, collective_return, equality, peace, sustainability
 
 ALGORITHMS = commons.ALGORITHMS
+_AA = "proximal_advantage_alignment"
 SCENARIOS = {"scenario_zapping": "free harvester with zapping", "scenario_peaceful": "free harvester"}
 REFERENCES = {"random": "random", "free_harvesters": "free harvester"}
 
@@ -251,6 +252,68 @@ def frame_state(game: HarvestGame, row: pd.Series) -> HarvestState:
     return replace(state, cell=cell, heading=heading, out=out, apples=apples, time=int(row["step"]))
 
 
+NEIGHBOURS = {"0": (0, 0), "1": (1, 1), "2": (2, 2), "3-4": (3, 4), "5-12": (5, 12)}  # live ones when an apple is eaten
+
+
+def credit_run(part: str, profile: str, fresh: bool = False) -> pd.DataFrame:
+    """What the credit of Advantage Alignment says of eating an apple, by its live neighbours; `part` is "all".
+
+    In the worlds that trained players of an algorithm leave, means over all apples eaten: the own normalised advantage,
+    the weight of the past (beta gamma w_t), the sum of the co-players' advantages, and the alignment term, the mean of
+    the product of these two. For PPO it is what alignment would add.
+    """
+    size, settings = SIZES[profile], settings_of(_AA, profile)
+    config = asdict(settings) | {"runs": _sources(profile), "size": asdict(size), "code": code_hash()}
+
+    def compute() -> pd.DataFrame:
+        rows = []
+        for algorithm in ALGORITHMS:
+            for seed in range(size.seeds):
+                eaten = _credit_of_eating(trained(algorithm, seed, profile), settings, profile, seed)
+                for name, (low, high) in NEIGHBOURS.items():
+                    here = eaten[eaten.neighbours.between(low, high)]
+                    if len(here):
+                        rows.append((algorithm, seed, name, len(here), *here.drop(columns="neighbours").mean()))
+        return pd.DataFrame(rows, columns=["algorithm", "seed", "neighbours", "apples", *CREDIT_COLUMNS])
+
+    return records.recorded(profile, f"harvest_credit/{part}", config, compute, fresh)
+
+
+CREDIT_COLUMNS = ["own", "past", "others", "alignment"]
+
+
+def _credit_of_eating(network: Network, settings: Commons, profile: str, seed: int) -> pd.DataFrame:
+    """A row for each apple eaten in the last third of one lifetime and a half, as `credit_run` says."""
+    played: list[tuple[HarvestState, HarvestState]] = []
+
+    class Watched(HarvestGame):
+        def step(self, state: HarvestState, *arguments: torch.Tensor | torch.Generator | None) -> tuple:
+            result = super().step(state, *arguments)
+            played.append((state, result[0]))
+            return result
+
+    game = Watched(**{field.name: getattr(game_of(profile), field.name) for field in fields(HarvestGame)})
+    generator, tables = torch.Generator().manual_seed(seed), []
+    stage = commons.begin(game, settings, generator)
+    chunks = settings.lifetime * 3 // settings.chunk // 2
+    for chunk in range(chunks):
+        played.clear()
+        found = commons.play_chunk(game, network, None, stage, settings, generator)
+        commons.begin_anew(game, stage, settings.lifetime, generator)
+        if chunk < chunks * 2 // 3:  # the worlds' first lifetime is cut short
+            continue
+        gained = advantages.gae(found.rewards, found.values, settings.gamma, settings.lam)
+        own = commons.credits(replace(settings, beta=0.0), gained)
+        past = settings.beta * settings.gamma * advantages.shaping_weights(own, settings.gamma)
+        others = own.sum(1, keepdim=True) - own
+        for t, (before, after) in enumerate(played):
+            apple = (after.cell[..., None] == game.apple_cells).int().argmax(-1)
+            near = (before.apples.float() @ game.neighbours).gather(1, apple)
+            columns = (near, *(x[..., t] for x in (own, past, others, past * others)))
+            tables.append(torch.stack([column[after.ate] for column in columns], 1))
+    return pd.DataFrame(torch.cat(tables).numpy(), columns=["neighbours", *CREDIT_COLUMNS])
+
+
 def _sources(profile: str) -> dict[str, str | None]:
     """Checksum of each run that episodes are played by."""
     return {part: (records.record_of(profile, f"harvest/{part}") or {}).get("table_sha256") for part in parts(profile)}
@@ -259,7 +322,6 @@ def _sources(profile: str) -> dict[str, str | None]:
 # --- variants: how many players, who does not cooperate, which formula
 
 RING = ((0, 1, 0, 0), (0, 0, 1, 0), (0, 0, 0, 1), (1, 0, 0, 0))  # everybody cares for the next one only
-_AA = "proximal_advantage_alignment"
 # (question, cell) -> players and settings; what a cell does not say is as in _VARIANT_BASE
 VARIANTS: dict[tuple[str, str], dict[str, object]] = {
     **{
@@ -340,13 +402,17 @@ def runs(profile: str) -> dict[str, list[str]]:
         "harvest_reference": list(REFERENCES),
         "harvest_episode": ["all"],
         "harvest_frames": ["all"],
+        "harvest_credit": ["all"],
         "harvest_variants": [str(cell) for cell in variants],
     }
 
 
+PLAYED = ("harvest_episode", "harvest_frames", "harvest_credit")  # by the trained networks
+
+
 def needs(experiment: str, profile: str) -> list[str]:
     """Runs, as EXPERIMENT/PART, that a run builds on."""
-    return [f"harvest/{part}" for part in parts(profile)] if experiment in ("harvest_episode", "harvest_frames") else []
+    return [f"harvest/{part}" for part in parts(profile)] if experiment in PLAYED else []
 
 
 EXPERIMENTS: Mapping[str, Callable[..., pd.DataFrame]] = {
@@ -354,6 +420,7 @@ EXPERIMENTS: Mapping[str, Callable[..., pd.DataFrame]] = {
     "harvest_reference": reference_run,
     "harvest_episode": episode_run,
     "harvest_frames": frames_run,
+    "harvest_credit": credit_run,
     "harvest_variants": variant_run,
 }
 
@@ -365,5 +432,5 @@ def _last(table: pd.DataFrame) -> pd.DataFrame:
 TABLES: Mapping[str, tuple[Sequence[str], Callable[[pd.DataFrame], pd.DataFrame]]] = {
     "harvest": (["harvest", "harvest_reference"], _last),
     "harvest_curves": (["harvest"], lambda table: table),
-    **{name: ([name], lambda table: table) for name in ("harvest_episode", "harvest_frames", "harvest_variants")},
+    **{name: ([name], lambda table: table) for name in (*PLAYED, "harvest_variants")},
 }

@@ -9,12 +9,13 @@ import torch
 from torch import Generator
 
 from aa_core import commons, commons_runs, experiments, records
+from aa_core.advantages import gae
 from aa_core.commons import ALGORITHMS, play_episode
-from aa_core.games.harvest import HarvestState, random_player
+from aa_core.games.harvest import HarvestGame, HarvestState, random_player
 
 SIZE = commons_runs.SIZES["smoke"]
 GAME = commons_runs.game_of("smoke")
-TABLES = ("harvest", "harvest_curves", "harvest_episode", "harvest_frames")
+TABLES = ("harvest", "harvest_curves", "harvest_episode", "harvest_frames", "harvest_credit")
 BOUNDS = {
     "collective_return": float("inf"),
     "sustainability": GAME.horizon,
@@ -60,8 +61,8 @@ def test_paper_has_the_numbers_of_the_authors_code() -> None:
     assert (paper.worlds, paper.chunk, paper.gamma, paper.lam, paper.learning_rate) == (6, 15, 0.99, 0.95, 1e-5)
     assert (paper.beta, paper.past, paper.over, paper.entropy, paper.clip) == (1.0, "averaged", "sum", 0.1, 0.1)
     assert (paper.past_seats, paper.past_every, paper.past_capacity) == (2, 20, 4000)
-    game = commons_runs.game_of("paper", num_players=3)
-    assert (game.map, game.window, game.num_players) == ("open", (9, 1, 5), 3)
+    game = commons_runs.game_of("paper")
+    assert (game.map, game.window, game.num_players) == ("open", (9, 1, 5), 7)
 
 
 # --- one run
@@ -103,7 +104,7 @@ def test_a_network_that_is_read_back_plays_as_it_did(monkeypatch: pytest.MonkeyP
 
 def test_only_the_focal_players_of_a_scenario_count() -> None:
     idle = lambda game, observations, generator: torch.zeros(observations.shape[:2], dtype=torch.long)  # noqa: E731
-    game = commons_runs.game_of("smoke", map="orchard", num_players=4)
+    game = HarvestGame("orchard", 4, GAME.horizon, GAME.window)
     found = commons_runs.evaluate(game, idle, 4, 2, 0)  # the two free harvesters eat, the two focal ones do not
     assert found["collective_return"] == found["scenario_zapping"] == found["scenario_peaceful"] == 0
     assert found["apples_at_end"] == len(game.apple_cells)
@@ -207,7 +208,7 @@ def test_every_variant_trains(monkeypatch: pytest.MonkeyPatch) -> None:
     pd.testing.assert_frame_equal(experiments.write_table("harvest_variants", "smoke"), table)
 
 
-@pytest.mark.parametrize("profile", commons_runs.SIZES)
+@pytest.mark.parametrize("profile", commons_runs._VARIANT_BASE)
 def test_a_variant_says_what_it_changes(profile: str) -> None:
     base = commons_runs._VARIANT_BASE[profile]
     assert base.algorithm == "proximal_advantage_alignment"
@@ -217,6 +218,49 @@ def test_a_variant_says_what_it_changes(profile: str) -> None:
     assert (torch.tensor(commons_runs.RING).sum(1) == 1).all()
 
 
+# --- credit of eating
+
+
+def test_credit_of_eating_is_that_of_a_literal_loop() -> None:
+    settings, network = (
+        commons_runs.settings_of("proximal_advantage_alignment", "smoke"),
+        commons_runs.trained("ppo", 1, "smoke"),
+    )
+    found = commons_runs._credit_of_eating(network, settings, "smoke", 3)
+
+    generator, rows = Generator().manual_seed(3), []
+    stage = commons.begin(GAME, settings, generator)
+    chunks = settings.lifetime * 3 // settings.chunk // 2
+    places = [(int(cell) // GAME.width, int(cell) % GAME.width) for cell in GAME.apple_cells]
+    for chunk in range(chunks):
+        start, noise = stage.state, generator.get_state()
+        played = commons.play_chunk(GAME, network, None, stage, settings, generator)
+        alive = [start.apples]
+        if chunk >= chunks * 2 // 3:
+            replay, state = Generator(), start
+            replay.set_state(noise)
+            gained = gae(played.rewards, played.values, settings.gamma, settings.lam)
+            own = (gained - gained.mean()) / gained.std()
+            for t in range(settings.chunk):
+                commons.sample(torch.zeros(settings.worlds * GAME.num_players, GAME.num_actions), replay)
+                state, *_ = GAME.step(state, played.actions[t].view(settings.worlds, -1), replay)
+                alive.append(state.apples)
+                for w, i in torch.nonzero(state.ate).tolist():
+                    row, column = divmod(int(state.cell[w, i]), GAME.width)
+                    near = sum(
+                        bool(live) and 0 < (row - r) ** 2 + (column - c) ** 2 <= 4
+                        for (r, c), live in zip(places, alive[t][w], strict=True)
+                    )
+                    past = sum(settings.gamma ** (t - k) * own[w, i, k].item() for k in range(t))
+                    past *= settings.beta * settings.gamma
+                    others = sum(own[w, j, t].item() for j in range(GAME.num_players) if j != i)
+                    rows.append((near, own[w, i, t].item(), past, others, past * others))
+        commons.begin_anew(GAME, stage, settings.lifetime, generator)
+    assert len(rows) == len(found) > 3
+    columns = ["neighbours", *commons_runs.CREDIT_COLUMNS]
+    pd.testing.assert_frame_equal(found, pd.DataFrame(rows, columns=columns), check_dtype=False, atol=1e-4, rtol=1e-3)
+
+
 # --- registration
 
 
@@ -224,7 +268,7 @@ def test_every_run_is_registered_with_what_it_needs() -> None:
     trainings = commons_runs.parts("smoke")
     assert len(trainings) == len(ALGORITHMS) * SIZE.seeds
     assert experiments.runs("smoke").items() >= commons_runs.runs("smoke").items()
-    for experiment in ("harvest_episode", "harvest_frames"):
+    for experiment in ("harvest_episode", "harvest_frames", "harvest_credit"):
         assert experiments.needs(experiment, "all", "smoke") == [f"harvest/{part}" for part in trainings]
     for experiment in ("harvest", "harvest_reference", "harvest_variants"):
         assert experiments.needs(experiment, "0", "smoke") == []
