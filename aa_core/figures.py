@@ -27,6 +27,7 @@ LABELS = {
     "lola_dice": "LOLA-DiCE",
     "loqa": "LOQA",
     "advantage_alignment": "Advantage Alignment",
+    "proximal_advantage_alignment": "Proximal AA",
     "ppo": "PPO",
     "ppo_sum_of_rewards": "PPO, summed rewards",
 }
@@ -39,6 +40,7 @@ COLOURS = {
     "published": "#888888",
     "ppo": "#CC79A7",
     "ppo_sum_of_rewards": "#E69F00",
+    "proximal_advantage_alignment": "#000000",
 }
 KIND_COLOURS = {
     "tit for tat": "#0072B2",

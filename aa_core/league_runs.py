@@ -25,9 +25,12 @@ from aa_core.recurrent import Policies, Recurrent, Seats, initial_policies
 SCRIPTED = {"coin": coin.SCRIPTED, "negotiation": negotiation.SCRIPTED}
 MEASURES = {"coin": own_coin_rate, "negotiation": welfare}
 AGENTS = {
-    "coin": ("naive", "ppo", "ppo_sum_of_rewards", "loqa", "advantage_alignment"),
+    "coin": (
+        "naive", "ppo", "ppo_sum_of_rewards", "lola_dice", "loqa", "advantage_alignment",
+        "proximal_advantage_alignment",
+    ),
     "negotiation": ("naive", "ppo", "ppo_sum_of_rewards", "advantage_alignment"),
-}
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -59,8 +62,13 @@ _COIN = {
     "naive": Recurrent("naive", updates=150, games=256, learning_rate=5e-3),
     "ppo": Recurrent("ppo", updates=150, games=256, learning_rate=5e-3),
     "ppo_sum_of_rewards": Recurrent("ppo_sum_of_rewards", updates=150, games=256, learning_rate=5e-3),
+    # with an inner step of 1 or 5, one seed of each, next to nothing was learned in 150 to 300 updates
+    "lola_dice": Recurrent(
+        "lola_dice", updates=400, games=128, learning_rate=5e-3, inner_learning_rate=0.1, entropy=0.02
+    ),
     "loqa": Recurrent("loqa", beta=0.4, **_REPLAY),
     "advantage_alignment": Recurrent("advantage_alignment", beta=0.2, **_REPLAY),
+    "proximal_advantage_alignment": Recurrent("proximal_advantage_alignment", beta=0.2, **_REPLAY),
 }
 _NEGOTIATION = {
     "naive": Recurrent("naive", updates=150, games=256, entropy=0.005),
@@ -78,13 +86,15 @@ def settings_of(game: str, agent: str, profile: str) -> Recurrent:
     """Settings of training, by profile.
 
     `paper` has LOQA's published settings in the Coin Game, whose code AA's agents come from (AA's own beta is not
-    public, ours stays), and those of AA's repository in Negotiation.
+    public, ours stays), POLA's of LOLA-DiCE, and those of AA's repository in Negotiation.
     """
     laptop = LAPTOP[game][agent]
     if profile == "laptop":
         return laptop
     if profile == "smoke":
         return _small(laptop)
+    if agent == "lola_dice":
+        return replace(laptop, updates=50001, games=2000, learning_rate=3e-3)
     if game == "coin":
         big = {"updates": 25400, "games": 512, "hidden": 128, "learning_rate": 1e-3, "critic_learning_rate": 1e-2}
         return replace(laptop, **big, entropy=0.1, past_capacity=10000, past_until=None)

@@ -46,6 +46,18 @@ def test_settings_are_those_of_the_algorithm_in_every_profile(game: str) -> None
     assert (paper.learning_rate, paper.entropy, paper.normalise, paper.past_share) == (1e-3, 0.005, False, 0.0)
     coin = league_runs.settings_of("coin", "loqa", "paper")
     assert (coin.games, coin.hidden, coin.learning_rate, coin.entropy, coin.past_every) == (512, 128, 1e-3, 0.1, 10)
+    lola = league_runs.settings_of("coin", "lola_dice", "paper")
+    assert (lola.games, lola.updates, lola.learning_rate, lola.past_share) == (2000, 50001, 3e-3, 0.0)
+
+
+def test_the_coin_league_has_every_way_of_shaping() -> None:
+    for agent in ("loqa", "advantage_alignment", "proximal_advantage_alignment", "lola_dice"):
+        assert agent in league_runs.AGENTS["coin"]
+    plain, proximal = (
+        league_runs.settings_of("coin", agent, "laptop")
+        for agent in ("advantage_alignment", "proximal_advantage_alignment")
+    )
+    assert replace(proximal, algorithm="advantage_alignment") == plain  # nothing else differs
 
 
 def test_evaluation_knows_a_cooperator_from_nobody() -> None:
