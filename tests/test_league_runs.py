@@ -166,10 +166,40 @@ def test_the_price_of_lola_is_above_that_of_a_naive_update() -> None:
     assert steps.to_numpy() == pytest.approx(table.game_steps_per_second.to_numpy(), rel=1e-3)
 
 
+def test_speed_is_measured_on_one_and_two_threads_which_are_given_back() -> None:
+    before = torch.get_num_threads()
+    table = experiments.load("coin_speed", "smoke")
+    assert torch.get_num_threads() == before
+    assert set(table.threads) == {1, 2}
+    assert table.groupby("threads").what.apply(list).map(lambda what: what.count("random play")).eq(1).all()
+    updates = table[table.what == "update"]
+    assert set(updates.hidden) == set(league_runs.SPEED_WIDTHS)
+    assert (table.game_steps_per_second > 0).all()
+    # operations per game step depend on the width only
+    per_step = updates.gflop_per_second / updates.game_steps_per_second
+    assert per_step.groupby(updates.hidden).agg(lambda x: x.max() / x.min()).to_numpy() == pytest.approx(1, rel=1e-3)
+    with pytest.raises(RuntimeError), league_runs.on_threads(2):
+        raise RuntimeError
+    assert torch.get_num_threads() == before
+
+
+def test_operations_of_an_update_by_hand() -> None:
+    game = games.make("coin", horizon=3)
+    learner, update = league_runs.updater(game, Recurrent("advantage_alignment", games=5, hidden=4), seeds=2)
+    inputs, hidden, actions = 36, 4, 4
+    weights = inputs * hidden + 6 * hidden * hidden + hidden * actions  # dense, GRU, linear
+    rows = 2 * 5 * 3 * 2  # seeds, games, steps, seats
+    assert league_runs.update_gflop(learner) * 1e9 == pytest.approx(2 * league_runs.PASSES * rows * weights)
+    before = learner.policies()
+    update()
+    assert not torch.equal(before.parameters["actor.head_weight"], learner.policies().parameters["actor.head_weight"])
+
+
 def test_leagues_need_every_run_of_their_game() -> None:
     assert experiments.needs("coin_league", "all", "smoke") == [f"coin/{p}" for p in league_runs.parts("coin", "smoke")]
     assert experiments.needs("coin", "naive-0", "smoke") == []
     assert experiments.needs("coin_map", "0", "smoke") == []
+    assert experiments.needs("coin_speed", "1", "smoke") == []
 
 
 def test_the_long_run_begins_as_the_leagues_agent() -> None:
