@@ -465,11 +465,24 @@ def update_gflop(learner: Learner) -> float:
     return 2 * PASSES * 2 * learner.seats.seeds * learner.seats.games * learner.game.horizon * weights / 1e9
 
 
+def products(rows: int, hidden: int, count: int) -> Callable[[], None]:
+    """What multiplies a GRU's state `(rows, hidden)` with the weights of its three gates so many times."""
+    state, weights = torch.randn(rows, hidden), torch.randn(hidden, 3 * hidden)
+    result = torch.empty(rows, 3 * hidden)
+
+    def multiply() -> None:
+        for _ in range(count):
+            torch.mm(state, weights, out=result)
+
+    return multiply
+
+
 def coin_speed(part: str, profile: str, fresh: bool = False) -> pd.DataFrame:
     """Game steps per second of random play and of updates of Advantage Alignment; `part` is the number of threads.
 
     A game step moves both players; an update plays a batch of games and trains actor and critic on both seats once.
-    Nothing else should run on the machine.
+    Bare matrix products of an update's most common shape are the yardstick of its floating-point operations. Nothing
+    else should run on the machine.
     """
     size, threads = SIZES[profile], int(part)
     batch, per_update = size.speed_games
@@ -490,6 +503,10 @@ def coin_speed(part: str, profile: str, fresh: bool = False) -> pd.DataFrame:
                 seconds = median_seconds(update, size.cost_updates)
                 steps = per_update * horizon / seconds
                 rows.append(("update", per_update, horizon, hidden, steps, update_gflop(learner) / seconds))
+            for hidden in SPEED_WIDTHS:  # one step of all games, both seats, again and again
+                seconds = median_seconds(products(2 * per_update, hidden, 200), size.cost_updates)
+                gflop = 200 * 2 * 2 * per_update * hidden * 3 * hidden / 1e9
+                rows.append(("matrix products", per_update, 1, hidden, 0.0, gflop / seconds))  # no game
         columns = ["what", "games", "horizon", "hidden", "game_steps_per_second", "gflop_per_second"]
         return pd.DataFrame(rows, columns=columns).assign(threads=threads)
 

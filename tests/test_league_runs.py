@@ -174,7 +174,8 @@ def test_speed_is_measured_on_one_and_two_threads_which_are_given_back() -> None
     assert table.groupby("threads").what.apply(list).map(lambda what: what.count("random play")).eq(1).all()
     updates = table[table.what == "update"]
     assert set(updates.hidden) == set(league_runs.SPEED_WIDTHS)
-    assert (table.game_steps_per_second > 0).all()
+    assert (table[table.what != "matrix products"].game_steps_per_second > 0).all()
+    assert (table[table.what != "random play"].gflop_per_second > 0).all()
     # operations per game step depend on the width only
     per_step = updates.gflop_per_second / updates.game_steps_per_second
     assert per_step.groupby(updates.hidden).agg(lambda x: x.max() / x.min()).to_numpy() == pytest.approx(1, rel=1e-3)
