@@ -25,7 +25,7 @@ NOTEBOOKS = {
     # the maps of settings and negotiation_long are not among their tables: half an hour of one core, on demand only
     "05": (
         "05_coin_game_league",
-        ["coin_curves", "coin_league", "coin_episode", "shaping_cost"],
+        ["coin_curves", "coin_league", "coin_episode", "shaping_cost", "coin_speed"],
         ["coin_learning_curves", "aa_fig2", "coin_episode", "coin_map", "shaping_cost"],
     ),
     "06": (
@@ -108,7 +108,7 @@ rule run:
     output:
         f"{DATA}/runs/{{experiment}}/{{part}}.csv",
     # alone: with the GPU, and where time is measured
-    threads: lambda wildcards: workflow.cores if wildcards.experiment in ("llm_speed", "shaping_cost") or (PROFILE == "paper" and wildcards.experiment.startswith("llm")) else 1
+    threads: lambda wildcards: workflow.cores if wildcards.experiment in ("llm_speed", "shaping_cost", "coin_speed") or (PROFILE == "paper" and wildcards.experiment.startswith("llm")) else 1
     shell:
         "python -m aa_core.experiments run {wildcards.experiment} {wildcards.part} --profile {PROFILE} {FRESH}"
 

@@ -30,7 +30,7 @@ LABELS = {
     "advantage_alignment": "Advantage Alignment",
     "ppo": "PPO",
     "ppo_sum_of_rewards": "PPO, summed rewards",
-    "proximal_advantage_alignment": "Proximal Advantage Alignment",
+    "proximal_advantage_alignment": "Proximal AA",
     "free_harvesters": "free harvesters",
     "random": "random",
 }
@@ -43,9 +43,9 @@ COLOURS = {
     "published": "#888888",
     "ppo": "#CC79A7",
     "ppo_sum_of_rewards": "#E69F00",
-    "proximal_advantage_alignment": "#0072B2",
+    "proximal_advantage_alignment": "#000000",
     "free_harvesters": "#009E73",
-    "random": "#000000",
+    "random": "#888888",
 }
 KIND_COLOURS = {
     "tit for tat": "#0072B2",

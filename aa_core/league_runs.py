@@ -1,4 +1,4 @@
-"""The runs behind notebooks 05 and 06: agents of the Coin Game and of Negotiation, their leagues, the price of shaping.
+"""The runs behind notebooks 05 and 06: agents of two games, their leagues, what shaping costs and how fast it is.
 
 A run trains one seed of one agent and keeps its policy beside its table; leagues and episodes are played by those. The
 settings of profile laptop were found by two maps, whose cells are listed here and drawn in the notebooks.
@@ -7,7 +7,8 @@ settings of profile laptop were found by two maps, whose cells are listed here a
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -19,15 +20,19 @@ from torch import Tensor
 
 from aa_core import advantages, games, league, objectives, records, recurrent
 from aa_core.games import coin, negotiation
+from aa_core.games.base import Game
 from aa_core.league import own_coin_rate, play_pair, welfare
-from aa_core.recurrent import Policies, Recurrent, Seats, initial_policies
+from aa_core.recurrent import Learner, Policies, Recurrent, Seats, initial_policies
 
 SCRIPTED = {"coin": coin.SCRIPTED, "negotiation": negotiation.SCRIPTED}
 MEASURES = {"coin": own_coin_rate, "negotiation": welfare}
 AGENTS = {
-    "coin": ("naive", "ppo", "ppo_sum_of_rewards", "loqa", "advantage_alignment"),
+    "coin": (
+        "naive", "ppo", "ppo_sum_of_rewards", "lola_dice", "loqa", "advantage_alignment",
+        "proximal_advantage_alignment",
+    ),
     "negotiation": ("naive", "ppo", "ppo_sum_of_rewards", "advantage_alignment"),
-}
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -45,12 +50,13 @@ class Size:
     cost_games: int
     cost_horizons: tuple[int, ...]
     cost_grids: tuple[int, ...]
+    speed_games: tuple[int, int]  # per batch: of random play, and of an update
 
 
 SIZES = {
-    "smoke": Size(2, 8, 2, 4, 2, 2, 2, 2, 4, (4, 8), (3, 4)),
-    "laptop": Size(5, 50, 25, 64, 32, 16, 2, 5, 128, (16, 32, 64, 128), (3, 4, 5, 6, 7)),
-    "paper": Size(10, 50, 100, 64, 32, 16, 5, 10, 512, (16, 32, 64, 128), (3, 4, 5, 6, 7)),
+    "smoke": Size(2, 8, 2, 4, 2, 2, 2, 2, 4, (4, 8), (3, 4), (8, 4)),
+    "laptop": Size(5, 50, 25, 64, 32, 16, 2, 5, 128, (16, 32, 64, 128), (3, 4, 5, 6, 7), (4096, 512)),
+    "paper": Size(10, 50, 100, 64, 32, 16, 5, 10, 512, (16, 32, 64, 128), (3, 4, 5, 6, 7), (4096, 512)),
 }
 
 # AA and LOQA are greedy for 60 updates; in half of their games they meet their past of the first 120
@@ -59,8 +65,13 @@ _COIN = {
     "naive": Recurrent("naive", updates=150, games=256, learning_rate=5e-3),
     "ppo": Recurrent("ppo", updates=150, games=256, learning_rate=5e-3),
     "ppo_sum_of_rewards": Recurrent("ppo_sum_of_rewards", updates=150, games=256, learning_rate=5e-3),
+    # with an inner step of 1 or 5, one seed of each, next to nothing was learned in 150 to 300 updates
+    "lola_dice": Recurrent(
+        "lola_dice", updates=400, games=128, learning_rate=5e-3, inner_learning_rate=0.1, entropy=0.02
+    ),
     "loqa": Recurrent("loqa", beta=0.4, **_REPLAY),
     "advantage_alignment": Recurrent("advantage_alignment", beta=0.2, **_REPLAY),
+    "proximal_advantage_alignment": Recurrent("proximal_advantage_alignment", beta=0.2, **_REPLAY),
 }
 _NEGOTIATION = {
     "naive": Recurrent("naive", updates=150, games=256, entropy=0.005),
@@ -78,13 +89,15 @@ def settings_of(game: str, agent: str, profile: str) -> Recurrent:
     """Settings of training, by profile.
 
     `paper` has LOQA's published settings in the Coin Game, whose code AA's agents come from (AA's own beta is not
-    public, ours stays), and those of AA's repository in Negotiation.
+    public, ours stays), POLA's of LOLA-DiCE, and those of AA's repository in Negotiation.
     """
     laptop = LAPTOP[game][agent]
     if profile == "laptop":
         return laptop
     if profile == "smoke":
         return _small(laptop)
+    if agent == "lola_dice":
+        return replace(laptop, updates=50001, games=2000, learning_rate=3e-3)
     if game == "coin":
         big = {"updates": 25400, "games": 512, "hidden": 128, "learning_rate": 1e-3, "critic_learning_rate": 1e-2}
         return replace(laptop, **big, entropy=0.1, past_capacity=10000, past_until=None)
@@ -383,34 +396,121 @@ def shaping_cost(part: str, profile: str, fresh: bool = False) -> pd.DataFrame:
     config = asdict(settings) | {"shapes": shapes, "timed": size.cost_updates, "code": code_hash()}
 
     def compute() -> pd.DataFrame:
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
         rows = []
-        for horizon, grid in dict.fromkeys(shapes):
-            game = games.make("coin", height=grid, width=grid, horizon=horizon)
-            seconds = time_updates(game, settings, size.cost_updates)
-            rows.append((part, settings.games, horizon, grid, seconds, settings.games * horizon / seconds))
-        torch.set_num_threads(threads)
+        with on_threads(1):
+            for horizon, grid in dict.fromkeys(shapes):
+                game = games.make("coin", height=grid, width=grid, horizon=horizon)
+                seconds = time_updates(game, settings, size.cost_updates)
+                rows.append((part, settings.games, horizon, grid, seconds, settings.games * horizon / seconds))
         columns = ["algorithm", "games", "horizon", "grid", "seconds_per_update", "game_steps_per_second"]
         return pd.DataFrame(rows, columns=columns)
 
     return records.recorded(profile, f"shaping_cost/{part}", config, compute, fresh)
 
 
-def time_updates(game: games.Game, settings: Recurrent, count: int) -> float:
-    """Median seconds of `count` updates of one seed, after one that warms up."""
-    generators = [torch.Generator().manual_seed(0)]
-    learner = recurrent.Learner(
-        game, settings, initial_policies(game, settings.hidden, generators), Seats(1, settings.games)
-    )
-    update = learner.lola_update if settings.algorithm == "lola_dice" else learner.update
-    update(None, generators)
+@contextmanager
+def on_threads(count: int) -> Iterator[None]:
+    """So many threads for torch, and the former number afterwards."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def median_seconds(work: Callable[[], object], count: int) -> float:
+    """Of `count` calls, after one that warms up."""
+    work()
     taken = []
     for _ in range(count):
         started = time.perf_counter()
-        update(None, generators)
+        work()
         taken.append(time.perf_counter() - started)
     return median(taken)
+
+
+def updater(game: Game, settings: Recurrent, seeds: int = 1) -> tuple[Learner, Callable[[], object]]:
+    """A learner of so many seeds without an agent buffer, and what plays and trains it once."""
+    generators = [torch.Generator().manual_seed(seed) for seed in range(seeds)]
+    first = initial_policies(game, settings.hidden, generators)
+    learner = Learner(game, settings, first, Seats(seeds, settings.games))
+    update = learner.lola_update if settings.algorithm == "lola_dice" else learner.update
+    return learner, partial(update, None, generators)
+
+
+def time_updates(game: Game, settings: Recurrent, count: int) -> float:
+    """Median seconds of `count` updates of one seed, after one that warms up."""
+    return median_seconds(updater(game, settings)[1], count)
+
+
+# --- speed
+
+SPEED_HORIZONS, SPEED_WIDTHS, SPEED_THREADS = (16, 50), (64, 128), (1, 2)
+# multiply-adds of a row and step in units of one forward pass: actor 1 (roll-out) + 2 (backward), critic 1 + 2
+PASSES = 6
+
+
+def play_at_random(game: coin.CoinGame, batch: int) -> None:
+    """A batch of games between random walks, to the horizon."""
+    generator = torch.Generator().manual_seed(0)
+    state, observations = game.reset(batch, generator)
+    for _ in range(game.horizon):
+        state, observations, _, _ = game.step(state, coin.random_moves(observations, generator), generator)
+
+
+def update_gflop(learner: Learner) -> float:
+    """Floating-point operations, in units of 10^9, of the matrix products of an update (both seats, one epoch)."""
+    weights = sum(x.shape[1] * x.shape[2] for name, x in learner.actor.items() if not name.endswith("bias"))
+    return 2 * PASSES * 2 * learner.seats.seeds * learner.seats.games * learner.game.horizon * weights / 1e9
+
+
+def products(rows: int, hidden: int, count: int) -> Callable[[], None]:
+    """What multiplies a GRU's state `(rows, hidden)` with the weights of its three gates so many times."""
+    state, weights = torch.randn(rows, hidden), torch.randn(hidden, 3 * hidden)
+    result = torch.empty(rows, 3 * hidden)
+
+    def multiply() -> None:
+        for _ in range(count):
+            torch.mm(state, weights, out=result)
+
+    return multiply
+
+
+def coin_speed(part: str, profile: str, fresh: bool = False) -> pd.DataFrame:
+    """Game steps per second of random play and of updates of Advantage Alignment; `part` is the number of threads.
+
+    A game step moves both players; an update plays a batch of games and trains actor and critic on both seats once.
+    Bare matrix products of an update's most common shape are the yardstick of its floating-point operations. Nothing
+    else should run on the machine.
+    """
+    size, threads = SIZES[profile], int(part)
+    batch, per_update = size.speed_games
+    shapes = [(min(horizon, size.horizon), hidden) for hidden in SPEED_WIDTHS for horizon in SPEED_HORIZONS]
+    config = {
+        "threads": threads, "games": size.speed_games, "shapes": shapes, "timed": size.cost_updates,
+        "code": code_hash(),
+    }  # fmt: skip
+
+    def compute() -> pd.DataFrame:
+        with on_threads(threads):
+            game = games.make("coin", horizon=size.horizon)
+            seconds = median_seconds(partial(play_at_random, game, batch), size.cost_updates)
+            rows = [("random play", batch, size.horizon, 0, batch * size.horizon / seconds, 0.0)]  # no network
+            for horizon, hidden in dict.fromkeys(shapes):
+                settings = Recurrent("advantage_alignment", games=per_update, hidden=hidden)
+                learner, update = updater(games.make("coin", horizon=horizon), settings)
+                seconds = median_seconds(update, size.cost_updates)
+                steps = per_update * horizon / seconds
+                rows.append(("update", per_update, horizon, hidden, steps, update_gflop(learner) / seconds))
+            for hidden in SPEED_WIDTHS:  # one step of all games, both seats, again and again
+                seconds = median_seconds(products(2 * per_update, hidden, 200), size.cost_updates)
+                gflop = 200 * 2 * 2 * per_update * hidden * 3 * hidden / 1e9
+                rows.append(("matrix products", per_update, 1, hidden, 0.0, gflop / seconds))  # no game
+        columns = ["what", "games", "horizon", "hidden", "game_steps_per_second", "gflop_per_second"]
+        return pd.DataFrame(rows, columns=columns).assign(threads=threads)
+
+    return records.recorded(profile, f"coin_speed/{part}", config, compute, fresh)
 
 
 # --- what `experiments` registers
@@ -429,6 +529,7 @@ def runs(profile: str) -> dict[str, list[str]]:
         **{f"{game}_map": [str(cell) for cell in range(2 if profile == "smoke" else len(MAPS[game]))] for game in MAPS},
         "negotiation_long": [str(seed) for seed in range(SIZES[profile].seeds)],
         "shaping_cost": list(PRICED),
+        "coin_speed": [str(threads) for threads in SPEED_THREADS],
     }
 
 
@@ -445,6 +546,7 @@ EXPERIMENTS: Mapping[str, Callable[..., pd.DataFrame]] = {
     **{f"{game}_map": partial(map_run, game) for game in AGENTS},
     "negotiation_long": long_run,
     "shaping_cost": shaping_cost,
+    "coin_speed": coin_speed,
 }
 
 TABLES: Mapping[str, tuple[Sequence[str], Callable[[pd.DataFrame], pd.DataFrame]]] = {

@@ -46,6 +46,18 @@ def test_settings_are_those_of_the_algorithm_in_every_profile(game: str) -> None
     assert (paper.learning_rate, paper.entropy, paper.normalise, paper.past_share) == (1e-3, 0.005, False, 0.0)
     coin = league_runs.settings_of("coin", "loqa", "paper")
     assert (coin.games, coin.hidden, coin.learning_rate, coin.entropy, coin.past_every) == (512, 128, 1e-3, 0.1, 10)
+    lola = league_runs.settings_of("coin", "lola_dice", "paper")
+    assert (lola.games, lola.updates, lola.learning_rate, lola.past_share) == (2000, 50001, 3e-3, 0.0)
+
+
+def test_the_coin_league_has_every_way_of_shaping() -> None:
+    for agent in ("loqa", "advantage_alignment", "proximal_advantage_alignment", "lola_dice"):
+        assert agent in league_runs.AGENTS["coin"]
+    plain, proximal = (
+        league_runs.settings_of("coin", agent, "laptop")
+        for agent in ("advantage_alignment", "proximal_advantage_alignment")
+    )
+    assert replace(proximal, algorithm="advantage_alignment") == plain  # nothing else differs
 
 
 def test_evaluation_knows_a_cooperator_from_nobody() -> None:
@@ -154,10 +166,41 @@ def test_the_price_of_lola_is_above_that_of_a_naive_update() -> None:
     assert steps.to_numpy() == pytest.approx(table.game_steps_per_second.to_numpy(), rel=1e-3)
 
 
+def test_speed_is_measured_on_one_and_two_threads_which_are_given_back() -> None:
+    before = torch.get_num_threads()
+    table = experiments.load("coin_speed", "smoke")
+    assert torch.get_num_threads() == before
+    assert set(table.threads) == {1, 2}
+    assert table.groupby("threads").what.apply(list).map(lambda what: what.count("random play")).eq(1).all()
+    updates = table[table.what == "update"]
+    assert set(updates.hidden) == set(league_runs.SPEED_WIDTHS)
+    assert (table[table.what != "matrix products"].game_steps_per_second > 0).all()
+    assert (table[table.what != "random play"].gflop_per_second > 0).all()
+    # operations per game step depend on the width only
+    per_step = updates.gflop_per_second / updates.game_steps_per_second
+    assert per_step.groupby(updates.hidden).agg(lambda x: x.max() / x.min()).to_numpy() == pytest.approx(1, rel=1e-3)
+    with pytest.raises(RuntimeError), league_runs.on_threads(2):
+        raise RuntimeError
+    assert torch.get_num_threads() == before
+
+
+def test_operations_of_an_update_by_hand() -> None:
+    game = games.make("coin", horizon=3)
+    learner, update = league_runs.updater(game, Recurrent("advantage_alignment", games=5, hidden=4), seeds=2)
+    inputs, hidden, actions = 36, 4, 4
+    weights = inputs * hidden + 6 * hidden * hidden + hidden * actions  # dense, GRU, linear
+    rows = 2 * 5 * 3 * 2  # seeds, games, steps, seats
+    assert league_runs.update_gflop(learner) * 1e9 == pytest.approx(2 * league_runs.PASSES * rows * weights)
+    before = learner.policies()
+    update()
+    assert not torch.equal(before.parameters["actor.head_weight"], learner.policies().parameters["actor.head_weight"])
+
+
 def test_leagues_need_every_run_of_their_game() -> None:
     assert experiments.needs("coin_league", "all", "smoke") == [f"coin/{p}" for p in league_runs.parts("coin", "smoke")]
     assert experiments.needs("coin", "naive-0", "smoke") == []
     assert experiments.needs("coin_map", "0", "smoke") == []
+    assert experiments.needs("coin_speed", "1", "smoke") == []
 
 
 def test_the_long_run_begins_as_the_leagues_agent() -> None:
