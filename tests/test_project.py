@@ -35,13 +35,9 @@ def test_every_make_target_in_the_readme_exists() -> None:
 
 
 NOTEBOOKS = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
-# their figures were drawn before `seeds` and `seconds` were kept; strict: the next execution ends the exemption
-OLD = pytest.mark.xfail(strict=True, reason="to be executed again")
 
 
-@pytest.mark.parametrize(
-    "notebook", [pytest.param(name, marks=OLD if name[:2] in ("05", "06") else ()) for name in NOTEBOOKS]
-)
+@pytest.mark.parametrize("notebook", NOTEBOOKS)
 def test_committed_figures_have_a_past(notebook: str, tmp_path: Path) -> None:
     for sidecar in (ROOT / "figures").glob("*.json"):
         if json.loads(sidecar.read_text()).get("notebook") == f"{notebook}.ipynb":
