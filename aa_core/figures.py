@@ -151,7 +151,7 @@ def save(figure: Figure, name: str, notebook: str, parameters: Mapping[str, Any]
         name: of the files, in `paths.FIGURES`.
         notebook: file name of the notebook that draws it.
         parameters: the notebook's parameters, with "profile".
-        data: names of the tables that it was drawn from.
+        data: names of the tables that it was drawn from; PROFILE:NAME if not of the notebook's profile.
     """
     paths.FIGURES.mkdir(parents=True, exist_ok=True)
     for suffix, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
@@ -159,8 +159,9 @@ def save(figure: Figure, name: str, notebook: str, parameters: Mapping[str, Any]
         figure.savefig(temporary, format=suffix, metadata=metadata)
         os.replace(temporary, paths.FIGURES / f"{name}.{suffix}")
     profile, most = parameters["profile"], parameters.get("seeds")
-    sources = {table: records.record_of(profile, table) for table in data}
-    counts = {table: records.count_seeds(records.read_table(profile, table)) for table in data}
+    places = {table: (table.split(":") if ":" in table else (profile, table)) for table in data}
+    sources = {table: records.record_of(*place) for table, place in places.items()}
+    counts = {table: records.count_seeds(records.read_table(*place)) for table, place in places.items()}
     record = {
         "figure": name,
         "notebook": notebook,
