@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from aa_core import figures, paper_figures, paths, records
+from aa_core import commons_runs, figures, paper_figures, paths, records
 from aa_core.games.matrix import STATES
 from aa_core.league import summarise
 from aa_core.league_runs import AGENTS
@@ -171,11 +171,32 @@ def verdict_table() -> str:
     return "\n".join(lines)
 
 
+def commons() -> str:
+    """Markdown table of Commons Harvest: the metrics of each algorithm, with Student intervals over seeds."""
+    table = records.read_table("laptop", "harvest")
+    metrics = {"collective_return": 1, "sustainability": 0, "equality": 2, "apples_at_end": 1, "scenario_peaceful": 2}
+    lines = [
+        "| agent | apples eaten by all | sustainability | equality | apples alive at the end | "
+        "apples of a focal player beside two free harvesters |",
+        "|---|---|---|---|---|---|",
+    ]
+    for algorithm, rows in table.groupby("algorithm", sort=False):
+        found = [rows[rows.metric == metric].value.to_numpy() for metric in metrics]
+        cells = [
+            llm_results.show(llm_results.mean_interval(values), digits)
+            for values, digits in zip(found, metrics.values(), strict=True)
+        ]
+        lines.append(f"| {figures.LABELS[algorithm]} | {' | '.join(cells)} |")
+    game, seeds = commons_runs.game_of("laptop"), table.seed.nunique()
+    return "\n".join([*lines, "", f"{game.num_players} players, {game.horizon} steps, {seeds} seeds."])
+
+
 GENERATED = {
     "gallery": gallery,
     "results": results,
     "language_models": language_models,
     "leagues": leagues,
+    "commons": commons,
     "verdicts": verdict_table,
 }
 
