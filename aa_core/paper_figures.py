@@ -464,12 +464,13 @@ FIGURES: Mapping[str, PaperFigure] = {
         "AA", "fig. 4: Commons Harvest, scores in two scenarios", "07", ("aa_fig4",), ("harvest",), harvest_scores,
         _notebook("07"),
         "The published scores are normalised, and of the best of ten seeds; ours are returns, means over seeds: only "
-        "their order can be compared.",
+        "their order can be compared. In ours the background players are two scripts, who end the small map whatever "
+        "the five others do.",
     ),
     "aa_5": PaperFigure(
         "AA", "fig. 5: Commons Harvest, what becomes of the apples", "07", ("aa_fig5", "harvest_apples"), ("harvest",),
         harvest_apples, _notebook("07"),
-        "The paper shows frames of games; ours are counts.",
+        "The paper shows frames of games on the published map; what is compared are counts on a small one.",
     ),
     "llm_naive": PaperFigure(
         "LLM", "naive RL turns greedy", "09", ("llm_naive", "llm_naive_claims"), ("llm_training",), naive_turns_greedy,
