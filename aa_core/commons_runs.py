@@ -44,7 +44,7 @@ class Size:
 SIZES = {
     "smoke": Size("pond", 2, (2, 1, 1), 2, 2, 2, 2, 1, 2),
     "laptop": Size("orchard", 7, (5, 1, 3), 5, 25, 8, 32, 2, 3),
-    "extended": Size("open", 7, (5, 1, 3), 3, 25, 8, 32, 2, 0),
+    "extended": Size("open", 7, (5, 1, 3), 5, 25, 8, 32, 2, 0),
     "paper": Size("open", 7, (9, 1, 5), 10, 100, 8, 32, 2, 5),
 }
 _LAPTOP = Commons(updates=300, worlds=32, chunk=50, lifetime=500, beta=0.1, learning_rate=1e-3)
