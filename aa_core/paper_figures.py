@@ -17,6 +17,7 @@ import pandas as pd
 
 from aa_core import figures, paths, records, verdicts
 from aa_core.league import summarise
+from aa_core.league_runs import AGENTS
 from aa_core.llm import results, settings
 from aa_core.llm.results import Estimate, difference, final, mean_interval
 from aa_core.verdicts import MARGIN, Number, Ordering, Verdict, widest
@@ -115,7 +116,7 @@ def _cells(table: pd.DataFrame) -> Callable[[str, str], Estimate]:
     """What the row's agent earns from the column's; NaN ends where a learned agent has a single seed."""
     cells = summarise(table).set_index(["row_agent", "column_agent"])
     seeds = table.groupby("row_agent").row_seed.nunique()
-    learned = [agent for agent in seeds.index if agent in figures.LABELS]
+    learned = {agent for agents in AGENTS.values() for agent in agents}  # the others are scripts, of one "seed"
 
     def cell(row: str, column: str) -> Estimate:
         found = cells.loc[row, column]

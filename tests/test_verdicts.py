@@ -219,3 +219,12 @@ def test_published_error_bars_widen_the_margin_of_the_policy() -> None:
     margins = {number.what: number.margin for number in numbers}
     assert margins["P(cooperate | START)"] == MARGIN
     assert margins["P(cooperate | CD)"] > MARGIN
+
+
+def test_a_script_in_a_league_is_no_single_seed() -> None:
+    load = paper_figures.reader("laptop")
+    numbers, orderings = paper_figures.coin_league(load)
+    assert all(np.isfinite(claim).all() for claim in [n.ours for n in numbers] + [o.gap for o in orderings])
+    assert any("Random" in number.what for number in numbers)
+    single, _ = paper_figures.coin_league(paper_figures.reader("laptop", seeds=1))
+    assert all(np.isnan(number.ours[1]) for number in single)
