@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import FrozenInstanceError, fields, replace
@@ -880,15 +881,71 @@ def test_numbers_are_those_of_melting_pot() -> None:
     HarvestGame("\n".join(rows), num_players=7).reset(1, seeded())  # their map can be played as text
 
 
-def test_idle_players_earn_nothing_in_either_game() -> None:
+def published_map() -> str:
+    from meltingpot.configs.substrates import commons_harvest__open as published
+
+    return "\n".join(row for row in published.ASCII_MAP.split("\n") if row)
+
+
+WALKS = {  # chances of the eight actions; no player of these looks where it goes
+    "idle": [1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0],
+    "random": [1 / 8] * 8,
+    "random, without zapping": [1 / 7] * 7 + [0],
+    "mostly forward": [0, 0.8, 0, 0, 0, 0.1, 0.1, 0],
+}
+
+
+@pytest.mark.parametrize("walk", WALKS)
+def test_blind_players_earn_what_they_earn_in_melting_pot(walk: str) -> None:
     substrate = pytest.importorskip("meltingpot.substrate")
+    steps, theirs = 300, []
+    chances = torch.tensor(WALKS[walk], dtype=torch.float)
     with substrate.build("commons_harvest__open", roles=("default",) * 7) as environment:
-        environment.reset()
-        theirs = sum(sum(environment.step([0] * 7).reward) for _ in range(50))
-    game = HarvestGame()
-    state, _ = game.reset(1, seeded())
-    ours = 0
-    for _ in range(50):
-        state, _, rewards, _ = play(game, state, *[NOOP] * 7)
-        ours += rewards.sum().item()
-    assert theirs == ours == 0
+        for episode in range(40):
+            actions = chances.multinomial(7 * steps, True, generator=seeded(episode)).view(steps, 7).tolist()
+            environment.reset()
+            theirs.append(sum(float(sum(environment.step(joint).reward)) for joint in actions))
+    game, generator, ours = HarvestGame(published_map(), 7, steps, (1, 1, 1)), seeded(), torch.zeros(200)
+    state, _ = game.reset(len(ours), generator)
+    for _ in range(steps):
+        joint = chances.multinomial(7 * len(ours), True, generator=generator).view(-1, 7)
+        state, _, rewards, _ = game.step(state, joint, generator)
+        ours += rewards.sum(1)
+    theirs = torch.tensor(theirs)
+    error = (theirs.var() / len(theirs) + ours.var() / len(ours)).sqrt()
+    assert (theirs.mean() - ours.mean()).abs() <= 4 * error
+
+
+def test_apples_regrow_as_often_as_in_melting_pot() -> None:
+    substrate = pytest.importorskip("meltingpot.substrate")
+    game = HarvestGame(published_map(), 7)
+    row, column = game.apple_cells // game.width, game.apple_cells % game.width
+    seen: list[list[list[bytes]]] = []  # what is drawn in each apple cell, step by step while nobody moves
+    with substrate.build("commons_harvest__open", roles=("default",) * 7) as environment:
+        for episode in range(20):
+            first = environment.reset()
+            frames = []
+            for step in range(600):
+                walk = WALKS["mostly forward" if step < 200 else "idle"]
+                joint = torch.tensor(walk).multinomial(7, True, generator=seeded(1000 * episode + step))
+                picture = environment.step(joint.tolist()).observation[0]["WORLD.RGB"]
+                tiles = picture.reshape(game.height, 8, game.width, 8, 3).transpose(0, 2, 1, 3, 4)
+                if step >= 200:
+                    frames.append([tiles[r, c].tobytes() for r, c in zip(row, column, strict=True)])
+            seen.append(frames)
+    whole = first.observation[0]["WORLD.RGB"].reshape(game.height, 8, game.width, 8, 3).transpose(0, 2, 1, 3, 4)
+    apple = whole[row[0], column[0]].tobytes()
+    steps = [pair for frames in seen for pair in itertools.pairwise(frames)]
+    empty = {a for before, after in steps for a, b in zip(before, after, strict=True) if b == apple != a}
+    counts = torch.zeros(len(REGROWTH), 2)  # by live neighbours: regrown, not
+    for before, after in steps:
+        alive = torch.tensor([tile == apple for tile in before])
+        near = (game.neighbours @ alive.float()).clamp(max=len(REGROWTH) - 1).long()
+        for cell, number in enumerate(near.tolist()):
+            if before[cell] in empty:  # not an apple, and no player stands there and hides it
+                counts[number, int(after[cell] != apple)] += 1
+    for number in range(1, len(REGROWTH)):
+        tried = counts[number].sum()
+        expected = REGROWTH[number] * tried
+        assert expected > 10, counts
+        assert (counts[number, 0] - expected).abs() <= 4 * (expected * (1 - REGROWTH[number])).sqrt()
