@@ -876,15 +876,7 @@ def test_numbers_are_those_of_melting_pot() -> None:
     assert letters.count("A") == len(HarvestGame().apple_cells)
     assert published.get_config().default_player_roles == ("default",) * HarvestGame().num_players
     assert len(published.ACTION_SET) == HarvestGame.num_actions
-    rows = [row for row in published.ASCII_MAP.split("\n") if row]
-    assert (len(rows), len(rows[0])) == (HarvestGame().height, HarvestGame().width)
-    HarvestGame("\n".join(rows), num_players=7).reset(1, seeded())  # their map can be played as text
-
-
-def published_map() -> str:
-    from meltingpot.configs.substrates import commons_harvest__open as published
-
-    return "\n".join(row for row in published.ASCII_MAP.split("\n") if row)
+    assert [row.replace(" ", ".") for row in published.ASCII_MAP.split("\n") if row] == HarvestGame().rows
 
 
 WALKS = {  # chances of the eight actions; no player of these looks where it goes
@@ -905,7 +897,7 @@ def test_blind_players_earn_what_they_earn_in_melting_pot(walk: str) -> None:
             actions = chances.multinomial(7 * steps, True, generator=seeded(episode)).view(steps, 7).tolist()
             environment.reset()
             theirs.append(sum(float(sum(environment.step(joint).reward)) for joint in actions))
-    game, generator, ours = HarvestGame(published_map(), 7, steps, (1, 1, 1)), seeded(), torch.zeros(200)
+    game, generator, ours = HarvestGame(horizon=steps, window=(1, 1, 1)), seeded(), torch.zeros(200)
     state, _ = game.reset(len(ours), generator)
     for _ in range(steps):
         joint = chances.multinomial(7 * len(ours), True, generator=generator).view(-1, 7)
@@ -918,7 +910,7 @@ def test_blind_players_earn_what_they_earn_in_melting_pot(walk: str) -> None:
 
 def test_apples_regrow_as_often_as_in_melting_pot() -> None:
     substrate = pytest.importorskip("meltingpot.substrate")
-    game = HarvestGame(published_map(), 7)
+    game = HarvestGame()
     row, column = game.apple_cells // game.width, game.apple_cells % game.width
     seen: list[list[list[bytes]]] = []  # what is drawn in each apple cell, step by step while nobody moves
     with substrate.build("commons_harvest__open", roles=("default",) * 7) as environment:

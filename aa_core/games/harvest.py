@@ -19,11 +19,10 @@ A step, in this order:
 5. **Regrowth** of each empty apple cell with probability REGROWTH[live apples within distance 2, at most 3 counted],
    independently, on the apples left by this step's eating; also under a player, who eats it next step if still there.
 
-Kept from Melting Pot: size of the map, number and kinds of patches, number and rows of spawn cells, actions, regrowth,
-beam, cooldown, time-out, window. Ours: where on the map the patches, the two inside spawn cells and the spawn columns
-lie, simultaneous moves and zaps (its engine acts player by player in random order), eating what regrows underfoot,
-symbols in place of sprites, plain sprites in the RGB option, exactly `horizon` steps (Melting Pot draws the end after
-step 1,000), and walls wherever a window reaches beyond the map.
+Kept from Melting Pot: the map, cell by cell, actions, regrowth, beam, cooldown, time-out, window. Ours: simultaneous
+moves and zaps (its engine acts player by player in random order), eating what regrows underfoot, symbols in place of
+sprites, plain sprites in the RGB option, exactly `horizon` steps (Melting Pot draws the end after step 1,000), and
+walls wherever a window reaches beyond the map.
 """
 
 from __future__ import annotations
@@ -59,17 +58,17 @@ WAA....AAA....AAA....AAW
 WA....AAAAA..AAAAA....AW
 W......AAA....AAA......W
 W.......A......A.......W
-W...A..............A...W
-W..AAA...Q....Q...AAA..W
-W.AAAAA..........AAAAA.W
-W..AAA............AAA..W
-W...A..............A...W
+W..A................A..W
+W.AAA..Q........Q..AAA.W
+WAAAAA............AAAAAW
+W.AAA..............AAA.W
+W..A................A..W
 W......................W
 W......................W
 W......................W
+W..PPPPPPPPPPPPPPPPPP..W
 W.PPPPPPPPPPPPPPPPPPPP.W
-W.PPPPPPPPPPPPPPPPPPPP.W
-W.PPPPPPPPPPPPPPPPPPPP.W
+WPPPPPPPPPPPPPPPPPPPPPPW
 WWWWWWWWWWWWWWWWWWWWWWWW
 """
 POND_MAP = """
