@@ -189,21 +189,21 @@ def aligned_advantages_n(
     check_time_series("advantages", advantages, min_dims=2)
     check_choice("past", past, ("averaged", "discounted"))
     players, steps = advantages.shape[-2:]
+    itself = torch.eye(players, dtype=torch.bool, device=advantages.device)
     if isinstance(over, Tensor):
         if over.shape != (players, players):
             raise ValueError(f"over must be weights of shape {(players, players)}, got {tuple(over.shape)}")
-        others = over.to(advantages).masked_fill(torch.eye(players, dtype=torch.bool), 0.0) @ advantages
+        others = over.to(advantages).masked_fill(itself, 0.0) @ advantages
     else:
         check_choice("over", over, ("mean", "product", "sum"))
         others = advantages.sum(-2, keepdim=True) - advantages
         if over == "mean":
             others = others / max(players - 1, 1)
         if over == "product":
-            apart = ~torch.eye(players, dtype=torch.bool)  # row i: everybody but i
-            others = torch.stack([advantages[..., row, :].prod(-2) for row in apart], -2)
+            others = torch.stack([advantages[..., row, :].prod(-2) for row in ~itself], -2)
     if past == "discounted":
         return aligned_advantages(advantages, others, beta, gamma, include_current)
     if include_current:
         raise ValueError("include_current must be False for the averaged past, got True")
-    average = shaping_weights(advantages, 1.0) / torch.arange(steps).clamp(min=1)
+    average = shaping_weights(advantages, 1.0) / torch.arange(steps, device=advantages.device).clamp(min=1)
     return advantages + beta * average * others

@@ -50,7 +50,7 @@ CAPTIONS = {
     "aa_fig5": "AA fig. 5: the orchard at three moments, by algorithm",
     "aa_fig4": "AA fig. 4: focal returns beside strangers, ours and published, each on its own scale",
     "harvest_players": "Commons Harvest: two, four and seven players, and one who never cooperates",
-    "harvest_published_map": "Commons Harvest on the published map, a longer run",
+    "harvest_published_map": "Commons Harvest on the published map, every seed",
     "harvest_variants": "Commons Harvest: strength, aggregate, past and agent buffer, one change at a time",
     "baseline_variance": "Variance of the policy gradient by baseline and group size",
     "baseline_bias": "Bias of the baselines, and of GAE with a wrong critic",
