@@ -1,10 +1,22 @@
-"""Credit: returns, advantages, the group baseline and Advantage Alignment's shaping of them.
+"""Credit: returns, advantages, the group baseline, and the rules that make an algorithm of them.
 
 Every tensor is time-last, `(..., time)`, with any number of batch axes before; `gamma` is the discount per step.
 AA is arXiv 2406.14662, LLM is arXiv 2511.19405. All functions are pure and differentiable, in any float dtype.
+
+What makes an algorithm is one function, a `CreditRule`: from the advantages of all players `(..., players, time)` to
+the credits that multiply grad log pi, of the same shape. Every trainer takes such a function as its argument `credit`:
+
+| rule | credit of player i at step t |
+|---|---|
+| `naive_advantages` | A_i,t |
+| `summed_advantages` | sum_j A_j,t: that of the sum of all players' rewards |
+| `partial(aligned_advantages, beta=, gamma=)` | A_i,t + beta gamma (sum_{k<t} gamma^(t-k) A_i,k) sum_{j != i} A_j,t |
+| the same with `loqa=True` | with each A_i,k multiplied by 1 - pi_j(a_k given s_k) (AA, Theorem 2) |
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -104,106 +116,131 @@ def group_relative_advantages(rewards: Tensor, gamma: float, groups: Tensor | No
     return returns - group_baseline(returns, groups)
 
 
-def shaping_weights(advantages: Tensor, gamma: float, include_current: bool = False) -> Tensor:
-    """Discounted past of a player's own advantages, the first factor of the alignment term (AA).
+CreditRule = Callable[[Tensor, Tensor | None], Tensor]
+"""(advantages, probabilities) -> credits, all `(..., players, time)`; `probabilities` are pi(a_t|s_t) of the actions
+that each player took, which most rules do not look at (None where a trainer has none)."""
 
-    w_t = sum_{k<t} gamma^(t-k) A_k; with `include_current` the just-in-time variant sum_{k<=t} gamma^(t-k) A_k.
+
+def naive_advantages(advantages: Tensor, probabilities: Tensor | None = None) -> Tensor:
+    """Plain policy gradient: a player's credit is its own advantage; `(..., players, time)` in and out."""
+    return advantages
+
+
+def summed_advantages(advantages: Tensor, probabilities: Tensor | None = None) -> Tensor:
+    """Every player's credit is the sum of all players' advantages; `(..., players, time)` in and out.
+
+    Returns, baselines and GAE are linear in the rewards, so this is the credit of the sum of rewards.
+    """
+    return advantages.sum(-2, keepdim=True).expand_as(advantages)
+
+
+def shaping_weights(
+    advantages: Tensor, gamma: float, include_current: bool = False, past: str = "discounted"
+) -> Tensor:
+    """What the past weighs at each step: the first factor of the alignment term, without beta (AA).
+
+    | past | strict: k < t | `include_current`: k <= t, the just-in-time variant |
+    |---|---|---|
+    | "discounted" | sum_k gamma^(t-k) A_k, the formula of the paper | the same |
+    | "averaged" | (1/t) sum_k A_k and 0 at t = 0, the authors' training code | (1/(1+t)) sum_k A_k |
+    | "regularised" | (1/(1+t)) sum_k A_k (AA, eq. 59) | the same |
 
     Args:
         advantages: `(..., time)`.
-        gamma: discount in [0, 1].
+        gamma: discount in [0, 1], of the discounted past only.
         include_current: whether the present step counts as past.
+        past: one of the three above.
 
     Returns:
-        `(..., time)`; w_0 = 0 for the strict past.
+        `(..., time)`; the first entry is 0 for a strict past.
     """
     check_time_series("advantages", advantages)
-    past = discounted_sum(advantages, gamma)
-    if include_current:
-        return past
-    return gamma * torch.nn.functional.pad(past, (1, 0))[..., :-1]
+    check_unit_interval("gamma", gamma)
+    check_choice("past", past, ("averaged", "discounted", "regularised"))
+    discount = gamma if past == "discounted" else 1.0
+    weights = discounted_sum(advantages, discount)
+    if not include_current:
+        weights = discount * torch.nn.functional.pad(weights, (1, 0))[..., :-1]
+    if past == "discounted":
+        return weights
+    steps = torch.arange(advantages.shape[-1], dtype=advantages.dtype, device=advantages.device)
+    return weights / (steps.clamp(min=1) if past == "averaged" and not include_current else steps + 1)
 
 
 def aligned_advantages(
-    own: Tensor,
-    other: Tensor,
-    beta: float | Tensor,
-    gamma: float,
-    include_current: bool = False,
-    past_factor: Tensor | None = None,
-) -> Tensor:
-    """Advantage Alignment's modified advantage for two players (AA, the equation for A*).
-
-    A*_t = A1_t + beta gamma (sum_{k<t} gamma^(t-k) A1_k) A2_t; the just-in-time variant has no leading gamma and
-    includes k = t. Sign: an action that is good for the co-player (A2 > 0) is reinforced when the past was good for us.
-
-    Args:
-        own: this player's advantages A1 `(..., time)`.
-        other: the co-player's advantages A2, same shape.
-        beta: strength of shaping, a number or a tensor that broadcasts; 0 is plain policy gradient.
-        gamma: discount in [0, 1].
-        include_current: see `shaping_weights`.
-        past_factor: multiplies A1_k inside the past sum, same shape; 1 - pi2(b_k|s_k) gives LOQA (AA, Theorem 2).
-
-    Returns:
-        `(..., time)`.
-    """
-    check_time_series("own", own)
-    check_time_series("other", other)
-    check_same_shape("other", other, "own", own)
-    past = own
-    if past_factor is not None:
-        check_time_series("past_factor", past_factor)
-        check_same_shape("past_factor", past_factor, "own", own)
-        past = own * past_factor
-    weights = shaping_weights(past, gamma, include_current)
-    return own + beta * (1.0 if include_current else gamma) * weights * other
-
-
-def aligned_advantages_n(
     advantages: Tensor,
+    probabilities: Tensor | None = None,
+    *,
     beta: float | Tensor,
     gamma: float,
     include_current: bool = False,
     past: str = "discounted",
     over: str | Tensor = "sum",
+    loqa: bool = False,
 ) -> Tensor:
-    """`aligned_advantages` for any number of players, `(..., players, time)` in and out.
+    """Advantage Alignment's modified advantages of any number of players (AA, the equation for A*; eq. 68 for many).
 
-    Each player's own past multiplies an aggregate of all co-players' present advantages. The defaults are AA's formula
-    with the aggregate of its Melting Pot experiments, the sum; they equal the two-player formula for two.
+    A*_i,t = A_i,t + beta c w_i,t sum_{j != i} A_j,t, where w is `shaping_weights` of A_i, and c is the leading gamma
+    that the published formula with its discounted strict past has, 1 otherwise. Sign: an action that is good for the
+    co-player (A_j > 0) is reinforced when the past was good for us.
 
     Args:
         advantages: `(..., players, time)`.
-        beta: strength of shaping, a number or a tensor that broadcasts.
-        gamma: discount in [0, 1].
-        include_current: see `shaping_weights`; for the discounted past only.
-        past: "discounted", beta gamma sum_{k<t} gamma^(t-k) A_k, is the formula of the paper; "averaged",
-            beta (1/t) sum_{k<t} A_k and 0 at t = 0, that of the authors' training code.
+        probabilities: pi(a_t|s_t) of the actions taken, same shape; for `loqa` only.
+        beta: strength of shaping, a number or a tensor that broadcasts; 0 is plain policy gradient.
+        gamma: discount in [0, 1] of the past.
+        include_current: see `shaping_weights`.
+        past: see `shaping_weights`.
         over: co-players are aggregated by "sum" (the authors' code), "mean" or "product", or by weights
             `(players, players)`, of which entry (i, j) is how much player i cares about j; the diagonal is ignored.
+        loqa: multiply each A_i,k of the past by 1 - pi_j(a_k|s_k), for each co-player j (AA, Theorem 2).
+
+    Returns:
+        `(..., players, time)`.
 
     Raises:
-        ValueError: an unknown option, or weights of another shape.
+        ValueError: an unknown option, weights or probabilities of another shape, or none where they are needed.
     """
     check_time_series("advantages", advantages, min_dims=2)
-    check_choice("past", past, ("averaged", "discounted"))
-    players, steps = advantages.shape[-2:]
-    itself = torch.eye(players, dtype=torch.bool, device=advantages.device)
+    leading = gamma if past == "discounted" and not include_current else 1.0
+    if not loqa:
+        weights = shaping_weights(advantages, gamma, include_current, past)
+        return advantages + beta * leading * weights * _co_players(advantages, over)
+    if probabilities is None:
+        raise ValueError("probabilities must be given with loqa, got None")
+    check_time_series("probabilities", probabilities, min_dims=2)
+    check_same_shape("probabilities", probabilities, "advantages", advantages)
+    if isinstance(over, str):
+        check_choice("over", over, ("mean", "sum"))
+    # every pair has a past of its own, (..., i, j, time): i's advantages, by how sure j was of its actions
+    pasts = advantages[..., :, None, :] * (1 - probabilities)[..., None, :, :]
+    weights = shaping_weights(pasts, gamma, include_current, past)
+    caring = _caring(advantages, over)[..., None]
+    return advantages + beta * leading * (weights * caring * advantages[..., None, :, :]).sum(-2)
+
+
+def _caring(advantages: Tensor, over: str | Tensor) -> Tensor:
+    """How much player i cares about j, `(players, players)`, with a zero diagonal."""
+    players = advantages.shape[-2]
     if isinstance(over, Tensor):
         if over.shape != (players, players):
             raise ValueError(f"over must be weights of shape {(players, players)}, got {tuple(over.shape)}")
-        others = over.to(advantages).masked_fill(itself, 0.0) @ advantages
+        weights = over.to(advantages)
     else:
-        check_choice("over", over, ("mean", "product", "sum"))
-        others = advantages.sum(-2, keepdim=True) - advantages
+        weights = advantages.new_ones(players, players)
         if over == "mean":
-            others = others / max(players - 1, 1)
-        if over == "product":
-            others = torch.stack([advantages[..., row, :].prod(-2) for row in ~itself], -2)
-    if past == "discounted":
-        return aligned_advantages(advantages, others, beta, gamma, include_current)
-    if include_current:
-        raise ValueError("include_current must be False for the averaged past, got True")
-    average = shaping_weights(advantages, 1.0) / torch.arange(steps, device=advantages.device).clamp(min=1)
-    return advantages + beta * average * others
+            weights = weights / max(players - 1, 1)
+    return weights.masked_fill(torch.eye(players, dtype=torch.bool, device=advantages.device), 0.0)
+
+
+def _co_players(advantages: Tensor, over: str | Tensor) -> Tensor:
+    """Aggregate `(..., players, time)` of each player's co-players."""
+    if isinstance(over, Tensor):
+        return _caring(advantages, over) @ advantages
+    check_choice("over", over, ("mean", "product", "sum"))
+    players = advantages.shape[-2]
+    if over == "product":
+        others = ~torch.eye(players, dtype=torch.bool, device=advantages.device)
+        return torch.stack([advantages[..., row, :].prod(-2) for row in others], -2)
+    total = advantages.sum(-2, keepdim=True) - advantages
+    return total / max(players - 1, 1) if over == "mean" else total

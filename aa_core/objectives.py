@@ -1,7 +1,8 @@
-"""Losses: policy gradient, its clipped form, their Advantage Alignment versions, entropy and DiCE.
+"""Losses: policy gradient and its clipped form, entropy and DiCE.
 
 Log-probabilities and advantages are `(..., time)`; every loss is a scalar to minimise, averaged over the unmasked
-steps. Advantages are constants here: no gradient flows through them.
+steps. Advantages are constants here: no gradient flows through them. The Advantage Alignment loss is either of the two
+on the credits of `advantages.aligned_advantages`; with the clipped one it is Proximal Advantage Alignment.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from aa_core.advantages import aligned_advantages
 from aa_core.checks import check_positive, check_same_shape, check_unit_interval
 
 
@@ -42,35 +42,6 @@ def proximal_loss(
     ratio = _unmasked(log_probs - old_log_probs.detach(), mask).exp()
     advantages = _unmasked(advantages.detach(), mask)
     return -masked_mean(torch.minimum(ratio * advantages, ratio.clamp(1 - clip, 1 + clip) * advantages), mask)
-
-
-def advantage_alignment_loss(
-    log_probs: Tensor,
-    own: Tensor,
-    other: Tensor,
-    beta: float,
-    gamma: float,
-    include_current: bool = False,
-    mask: Tensor | None = None,
-) -> Tensor:
-    """Policy gradient on the aligned advantages of `aligned_advantages` (AA)."""
-    return policy_gradient_loss(log_probs, aligned_advantages(own, other, beta, gamma, include_current), mask)
-
-
-def proximal_advantage_alignment_loss(
-    log_probs: Tensor,
-    old_log_probs: Tensor,
-    own: Tensor,
-    other: Tensor,
-    beta: float,
-    gamma: float,
-    clip: float = 0.2,
-    include_current: bool = False,
-    mask: Tensor | None = None,
-) -> Tensor:
-    """Clipped surrogate on the aligned advantages (AA, Proximal Advantage Alignment)."""
-    aligned = aligned_advantages(own, other, beta, gamma, include_current)
-    return proximal_loss(log_probs, old_log_probs, aligned, clip, mask)
 
 
 def entropy(logits: Tensor) -> Tensor:
