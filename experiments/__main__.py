@@ -84,9 +84,8 @@ def status(profile: str) -> str:
             lines.append(f"{word:8} {build.relative(str(path))}")
             continue
         if differing := build.out_of_date(record, table.runs(home)):
-            lines.append(
-                f"stale    {build.relative(str(path))}: {len(differing)} runs, {minutes(table.runs(home)):.0f} min"
-            )
+            left = f"{len(differing)} runs, {minutes(table.runs(home)):.0f} minutes"
+            lines.append(f"stale    {build.relative(str(path))}: {left}")
     for run in registry.agents(profile):
         record = records.read_record(run.committed / "record.json") or {}
         if record.get("identity") != run.identity:

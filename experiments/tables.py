@@ -115,7 +115,7 @@ def assemble(table: Table, home: str, runs: Sequence[Run]) -> pd.DataFrame:
 
 
 def remember(name: str, table: pd.DataFrame, record: dict[str, Any]) -> pd.DataFrame:
-    """Keep the record for the figures that are drawn from the table; `attrs["stale"]` says whether it is out of date."""
+    """Keep the record for the figures drawn from the table; its `attrs["stale"]` says whether it is out of date."""
     records.READ[name] = record
     table.attrs["stale"] = bool(record.get("stale"))
     return table
