@@ -13,7 +13,6 @@ import experiments
 from aa_core import records
 from aa_core.records import DamagedTable, MissingTable, StaleTable
 from experiments import build, publish, registry
-from experiments.__main__ import status
 from experiments.tables import load
 
 from .conftest import LEAGUE, TABLES, TOYS, Toy, toy_run
@@ -111,7 +110,7 @@ def test_a_side_study_is_never_made_unasked(project: Path, counted: list[str]) -
 def test_unknown_names_are_refused_with_what_there_is(project: Path) -> None:
     with pytest.raises(ValueError, match="name must be one of toy_league, toy_study, toys, got 'nothing'"):
         load("nothing", "laptop")
-    with pytest.raises(ValueError, match="profile must be one of .*smoke.*, got 'laptpo'"):
+    with pytest.raises(ValueError, match=r"profile must be one of .*smoke.*, got 'laptpo'"):
         load("toys", "laptpo")
 
 
@@ -151,11 +150,11 @@ def test_a_league_in_a_fresh_clone_is_played_by_committed_agents(fresh_clone: Pa
 
 def test_status_lists_what_is_out_of_date(fresh_clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     publish.publish_study("toy_study")
-    assert status("laptop") == "every committed table and agent was made by the present settings and code"
+    assert build.status("laptop") == "every committed table and agent was made by the present settings and code"
     change_a_setting(monkeypatch)
-    assert "stale" in status("laptop")
+    assert "stale" in build.status("laptop")
     (fresh_clone / "data" / "laptop" / "toys.csv").write_text("")
-    assert "damaged" in status("laptop")
+    assert "damaged" in build.status("laptop")
 
 
 def test_a_table_of_a_notebook_is_written_beside_its_past(project: Path) -> None:
