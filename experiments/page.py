@@ -14,12 +14,10 @@ from functools import cache
 import pandas as pd
 
 from aa_core import records
-from experiments import judge
+from experiments import judge, registry, tables
 from experiments.claims import CLAIMS, Load, NoRunError
 from experiments.judge import Number, Ordering, Verdict
 from experiments.pictures import pictures_of
-
-BY_NOTEBOOKS = ("sign_table", "llm_honesty")  # tables that no run makes
 
 
 @dataclass(frozen=True)
@@ -154,12 +152,16 @@ FIGURES: Mapping[str, PaperFigure] = {
 
 def reader(profile: str, seeds: int | None = None, stale: bool = False) -> Load:
     """Reads tables of a profile, of the first `seeds` seeds, each once; `stale`: also those that other code made."""
-    import experiments
 
     @cache
     def load(name: str) -> pd.DataFrame:
-        by_notebook = name in BY_NOTEBOOKS
-        table = experiments.read(name, profile) if by_notebook else experiments.load(name, profile, stale=stale)
+        if name in registry.tables():
+            made = all(run.is_made() for run in registry.tables()[name].runs(profile))
+            if not made and not records.find_table(name, profile).is_file():
+                raise records.MissingTable(f"no table {name} of profile {profile}")  # tables.load would train
+            table = tables.load(name, profile, stale=stale)
+        else:
+            table = tables.read(name, profile)  # a notebook's
         columns = [column for column in records.SEED_COLUMNS if column in table]
         return table[(table[columns] < seeds).all(axis=1)] if seeds and columns else table
 
@@ -168,11 +170,11 @@ def reader(profile: str, seeds: int | None = None, stale: bool = False) -> Load:
 
 def entry(key: str, load: Load) -> Entry:
     """Compare one figure."""
-    figure, pictures, claims, tables = FIGURES[key], tuple(pictures_of(key)), [], set()
+    figure, pictures, claims, sources = FIGURES[key], tuple(pictures_of(key)), [], set()
     for claim in (claim for claim in CLAIMS if claim.figure == key):
         with suppress(FileNotFoundError, NoRunError):
             claims.append(claim.compare(load))
-            tables.add(claim.left.table)
+            sources.add(claim.left.table)
     if not claims:
         verdict = figure.lacks
         with suppress(FileNotFoundError):
@@ -181,7 +183,7 @@ def entry(key: str, load: Load) -> Entry:
         return Entry(figure, pictures, Verdict(verdict))
     numbers = tuple(claim for claim in claims if isinstance(claim, Number))
     orderings = tuple(claim for claim in claims if isinstance(claim, Ordering))
-    seeds = max(records.count_seeds(load(table)) or 0 for table in tables)
+    seeds = max(records.count_seeds(load(table)) or 0 for table in sources)
     return Entry(figure, pictures, judge.judge(numbers, orderings), numbers, orderings, seeds)
 
 

@@ -39,9 +39,7 @@ PICTURES: Mapping[str, Picture] = {
     "coin_episode": Picture("05", "A game of two trained agents, and one against always defect, step by step"),
     "coin_map": Picture("05", "The map of settings in the Coin Game"),
     "shaping_cost": Picture("05", "The price of opponent shaping"),
-    "negotiation_learning_curves": Picture(
-        "06", "Negotiation: every seed against itself and two scripts", "aa_appendix"
-    ),
+    "negotiation_learning_curves": Picture("06", "Negotiation: every seed against three players", "aa_appendix"),
     "aa_fig3": Picture("06", "AA fig. 3: the Negotiation league", "aa_3"),
     "negotiation_long": Picture("06", "Trained on: cooperation in Negotiation does not last"),
     "negotiation_sample": Picture("06", "A sample negotiation, step by step", "aa_3_sample"),
@@ -96,8 +94,8 @@ def check_figures(folder: str | Path, notebooks: Collection[str]) -> None:
         notebooks: names of those that there are, without suffix.
 
     Raises:
-        ValueError: a picture has no JSON beside it, or one that lacks an entry of `SIDECAR`, that names a notebook which
-            does not exist, or that names stale tables.
+        ValueError: a picture has no JSON beside it, or one that lacks an entry of `SIDECAR`, names a notebook that does
+            not exist, or names stale tables.
     """
     for picture in sorted(Path(folder).glob("*.png")):
         sidecar = picture.with_suffix(".json")

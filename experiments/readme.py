@@ -15,7 +15,9 @@ from aa_core.games.matrix import STATES
 from experiments import claims
 from experiments.claims import AA, GREEDY, KIND, NAIVE, SUM, TEXT_GAMES, Load
 from experiments.page import page, reader
-from experiments.pictures import PICTURES
+from experiments.pictures import PICTURES, check_figures
+
+__all__ = ["check_figures", "update"]
 
 
 def table(*rows: tuple[object, ...]) -> str:
