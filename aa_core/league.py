@@ -14,21 +14,9 @@ from aa_core.actor_critic import ActorCritic
 from aa_core.checks import check_count
 from aa_core.estimates import Statistic
 from aa_core.games.base import Game, Script
-from aa_core.games.coin import pickups
 from aa_core.selfplay import play
 
 Agent = Sequence[ActorCritic] | Script  # one mind per seed, or a scripted player
-
-
-def own_coin_rate(rewards: Tensor) -> Tensor:
-    """Share of the picked-up coins that are of the taker's colour, from Coin Game rewards `(batch, 2[, time])`."""
-    own, other = pickups(rewards)
-    return own.sum() / (own | other).sum()
-
-
-def welfare(rewards: Tensor) -> Tensor:
-    """Mean sum of both players' rewards `(batch, 2, time)` per step; in Negotiation at most 1, its efficiency."""
-    return rewards.sum(1).mean()
 
 
 def play_pair(game: Game, row: Agent, column: Agent, games: int, generator: Generator) -> Tensor:

@@ -247,8 +247,8 @@ class Claim:
     def compare(self, load: Load) -> Number | Ordering:
         """The claim beside our runs; NoRunError or FileNotFoundError if there are none."""
         if isinstance(self.right, float):
-            return Number(self.what, self.left.statistic(load).interval(), self.right, self.margin)
-        return Ordering(self.what, (self.left.statistic(load) - self.right.statistic(load)).interval())
+            return Number(self.what, self.left.statistic(load).interval(), self.right, self.margin, self.source)
+        return Ordering(self.what, (self.left.statistic(load) - self.right.statistic(load)).interval(), self.source)
 
 
 def more(figure: str, source: str, *pairs: tuple[Quantity, Quantity]) -> tuple[Claim, ...]:
