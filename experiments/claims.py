@@ -351,14 +351,17 @@ def _language_models(game: str, together: str, against_greed: str) -> tuple[Clai
         *more(
             "llm_exploits", _SUMMARY,
             (llm(game, "naive_vs_kind", "reward"), llm(game, "naive_vs_kind", "reward_other", fixed)),
+        ),
+        *more(
+            "llm_exploits", OURS,
             (llm(game, "naive_vs_kind", "reward"), llm(game, "prior", "reward", f"{fixed} with its like")),
         ),
         *more(
             "llm_curves", _SUMMARY,
             (llm(game, AA, together), llm(game, NAIVE, together)),
-            (llm(game, SUM, together), llm(game, NAIVE, together)),
             (llm(game, AA, "reward"), llm(game, NAIVE, "reward")),
         ),
+        *more("llm_curves", OURS, (llm(game, SUM, together), llm(game, NAIVE, together))),
         *more(
             "llm_ablations", OURS,  # without a part something is lost, in self-play or against greed
             *(
@@ -368,10 +371,10 @@ def _language_models(game: str, together: str, against_greed: str) -> tuple[Clai
                 for whole, ablated in ((AA, "aa_no_buffer"), ("aa_buffer", AA), (AA, "aa_batch_baseline"))
             ),
         ),
-        *more("llm_teaches", _SUMMARY, (llm(game, "naive_vs_aligned", together), llm(game, NAIVE, together))),
+        *more("llm_teaches", OURS, (llm(game, "naive_vs_aligned", together), llm(game, NAIVE, together))),
+        *more("llm_crossplay", _SUMMARY, (met(game, AA, AA), met(game, NAIVE, NAIVE))),
         *more(
-            "llm_crossplay", _SUMMARY,
-            (met(game, AA, AA), met(game, NAIVE, NAIVE)),
+            "llm_crossplay", OURS,
             (met(game, NAIVE, SUM), met(game, NAIVE, AA)),  # naive gains less from AA
             (met(game, AA, NAIVE), met(game, SUM, NAIVE)),
         ),
@@ -393,14 +396,14 @@ LANGUAGE_MODELS = (
         claim
         for game in ("ipd", "split")
         for script in (TEXT_GAMES[game].greedy,)
-        for claim in more("llm_crossplay", _SUMMARY, (met(game, AA, script), met(game, SUM, script)))
+        for claim in more("llm_crossplay", OURS, (met(game, AA, script), met(game, SUM, script)))
     ),
     *more(
         "llm_policy", _SUMMARY,
         (llm_policy(AA, "CC"), llm_policy(AA, "CD")),
         (llm_policy(AA, "DC"), llm_policy(AA, "DD")),
-        (llm_policy(SUM, "CD"), llm_policy(AA, "CD")),
     ),
+    *more("llm_policy", OURS, (llm_policy(SUM, "CD"), llm_policy(AA, "CD"))),
     *more("llm_transcripts", OURS, (honesty(NAIVE), honesty(AA))),
 )  # fmt: skip
 
