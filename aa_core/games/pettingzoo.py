@@ -11,9 +11,7 @@ try:
     from gymnasium import spaces
     from pettingzoo import ParallelEnv
 except ImportError as error:
-    raise ImportError(
-        "PettingZoo environments need the package pettingzoo: pip install aa-companion[pettingzoo]"
-    ) from error
+    raise ImportError("PettingZoo environments need the package pettingzoo: pip install pettingzoo") from error
 
 from aa_core import games
 from aa_core.games.base import Game
@@ -22,9 +20,8 @@ from aa_core.games.base import Game
 class TensorGameEnv(ParallelEnv):
     """One game of a batch of one; agents "player_0", "player_1", ...
 
-    Spaces: `Discrete` for index observations and for `num_actions`, else `Box`, with the bounds that the game declares
-    as `obs_bounds` and `action_bounds` (a game without `obs_bounds` gets the range of its observations' dtype). The
-    horizon is a time limit: at the last step every agent is truncated, none is ever terminated.
+    Spaces: `Discrete` for index observations and for `num_actions`, else `Box` with the game's `obs_bounds` and
+    `action_bounds`. The horizon is a time limit: at the last step every agent is truncated, none is ever terminated.
 
     Source: the `ParallelEnv` interface of the PettingZoo documentation ("Parallel API").
 
@@ -32,6 +29,8 @@ class TensorGameEnv(ParallelEnv):
         game: any `Game`.
         name: for the metadata.
     """
+
+    render_mode = None  # there is nothing to see, but vector wrappers such as SuperSuit's ask for it
 
     def __init__(self, game: Game, name: str) -> None:
         self.game = game
@@ -121,16 +120,13 @@ def parallel_env(name: str, **options: object) -> TensorGameEnv:
 
 
 def _observation_space(game: Game) -> spaces.Space:
-    if not game.obs_shape:
+    if game.obs_bounds is None:
         return spaces.Discrete(game.num_observations)
     _, observations = game.reset(1, torch.Generator())  # tells the type of the numbers
-    dtype = observations.numpy().dtype
-    whole = np.iinfo(dtype) if dtype.kind in "iu" else None
-    low, high = getattr(game, "obs_bounds", (whole.min, whole.max) if whole else (-np.inf, np.inf))
-    return spaces.Box(low, high, game.obs_shape, dtype.type)
+    return spaces.Box(*game.obs_bounds, game.obs_shape, observations.numpy().dtype.type)
 
 
 def _action_space(game: Game) -> spaces.Space:
-    if game.num_actions is not None:
+    if game.action_bounds is None:
         return spaces.Discrete(game.num_actions)
     return spaces.Box(*game.action_bounds, game.action_shape, np.float32)
