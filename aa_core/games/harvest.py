@@ -377,7 +377,7 @@ def free_harvester(
     wanders. With `zap` it zaps whenever it is ready and another player stands in the beam's reach, walls or not.
     """
     lead, (ahead, behind, side) = leading_shape(game, observations), game.window
-    wall, apple, player, _, ready = observations.flatten(0, -4).bool().unbind(1)
+    wall, apple, player, _, ready = observations.reshape(-1, *game.obs_shape).bool().unbind(1)
     forward, right = torch.arange(ahead, -behind - 1, -1)[:, None], torch.arange(-side, side + 1)[None]
 
     # nearest apple by walking distance; the noise only breaks ties
