@@ -193,7 +193,8 @@ def save(figure: Figure, name: str, notebook: str, parameters: Mapping[str, Any]
     sources = {table: records.READ[table] for table in data}
     if stale := [table for table, source in sources.items() if source.get("stale")]:
         warning = f"drawn from tables that other settings or code made:\n{', '.join(stale)}"
-        figure.text(0.5, 0.5, warning, color="#D55E00", alpha=0.7, rotation=15, ha="center", va="center", fontsize=14)
+        style = {"color": "#D55E00", "fontsize": 14, "bbox": {"color": "white", "alpha": 0.8}}
+        figure.text(0.5, 0.5, warning, ha="center", va="center", rotation=15, zorder=10, **style)
     folder = paths.BUILD / parameters["profile"] / "figures"
     for suffix, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
         picture = BytesIO()
