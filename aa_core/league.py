@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from functools import reduce
 from itertools import combinations_with_replacement
 
 import numpy as np
@@ -14,9 +15,21 @@ from aa_core.actor_critic import ActorCritic
 from aa_core.checks import check_count
 from aa_core.estimates import Statistic
 from aa_core.games.base import Game, Script
+from aa_core.games.coin import pickups
 from aa_core.selfplay import play
 
 Agent = Sequence[ActorCritic] | Script  # one mind per seed, or a scripted player
+
+
+def own_coin_rate(rewards: Tensor) -> Tensor:
+    """Share of the picked-up coins that are of the taker's colour, from Coin Game rewards `(batch, 2[, time])`."""
+    own, other = pickups(rewards)
+    return own.sum() / (own | other).sum()
+
+
+def welfare(rewards: Tensor) -> Tensor:
+    """Mean sum of both players' rewards `(batch, 2, time)` per step; in Negotiation at most 1, its efficiency."""
+    return rewards.sum(1).mean()
 
 
 def play_pair(game: Game, row: Agent, column: Agent, games: int, generator: Generator) -> Tensor:
@@ -104,14 +117,9 @@ def cell(table: pd.DataFrame, row: str, column: str, scripts: Collection[str] = 
     rewards = pair.pivot(index="row_seed", columns="column_seed", values="row_reward")
 
     def without(*axes: int) -> pd.Series:
-        seeds, left = rewards.axes[axes[0]], rewards.to_numpy()
-        values = []
-        for place in range(len(seeds)):
-            rest = left
-            for axis in axes:
-                rest = np.delete(rest, place, axis)
-            values.append(rest.mean() if rest.size else np.nan)
-        return pd.Series(values, seeds, dtype=float)
+        seeds = rewards.axes[axes[0]]
+        left = (reduce(lambda x, axis: x.drop(seed, axis=axis), axes, rewards).to_numpy() for seed in seeds)
+        return pd.Series([rest.mean() if rest.size else np.nan for rest in left], seeds)
 
     sides = {row: (0, 1)} if row == column else {row: (0,), column: (1,)}
     sampled = {agent: without(*axes) for agent, axes in sides.items() if agent not in scripts}

@@ -152,7 +152,7 @@ def negotiation(row: str, column: str) -> Cell:
 
 def curve(agent: str, metric: str, at: str = "last") -> Runs:
     """The first or last point of a learning curve in Negotiation."""
-    of = {"measure_self": "welfare", "reward_of_cooperator": f"{KIND} is left"}[metric]
+    of = {"together": "welfare", "reward_of_cooperator": f"{KIND} is left"}[metric]
     who = f"{NAMES.get(agent, agent)} at the {'end' if at == 'last' else 'start'}"
     return Runs("negotiation_curves", of, who, (("agent", agent), ("metric", metric)), at=at, seeds=agent)
 
@@ -309,9 +309,9 @@ NEGOTIATION = (
     ),
     *more(
         "aa_appendix", OURS,
-        (curve(AA, "measure_self"), curve(AA, "measure_self", "first")),
-        (curve(AA, "measure_self"), curve(PPO, "measure_self")),
-        (curve(AA, "measure_self"), curve(NAIVE, "measure_self")),
+        (curve(AA, "together"), curve(AA, "together", "first")),
+        (curve(AA, "together"), curve(PPO, "together")),
+        (curve(AA, "together"), curve(NAIVE, "together")),
         (curve(AA, "reward_of_cooperator"), curve(PPO, "reward_of_cooperator")),
     ),
 )  # fmt: skip
