@@ -2,8 +2,8 @@
 
 Two independent learners per seed start near 1/2 and play `games` repeated games per update. Advantages are returns
 minus the leave-one-out group baseline, and a `CreditRule` makes of them what multiplies grad log pi. `train_lola` is
-the one algorithm that is no such rule: it differentiates through the co-player's next step. Axes are seeds S, players P,
-games N and time T.
+the one algorithm that is no such rule: it differentiates through the co-player's next step. Axes are seeds S, players
+P, games N and time T.
 """
 
 from __future__ import annotations
