@@ -13,7 +13,6 @@ from itertools import product
 from pathlib import Path
 
 import pandas as pd
-import torch
 from safetensors.torch import load_file, save_file
 
 from aa_core.advantages import CreditRule, aligned_advantages, naive_advantages, summed_advantages
@@ -30,8 +29,8 @@ BETA = {"loqa": 0.3, "advantage_alignment": 0.1}
 def rule(algorithm: str, gamma: float) -> CreditRule | None:
     """What makes an algorithm; None for LOLA-DiCE, which is no credit rule."""
     return {
-        "naive": partial(naive_advantages),
-        "sum_of_rewards": partial(summed_advantages),
+        "naive": naive_advantages,
+        "sum_of_rewards": summed_advantages,
         "loqa": partial(aligned_advantages, beta=BETA["loqa"], gamma=gamma, loqa=True),
         "advantage_alignment": partial(aligned_advantages, beta=BETA["advantage_alignment"], gamma=gamma),
     }.get(algorithm)
@@ -212,11 +211,6 @@ def returns_of(table: pd.DataFrame) -> pd.DataFrame:
     return table[table.metric == "reward"].rename(columns={"value": "reward"}).drop(columns="metric")
 
 
-def whole(table: pd.DataFrame) -> pd.DataFrame:
-    """All of it."""
-    return table
-
-
 def _rates(profile: str) -> list[str]:
     return [f"{rate:g}" for rate in SIZES[profile].learning_rates]
 
@@ -230,15 +224,15 @@ TOURNAMENT = Experiment(
 EXPERIMENTS: tuple[Experiment, ...] = (IPD, LONG, SWEEP, TOURNAMENT)
 
 
-def _runs(experiment: Experiment, profile: str) -> list[Run]:
-    variants, seeds = experiment.variants(profile), experiment.seeds(profile)
-    return [experiment.run(profile, variant, seed) for variant, seed in product(variants, seeds)]
-
-
 TABLES: tuple[Table, ...] = (
-    Table("ipd_policy", partial(_runs, IPD), policies_of),
-    Table("ipd_returns", partial(_runs, IPD), returns_of),
-    Table("ipd_long", partial(_runs, LONG), whole),
-    Table("ipd_sweep", partial(_runs, SWEEP), whole),
-    Table("ipd_tournament", partial(_runs, TOURNAMENT), whole),
+    Table("ipd_policy", IPD.runs, policies_of),
+    Table("ipd_returns", IPD.runs, returns_of),
+    Table("ipd_long", LONG.runs),
+    Table("ipd_sweep", SWEEP.runs),
+    Table("ipd_tournament", TOURNAMENT.runs),
 )
+
+
+def agents(profile: str) -> list[Run]:
+    """None: their tables of P(cooperate) are data."""
+    return []
