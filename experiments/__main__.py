@@ -15,12 +15,11 @@ from pathlib import Path
 
 from papermill.exceptions import PapermillExecutionError
 
-from aa_core import records
-from aa_core.paths import BUILD, DATA, ROOT
+from aa_core.paths import BUILD, ROOT
 from experiments import build, publish, registry
 from experiments.execute import execute
 from experiments.run import PROFILES, Run, make, sweep_leftovers
-from experiments.tables import load, minutes
+from experiments.tables import load
 
 
 def parser() -> argparse.ArgumentParser:
@@ -71,29 +70,6 @@ def declared(options: argparse.Namespace, top: argparse.ArgumentParser) -> list[
         top.error(f"variant of {options.experiment} must be one of {known}, got {options.variant!r} ({error})")
 
 
-def status(profile: str) -> str:
-    """A line for each committed table and agent that is not current."""
-    lines = []
-    for name, table in sorted(registry.tables().items()):
-        home = table.home(profile)
-        path = DATA / home / f"{name}.csv"
-        try:
-            _, record = records.read_table(path)
-        except (records.DamagedTable, records.MissingTable) as error:
-            word = "damaged" if isinstance(error, records.DamagedTable) else "missing"
-            lines.append(f"{word:8} {build.relative(str(path))}")
-            continue
-        if differing := build.out_of_date(record, table.runs(home)):
-            lines.append(
-                f"stale    {build.relative(str(path))}: {len(differing)} runs, {minutes(table.runs(home)):.0f} min"
-            )
-    for run in registry.agents(profile):
-        record = records.read_record(run.committed / "record.json") or {}
-        if record.get("identity") != run.identity:
-            lines.append(f"{'stale' if record else 'missing':8} {build.relative(str(run.committed))}")
-    return "\n".join(lines) or "every committed table and agent was made by the present settings and code"
-
-
 def main(arguments: list[str] | None = None) -> None:
     """See the module's docstring."""
     top = parser()
@@ -128,7 +104,7 @@ def main(arguments: list[str] | None = None) -> None:
         sweep_leftovers()
         print(publish.plan(options.profile, options.cores, options.fresh), flush=True)
     elif options.command == "status":
-        print(status(options.profile))
+        print(build.status(options.profile))
     elif options.command == "publish":
         if options.study:
             publish.publish_study(options.study)

@@ -11,7 +11,7 @@ from aa_core.paths import BUILD, DATA, ROOT
 from experiments import registry
 from experiments.identity import reached, short_hash
 from experiments.run import Run, Table, finished
-from experiments.tables import out_of_date
+from experiments.tables import minutes, out_of_date
 
 
 def record_of(run: Run) -> str:
@@ -87,3 +87,25 @@ def every_run(profile: str) -> dict[str, Run]:
 def relative(path: str) -> str:
     """A path as people like to read it."""
     return str(Path(path).relative_to(ROOT)) if Path(path).is_relative_to(ROOT) else path
+
+
+def status(profile: str) -> str:
+    """A line for each committed table and agent that is not current."""
+    lines = []
+    for name, table in sorted(registry.tables().items()):
+        home = table.home(profile)
+        path = DATA / home / f"{name}.csv"
+        try:
+            _, record = records.read_table(path)
+        except (records.DamagedTable, records.MissingTable) as error:
+            word = "damaged" if isinstance(error, records.DamagedTable) else "missing"
+            lines.append(f"{word:8} {relative(str(path))}")
+            continue
+        if differing := out_of_date(record, table.runs(home)):
+            left = f"{len(differing)} runs, {minutes(table.runs(home)):.0f} minutes"
+            lines.append(f"stale    {relative(str(path))}: {left}")
+    for run in registry.agents(profile):
+        record = records.read_record(run.committed / "record.json") or {}
+        if record.get("identity") != run.identity:
+            lines.append(f"{'stale' if record else 'missing':8} {relative(str(run.committed))}")
+    return "\n".join(lines) or "every committed table and agent was made by the present settings and code"

@@ -150,7 +150,7 @@ class _References(ast.NodeVisitor):
         for child in (*node.decorator_list, node.args, *node.body):
             self.visit(child)
 
-    visit_AsyncFunctionDef = visit_FunctionDef
+    visit_AsyncFunctionDef = visit_FunctionDef  # noqa: N815
 
 
 def _targets(nodes: list[ast.stmt], module: Module, root: Path) -> Iterator[Target]:
@@ -224,8 +224,8 @@ def code_identity(function: Callable[..., Any], root: Path = ROOT) -> str:
 def settings_as_data(settings: Any) -> Any:
     """Settings as JSON types.
 
-    A function among them stands for its name and its code, a `partial` for that with its options, a dataclass (settings,
-    a game with its rules) for its fields and its code.
+    A function among them stands for its name and its code, a `partial` for that with its options, a dataclass
+    (settings, a game with its rules) for its fields and its code.
     """
     if isinstance(settings, partial):
         return {**settings_as_data(settings.func), "options": settings_as_data(settings.keywords)}

@@ -96,14 +96,13 @@ def verified(folder: Path) -> dict[str, Any]:
     for name, expected in record["files"].items():
         path = folder / name
         if not path.is_file() or records.checksum(path) != expected:
-            raise records.DamagedTable(
-                f"{path} is cut, altered or missing: restore it, or remove {folder} and make it again"
-            )
+            way_out = f"restore it, or remove {folder} and make it again"
+            raise records.DamagedTable(f"{path} is cut, altered or missing: {way_out}")
     return record
 
 
 def finished(run: Run) -> Path | None:
-    """The folder of a run that was made by the present settings and code, here or in the repository; None if none was."""
+    """The folder of a run made by the present settings and code, here or in the repository; None if there is none."""
     if run.is_made():
         return run.folder
     record = records.read_record(run.committed / "record.json")
@@ -153,11 +152,23 @@ def make(run: Run, fresh: bool = False) -> Path:
 
 
 def sweep_leftovers() -> None:
-    """Remove what killed processes left half-made."""
-    for scratch in [*(BUILD / "runs").glob("*/.*.*"), *BUILD.glob("*/*/.*.*")]:
-        owner = scratch.name.rpartition(".")[2]
-        if owner.isdigit() and not Path(f"/proc/{owner}").exists() or not owner.isdigit():
-            shutil.rmtree(scratch) if scratch.is_dir() else scratch.unlink(missing_ok=True)
+    """Remove what killed processes left half-made: folders that end with the number of a process that is gone."""
+    for scratch in (BUILD / "runs").glob("*/.*"):
+        if not _is_alive(int(scratch.name.rpartition(".")[2])):
+            shutil.rmtree(scratch, ignore_errors=True)
+    for temporary in [*BUILD.glob("*/*/.*.*.????????"), *DATA.glob("*/.*.????????")]:  # of `write_atomically`
+        if time.time() - temporary.stat().st_mtime > 60:
+            temporary.unlink(missing_ok=True)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def table_of(folder: Path) -> pd.DataFrame:

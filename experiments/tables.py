@@ -53,7 +53,7 @@ def load(name: str, profile: str, stale: bool = False) -> pd.DataFrame:
             raise MissingTable(f"nobody has made the side study {name} yet: `{command(table, profile)}`")
         announce(name, runs)
         for run in tqdm(runs, desc=name, disable=HEADLESS, leave=False):
-            make(run)
+            make(run)  # here rather than in `assemble`: with a progress bar
         return assemble(table, home, runs)
     content, record = records.read_table(path, way_out)
     differing = out_of_date(record, runs)
@@ -102,12 +102,13 @@ def announce(what: str, runs: Sequence[Run]) -> None:
 
 
 def assemble(table: Table, home: str, runs: Sequence[Run]) -> pd.DataFrame:
-    """Put a table together from its finished runs, and write it with its record under build/."""
+    """Put a table together from its runs, of which missing ones are made, and write it with its record under build/."""
     path = BUILD / home / "tables" / f"{table.name}.csv"
     record = records.read_record(path.with_suffix(".json")) or {}
     if not path.is_file() or out_of_date(record, runs) or record.get("table_sha256") != records.checksum(path):
-        made = {run.name: verified(run.folder) for run in runs}
-        parts = [table.keep(table_of(run.folder)) for run in runs]
+        folders = {run.name: make(run) for run in runs}
+        made = {name: verified(folder) for name, folder in folders.items()}
+        parts = [table.keep(table_of(folder)) for folder in folders.values()]
         content = pd.concat([part for part in parts if len(part)], ignore_index=True)
         records.write_table(path, content, {"table": table.name, "runs": made})
     content, record = records.read_table(path)
@@ -115,7 +116,7 @@ def assemble(table: Table, home: str, runs: Sequence[Run]) -> pd.DataFrame:
 
 
 def remember(name: str, table: pd.DataFrame, record: dict[str, Any]) -> pd.DataFrame:
-    """Keep the record for the figures that are drawn from the table; `attrs["stale"]` says whether it is out of date."""
+    """Keep the record for the figures drawn from the table; its `attrs["stale"]` says whether it is out of date."""
     records.READ[name] = record
     table.attrs["stale"] = bool(record.get("stale"))
     return table
