@@ -15,7 +15,7 @@ setup: $(INSTALLED)
 
 ifdef CONDA
 $(INSTALLED): always
-	@$(PY) -I -c 'import importlib.util as u, sys; n = [n for n in sys.argv[1:] if not u.find_spec(n)]; sys.exit(" ".join(n))' \
+	@$(PY) -I -c 'import importlib.util as u, sys; n = [n for n in sys.argv[1:] if not u.find_spec(n)]; sys.exit(" ".join(n) or None)' \
 		aa_core experiments papermill snakemake torch || { echo "setup: this conda environment lacks these packages." \
 		'Type `conda env create -f environment.yml && conda activate aa-companion`, or `conda deactivate` to use .venv' >&2; exit 1; }
 	@mkdir -p $(dir $@) && touch $@

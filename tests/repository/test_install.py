@@ -1,5 +1,6 @@
 """What is installed where: the lock, `make setup` in words, and a wheel far away from the repository."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -236,7 +237,11 @@ def test_setup_names_what_an_activated_conda_environment_lacks(tmp_path: Path) -
     said = setup(tmp_path, "setup", CONDA_DEFAULT_ENV="mine", CONDA_PREFIX=str(prefix))
     assert "aa_core experiments papermill snakemake torch" in said
     assert "conda env create -f environment.yml && conda activate aa-companion" in said
-    assert "conda" not in setup(tmp_path, CONDA_DEFAULT_ENV="base", CONDA_PREFIX=str(prefix))
+    assert setup(tmp_path, "python", CONDA_DEFAULT_ENV="base", CONDA_PREFIX=str(prefix)).startswith("refused")  # .venv
+    (packages,) = prefix.glob("lib/python*/site-packages")
+    for name in ("aa_core", "experiments", "papermill", "snakemake", "torch"):
+        (packages / f"{name}.py").touch()
+    assert setup(tmp_path, "setup", CONDA_DEFAULT_ENV="mine", CONDA_PREFIX=str(prefix)) == ""
 
 
 # --- a wheel ---
@@ -275,17 +280,29 @@ def test_a_wheel_holds_both_packages_no_data_and_says_who_made_it(wheel: Path) -
         assert f"\n{field}" in about
 
 
-LIBRARY = """
-import torch, aa_core
-from aa_core import advantages, exact, objectives, paths, policies, tabular
-from aa_core.games import coin, matrix
-print(aa_core.__version__, advantages.aligned_advantages.__name__)
-try:
-    paths.DATA
-except paths.NoCloneError as error:
-    print(error)
+FAR_AWAY = """
+import importlib, json, os, pkgutil, sys
+import aa_core, aa_core.games
+from aa_core import games, paths, records
+
+def refused(need):
+    try:
+        need()
+    except paths.NoCloneError as error:
+        return str(error)
+
+for package in (aa_core, games):  # all can be imported
+    for module in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
+        if module.name != "aa_core.tournament":  # which imports Axelrod for many seconds
+            importlib.import_module(module.name)
+needs = (lambda: paths.DATA, records.git_commit, lambda: importlib.import_module("experiments"))
+said = {"version": aa_core.__version__, "file": aa_core.__file__, "no clone": [refused(need) for need in needs]}
+os.environ["AA_ROOT"] = os.getcwd()
+said["wrong"] = refused(records.git_commit)
+os.environ.update(AA_ROOT=sys.argv[1], AA_BUILD="elsewhere")
+said["clone"] = [str(paths.ROOT), str(paths.BUILD), records.git_commit()]
+print(json.dumps(said))
 """
-LOOK = "from aa_core import paths, records; print(paths.ROOT, paths.BUILD, records.git_commit(), sep='\\n')"
 
 
 def test_a_wheel_in_a_foreign_project_is_a_library_and_asks_for_a_clone(wheel: Path, tmp_path: Path) -> None:
@@ -295,25 +312,18 @@ def test_a_wheel_in_a_foreign_project_is_a_library_and_asks_for_a_clone(wheel: P
     git = ["git", "-c", "user.name=A", "-c", "user.email=a@example.org"]
     for arguments in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "Another project"]):
         subprocess.run([*git, *arguments], cwd=tmp_path, check=True)
-
-    def run(code: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        clean = {key: value for key, value in os.environ.items() if not key.startswith("AA_")}
-        clean |= {"PYTHONPATH": str(place), "PYTHONDONTWRITEBYTECODE": "1"} | variables
-        return subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=clean, capture_output=True, text=True)
-
     before = sorted(tmp_path.rglob("*"))
-    done = run(LIBRARY)
+    clean = {key: value for key, value in os.environ.items() if not key.startswith("AA_")}
+    clean |= {"PYTHONPATH": str(place), "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [sys.executable, "-c", FAR_AWAY, str(ROOT)]
+    done = subprocess.run(command, cwd=tmp_path, env=clean, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    about, error = done.stdout.splitlines()
-    assert about == f"{PROJECT['version']} aligned_advantages"
-    assert f"{place}" in error
-    assert "clone the repository and `pip install -e .` there, or set AA_ROOT to a clone" in error
-    for needy in (LOOK, "import experiments"):
-        done = run(needy)
-        assert done.returncode == 1
-        assert "NoCloneError" in done.stderr.splitlines()[-1]
-    done = run(LOOK, AA_ROOT=str(tmp_path))
-    assert f"AA_ROOT={tmp_path} has no notebooks/ and data/published" in done.stderr
+    said = json.loads(done.stdout)
+    assert said["version"] == PROJECT["version"]
+    assert Path(said["file"]).is_relative_to(place)
+    for words in said["no clone"]:
+        assert str(place) in words
+        assert "clone the repository and `pip install -e .` there, or set AA_ROOT to a clone" in words
+    assert f"AA_ROOT={tmp_path} has no notebooks/ and data/published" in said["wrong"]
+    assert said["clone"] == [str(ROOT), str(ROOT / "elsewhere"), None]  # what runs is not that clone's code
     assert sorted(tmp_path.rglob("*")) == before  # nothing was written
-    done = run(LOOK, AA_ROOT=str(ROOT), AA_BUILD="elsewhere")
-    assert done.stdout.splitlines() == [str(ROOT), str(ROOT / "elsewhere"), "None"]  # the code is not that clone's
