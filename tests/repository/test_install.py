@@ -114,7 +114,7 @@ def test_supported_pythons_are_the_same_everywhere() -> None:
     assert all(bounds.contains(python) for python in PYTHONS)
     assert not bounds.contains("3.10.13")
     assert not bounds.contains("3.14.0")
-    assert "Python 3.11 to 3.13 is supported" in (ROOT / "setup.mk").read_text(encoding="utf-8")
+    assert "Python 3.11 to 3.13 is supported" in (ROOT / "setup.sh").read_text(encoding="utf-8")
     packages = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))["dependencies"]
     (python,) = [one for one in packages if isinstance(one, str) and one.startswith("python=")]
     assert bounds.contains(python.removeprefix("python="))
@@ -145,7 +145,7 @@ def setup(folder: Path, *arguments: str, about: str = "3.12 Linux x86_64", pip: 
     """What `make setup` says in a clone with a space and an umlaut in its path; its Python only says who it is."""
     clone = folder / "my clone ä"
     clone.mkdir(exist_ok=True)
-    for name in ("setup.mk", "requirements.lock", "pyproject.toml"):
+    for name in ("setup.mk", "setup.sh", "requirements.lock", "pyproject.toml"):
         shutil.copy2(ROOT / name, clone)  # with its time
     (clone / "Makefile").write_text("include setup.mk\npython:\n\t@$(PY)\n", encoding="utf-8")
     (clone / "fake").write_text(FAKE.format(about=about, pip=pip), encoding="utf-8")
