@@ -187,7 +187,8 @@ def play(
             on_step(before, told, rewards, stage.state)
     stage.observations, stage.actions, stage.rewards = seen[-1]
     if stage.hidden is not None:
-        stage.hidden.zero_().flatten(0, 1)[seats[0]] = memories[0]
+        stage.hidden = torch.zeros_like(stage.hidden)  # not in place: the record's may be a view of the former one
+        stage.hidden.flatten(0, 1)[seats[0]] = memories[0]
     record = Seen(*(torch.stack(column) for column in zip(*seen, strict=True)))
     log_probs = spaces.log_probs(outputs, record.actions[1:].flatten(1, 2)).masked_fill(scripted, 0.0)
     return Trajectory(
