@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from oracles import finite_differences
 from torch import Generator, Tensor
 from torch.func import functional_call
 
@@ -14,7 +15,6 @@ from aa_core.games.harvest import HarvestGame
 from aa_core.games.negotiation import NegotiationGame
 from aa_core.lola import Lola, lola_loss, train
 from aa_core.selfplay import Trajectory, play
-from oracles import finite_differences
 
 TINY = Lola(Network(4), updates=2, games=8, entropy=0.0)
 GAMES = {"coin": CoinGame(horizon=3), "negotiation": NegotiationGame(horizon=3)}
@@ -88,7 +88,9 @@ def test_the_co_players_step_is_the_gradient_of_its_own_value_and_is_differentia
     assert not torch.allclose(shaped[0], mind.parts()[0][0].grad, rtol=1e-2)
 
 
-def test_the_gradient_through_the_co_players_step_is_that_of_finite_differences(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_gradient_through_the_co_players_step_is_that_of_finite_differences(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     # with the games held fixed, the value after the step is an ordinary function of the learner's parameters, once DiCE
     # is written as what it stands for: ratios to the probabilities with which the games were played
     game, rate = GAMES["coin"], 2.0

@@ -99,7 +99,7 @@ def test_scripts_hold_seats_as_networks_do() -> None:
 def test_a_record_is_what_the_game_says(name: str) -> None:
     game, steps = GAMES[name], []
     played = play(game, [mind_of(game)], torch.zeros(6, 2).long(), seeded(4), lambda *step: steps.append(step))
-    state, observations = game.reset(6, seeded(4))
+    _, observations = game.reset(6, seeded(4))
     assert played.seen.observations[0].equal(observations)
     assert not played.seen.actions[0].any()
     assert not played.seen.rewards[0].any()
@@ -147,7 +147,7 @@ def test_somebody_must_learn_and_snapshots_must_play() -> None:
     message = "buffer and scripts must leave a seat of 2 to the learner, got 1 and 1"
     with pytest.raises(ValueError, match=message):
         seating(CoinGame(), replace(TINY, buffer=SNAPSHOTS, scripts=(always(0),)))
-    with pytest.raises(ValueError, match="share must give each of 8 snapshots a game, got 0.1 of 16"):
+    with pytest.raises(ValueError, match=r"share must give each of 8 snapshots one of 16 games, got 0.1"):
         seating(CoinGame(), replace(TINY, buffer=Buffer(share=0.1)))
 
 
@@ -234,7 +234,10 @@ def test_snapshots_are_not_trained_but_their_advantages_count() -> None:
     played = play(game, minds, who, seeded())
     before = [deepcopy(mind.state_dict()) for mind in minds]
     learn(minds, who, played, plain_sgd(minds[0]), settings, ALIGNED)
-    same = [all(x.equal(old[name]) for name, x in mind.state_dict().items()) for mind, old in zip(minds, before, strict=True)]
+    same = [
+        all(x.equal(old[name]) for name, x in mind.state_dict().items())
+        for mind, old in zip(minds, before, strict=True)
+    ]
     assert same == [False, True, True]
     weights = []
     for shift in (0.0, 3.0):  # of what the snapshots' critics say
@@ -391,15 +394,25 @@ def test_summed_credit_teaches_to_leave_the_others_coins() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"gamma": 1.5}, r"gamma must be a number in \[0, 1\], got 1.5"),
         ({"updates": 0}, "updates must be a positive integer, got 0"),
-        ({"entropy": -1.0}, "entropy must be a finite number of at least 0, got -1.0"),
-        ({"clip": 0.0}, "clip must be a finite number above 0, got 0.0"),
+        ({"epochs": 0}, "epochs must be a positive integer, got 0"),
         ({"chunk": 5}, "network must have a shared trunk if games live on"),
     ],
 )
 def test_bad_settings_are_named(options: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         SelfPlay(**options)
+
+
+def test_what_is_wrong_with_a_setting_is_said_before_anything_is_learned() -> None:
+    for options, message in (
+        ({"gamma": 1.5}, r"gamma must be a number in \[0, 1\], got 1.5"),
+        ({"lam": -0.1}, r"lam must be a number in \[0, 1\], got -0.1"),
+        ({"clip": 0.0}, "clip must be a finite number above 0, got 0.0"),
+        ({"games": 0}, "batch must be a positive integer, got 0"),
+        ({"learning_rate": -1.0}, "learning_rate must be a finite number above 0, got -1.0"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            train(GAMES["coin"], replace(TINY, **options), naive_advantages, 0)
     with pytest.raises(ValueError, match="drawn must be a positive integer, got 0"):
         Buffer(drawn=0)
