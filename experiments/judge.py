@@ -25,10 +25,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
-from aa_core.llm.results import Estimate
+from aa_core.estimates import Estimate
 
 MARGIN = 0.05
 
@@ -48,14 +49,7 @@ VERDICTS = (
 
 @dataclass(frozen=True)
 class Number:
-    """A published number beside ours.
-
-    Attributes:
-        what: was measured.
-        ours: mean and ends of its 95% interval over seeds; NaN ends for a single seed.
-        published: the paper's number.
-        margin: by which our interval is widened; None: the paper's units are not ours.
-    """
+    """A published number beside ours: what it is, and the margin (None: the paper's units are not ours)."""
 
     what: str
     ours: Estimate
@@ -75,12 +69,7 @@ class Number:
 
 @dataclass(frozen=True)
 class Ordering:
-    """Something that the paper's figure shows to be larger than something else.
-
-    Attributes:
-        what: is larger than what.
-        gap: the difference in our runs: mean and ends of its 95% interval; NaN ends if there is a single seed.
-    """
+    """Something that a figure shows to be larger than something else, and the difference in our runs."""
 
     what: str
     gap: Estimate
@@ -91,8 +80,7 @@ class Ordering:
         return bool(self.gap[1] > 0)
 
 
-@dataclass(frozen=True)
-class Verdict:
+class Verdict(NamedTuple):
     """What the rule says, and what stood in the way of "reproduced"."""
 
     verdict: str
@@ -108,17 +96,7 @@ def judge(numbers: Sequence[Number], orderings: Sequence[Ordering]) -> Verdict:
     failed = tuple(claim.what for claim in (*fail, *disagree))
     if fail or (disagree and not orderings):
         estimates = [claim.gap for claim in fail] or [claim.ours for claim in disagree]
-        single = all(np.isnan(low) for _, low, _ in estimates)
-        return Verdict(ONE_SEED if single else NOT_REPRODUCED, failed)
+        return Verdict(ONE_SEED if all(np.isnan(low) for _, low, _ in estimates) else NOT_REPRODUCED, failed)
     if not numbers:
         return Verdict(NO_NUMBERS)
-    return Verdict(OTHER_SCALE, failed) if disagree else Verdict(REPRODUCED)
-
-
-def widest(one: Estimate, other: Estimate) -> Estimate:
-    """Difference of two estimates with the widest interval that theirs allow.
-
-    For estimates that share seeds or come from a bootstrap, whose difference has no interval of its own. It excludes
-    zero only if the two intervals do not overlap, which asks for more than a test of the difference would.
-    """
-    return one[0] - other[0], one[1] - other[2], one[2] - other[1]
+    return Verdict(OTHER_SCALE if disagree else REPRODUCED, failed)
