@@ -1,72 +1,55 @@
-"""Sampled self-play of tabular policies: many seeds in one batch, every algorithm by one switch.
+"""Sampled self-play of tabular policies: many seeds in one batch, any credit rule.
 
 Two independent learners per seed start near 1/2 and play `games` repeated games per update. Advantages are returns
-minus the leave-one-out group baseline; the algorithms differ only in the credit that multiplies grad log pi:
-
-| algorithm | credit of player 1 at step t |
-|---|---|
-| naive | A1_t |
-| sum_of_rewards | A1_t + A2_t |
-| advantage_alignment | A1_t + beta gamma (sum_{k<t} gamma^(t-k) A1_k) A2_t |
-| loqa | the same with each A1_k multiplied by 1 - pi2(b_k given s_k) (AA, Theorem 2) |
-| lola_dice | none: V1 after one gradient step of the co-player is differentiated through DiCE |
+minus the leave-one-out group baseline, and a `CreditRule` makes of them what multiplies grad log pi. `train_lola` is
+the one algorithm that is no such rule: it differentiates through the co-player's next step. Axes are seeds S, players
+P, games N and time T.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Generator, Tensor
 from tqdm.auto import tqdm
 
-from aa_core.advantages import aligned_advantages, discounted_returns, group_baseline, group_relative_advantages
-from aa_core.checks import check_choice, check_positive, check_unit_interval
+from aa_core.advantages import CreditRule, discounted_returns, group_baseline, group_relative_advantages
+from aa_core.checks import check_count, check_positive, check_unit_interval
 from aa_core.games.base import Game
 from aa_core.objectives import dice_objective, policy_gradient_loss
 from aa_core.paths import HEADLESS
 
-ALGORITHMS = ("naive", "sum_of_rewards", "lola_dice", "loqa", "advantage_alignment")
-
 
 @dataclass(frozen=True)
-class SelfPlay:
-    """Settings of a self-play run."""
+class Tabular:
+    """Settings of the self-play of tables."""
 
-    algorithm: str = "advantage_alignment"  # one of ALGORITHMS
     updates: int = 300
     games: int = 128  # per seed and update
     learning_rate: float = 0.03  # of Adam
-    gamma: float = 0.9  # discount of returns and of the alignment term
-    beta: float = 0.1  # strength of shaping (advantage_alignment, loqa)
-    include_current: bool = False  # just-in-time alignment
-    inner_learning_rate: float = 0.3  # the co-player's step (lola_dice)
+    gamma: float = 0.9  # discount of returns
+    normalise: bool = True  # divide the credit by its standard deviation over a player's games and steps
     initial_scale: float = 0.1  # standard deviation of the first logits
     record_every: int = 10  # updates between two points of the history
 
     def __post_init__(self) -> None:
-        check_choice("algorithm", self.algorithm, ALGORITHMS)
         check_unit_interval("gamma", self.gamma)
         for name in ("updates", "games", "record_every"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} must be a positive integer, got {value!r}")
-        for name in ("learning_rate", "inner_learning_rate"):
+            check_count(name, getattr(self, name))
+        for name in ("learning_rate", "initial_scale"):
             check_positive(name, getattr(self, name))
-        for name in ("beta", "initial_scale"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"{name} must be a finite number of at least 0, got {getattr(self, name)!r}")
 
 
 class History(NamedTuple):
     """What a run leaves behind, at K recorded updates."""
 
     updates: Tensor  # (K,)
-    logits: Tensor  # (K, seeds, players, 5) of cooperation
-    rewards: Tensor  # (K, seeds, players) mean per round, of the games that the recorded update was computed from
+    logits: Tensor  # (K, S, P, states) of cooperation
+    rewards: Tensor  # (K, S, P) mean per round, of the games that the recorded update was computed from
 
 
 class Trajectories(NamedTuple):
@@ -101,14 +84,8 @@ def rollout(
     return Trajectories(*(torch.stack(x).movedim(0, 2) for x in (observations, actions, rewards)))
 
 
-def tabular_log_prob(logits: Tensor, observations: Tensor, actions: Tensor) -> Tensor:
-    """log pi(a_t|s_t) `(S, P, N, T)` of tables `(S, P, 5)` at states and actions `(S, P, N, T)`."""
-    table = torch.nn.functional.logsigmoid(torch.stack([logits, -logits], -1)).flatten(-2)  # (S, P, 10)
-    return table.gather(-1, (2 * observations + actions).flatten(2)).view(actions.shape)
-
-
-def _play(game: Game, logits: Tensor, games: int, generators: Sequence[Generator]) -> Trajectories:
-    """`games` games per seed, `(S, P, N, T)`; seed s draws from generators[s] only."""
+def play_tables(game: Game, logits: Tensor, games: int, generators: Sequence[Generator]) -> Trajectories:
+    """`games` games per seed, `(S, P, N, T)`, of tables `(S, P, states)`; seed s draws from generators[s]."""
     seeds, players, states = logits.shape
     noise = torch.stack([torch.rand(game.horizon, games, players, generator=g) for g in generators], 1)
     noise = noise.flatten(1, 2)  # (T, batch, P)
@@ -122,98 +99,99 @@ def _play(game: Game, logits: Tensor, games: int, generators: Sequence[Generator
     return Trajectories(*(x.unflatten(0, (seeds, games)).transpose(1, 2).contiguous() for x in played))
 
 
-def _group_relative(rewards: Tensor, gamma: float) -> Tensor:
-    """Group-relative advantages of rewards `(S, P, N, T)`: a group is the games of one seed and one seat."""
-    groups = torch.arange(rewards.shape[0] * rewards.shape[1]).repeat_interleave(rewards.shape[2])
-    return group_relative_advantages(rewards.flatten(0, 2), gamma, groups).view_as(rewards)
+def tabular_log_prob(logits: Tensor, observations: Tensor, actions: Tensor) -> Tensor:
+    """log pi(a_t|s_t) `(S, P, N, T)` of tables `(S, P, states)` at states and actions `(S, P, N, T)`."""
+    table = torch.nn.functional.logsigmoid(torch.stack([logits, -logits], -1)).flatten(-2)  # (S, P, 2 states)
+    return table.gather(-1, (2 * observations + actions).flatten(2)).view(actions.shape)
 
 
-def credits(settings: SelfPlay, advantages: Tensor, taken_probabilities: Tensor) -> Tensor:
-    """Credit of every player and step by algorithm, divided by its standard deviation over games and time.
+def tabular_loss(log_probs: Tensor, advantages: Tensor, credit: CreditRule, normalise: bool = True) -> Tensor:
+    """Policy gradient loss, a mean over games and steps, summed over seeds and players.
 
     Args:
-        settings: which algorithm.
-        advantages: `(S, 2, N, T)`.
-        taken_probabilities: pi(a_t|s_t) of each player's taken action, same shape.
+        log_probs: log pi(a_t|s_t) `(S, P, N, T)` of the actions that were taken.
+        advantages: same shape.
+        credit: the rule that makes the algorithm.
+        normalise: see `Tabular`.
     """
-    other = advantages.flip(1)
-    if settings.algorithm == "naive":
-        credit = advantages
-    elif settings.algorithm == "sum_of_rewards":
-        credit = advantages + other
-    else:
-        past_factor = 1 - taken_probabilities.flip(1) if settings.algorithm == "loqa" else None
-        credit = aligned_advantages(
-            advantages, other, settings.beta, settings.gamma, settings.include_current, past_factor
-        )
-    deviation = (credit - credit.mean((2, 3), keepdim=True)).square().mean((2, 3), keepdim=True).sqrt()
-    return credit / deviation.clamp(min=1e-6)
+    probabilities = log_probs.detach().exp().transpose(1, 2)  # a rule sees (..., players, time)
+    credits = credit(advantages.transpose(1, 2), probabilities).transpose(1, 2).contiguous()
+    if normalise:
+        deviation = (credits - credits.mean((2, 3), keepdim=True)).square().mean((2, 3), keepdim=True).sqrt()
+        credits = credits / deviation.clamp(min=1e-6)
+    return policy_gradient_loss(log_probs, credits) * log_probs.shape[0] * log_probs.shape[1]
 
 
-def _surrogate_gradient(game: Game, logits: Tensor, settings: SelfPlay, generators: Sequence[Generator]):
-    """Gradient of the loss `(S, P, 5)` and mean rewards `(S, P)` of one batch of games."""
-    played = _play(game, logits, settings.games, generators)
+def tabular_gradient(
+    game: Game, logits: Tensor, settings: Tabular, generators: Sequence[Generator], credit: CreditRule
+) -> tuple[Tensor, Tensor]:
+    """Gradient of the loss, of the shape of logits `(S, P, states)`, and mean rewards `(S, P)` of a batch of games."""
+    played = play_tables(game, logits, settings.games, generators)
+    groups = torch.arange(logits.shape[0] * logits.shape[1]).repeat_interleave(settings.games)  # one per seed and seat
+    advantages = group_relative_advantages(played.rewards.flatten(0, 2), settings.gamma, groups)
     logits = logits.detach().requires_grad_()
     log_probs = tabular_log_prob(logits, played.observations, played.actions)
-    credit = credits(settings, _group_relative(played.rewards, settings.gamma), log_probs.detach().exp())
-    loss = policy_gradient_loss(log_probs, credit) * logits.shape[0] * logits.shape[1]  # a mean per seed and player
+    loss = tabular_loss(log_probs, advantages.view_as(log_probs), credit, settings.normalise)
     return torch.autograd.grad(loss, logits)[0], played.rewards.mean((2, 3))
 
 
-def _lola_dice_gradient(game: Game, logits: Tensor, settings: SelfPlay, generators: Sequence[Generator]):
-    """LOLA-DiCE with one inner step, for both players at once; see `_surrogate_gradient`."""
+def lola_gradient(
+    game: Game, logits: Tensor, settings: Tabular, generators: Sequence[Generator], inner_learning_rate: float
+) -> tuple[Tensor, Tensor]:
+    """LOLA-DiCE with one inner step (Foerster et al. 2018), of both players at once; see `tabular_gradient`."""
 
-    def objective(first: Tensor, second: Tensor, player: int) -> tuple[Tensor, Tensor]:
-        tables = torch.stack([first, second], 1)
-        played = _play(game, tables, settings.games, generators)
+    def value(tables: list[Tensor], player: int) -> tuple[Tensor, Tensor]:
+        tables = torch.stack(tables, 1)
+        played = play_tables(game, tables, settings.games, generators)
         log_probs = tabular_log_prob(tables, played.observations, played.actions).sum(1)
         rewards = played.rewards[:, player]
-        returns = discounted_returns(rewards, settings.gamma)
         groups = torch.arange(len(rewards)).repeat_interleave(settings.games)
-        baseline = group_baseline(returns.flatten(0, 1), groups).view_as(rewards)
+        baseline = group_baseline(discounted_returns(rewards, settings.gamma).flatten(0, 1), groups).view_as(rewards)
         value = dice_objective(log_probs, rewards, baseline, settings.gamma).mean(1)  # (S,)
         return value.sum(), played.rewards.mean((2, 3))
 
-    gradients, mean_rewards = [], None
+    gradients, mean_rewards = [], []
     for player in (0, 1):
-        own = logits[:, player].detach().requires_grad_()
-        other = logits[:, 1 - player].detach().requires_grad_()
-        seats = (lambda x, y: (x, y)) if player == 0 else (lambda x, y: (y, x))
-        co_value, rewards = objective(*seats(own, other), 1 - player)
+        tables = [table.detach().requires_grad_() for table in logits.unbind(1)]
+        own, other = tables[player], tables[1 - player]
+        co_value, rewards = value(tables, 1 - player)
         step = torch.autograd.grad(co_value, other, create_graph=True)[0]
-        value, _ = objective(*seats(own, other + settings.inner_learning_rate * step), player)
-        gradients.append(-torch.autograd.grad(value, own)[0])
-        mean_rewards = rewards if mean_rewards is None else mean_rewards
-    return torch.stack(gradients, 1), mean_rewards
+        tables[1 - player] = other + inner_learning_rate * step
+        gradients.append(-torch.autograd.grad(value(tables, player)[0], own)[0])
+        mean_rewards.append(rewards)
+    return torch.stack(gradients, 1), mean_rewards[0]
 
 
-def train(
-    game: Game, settings: SelfPlay, seeds: Sequence[int], progress: bool = True, initial: Tensor | None = None
-) -> History:
+def train(game: Game, settings: Tabular, credit: CreditRule, seeds: Sequence[int], progress: bool = True) -> History:
     """Train two independent tabular learners per seed with Adam.
 
     Args:
         game: a two-player game with two actions, whose observations are indices.
-        settings: algorithm and hyperparameters.
+        settings: hyperparameters.
+        credit: the rule that makes the algorithm.
         seeds: one integer per independent run; a seed's random numbers do not depend on the other seeds.
         progress: show a progress bar.
-        initial: first logits `(seeds, 2, 5)`; None draws them from N(0, initial_scale^2).
     """
+    return _ascend(game, settings, partial(tabular_gradient, credit=credit), seeds, progress)
+
+
+def train_lola(
+    game: Game, settings: Tabular, inner_learning_rate: float, seeds: Sequence[int], progress: bool = True
+) -> History:
+    """`train` by LOLA-DiCE, which imagines that the co-player takes a gradient step of `inner_learning_rate`."""
+    check_positive("inner_learning_rate", inner_learning_rate)
+    return _ascend(game, settings, partial(lola_gradient, inner_learning_rate=inner_learning_rate), seeds, progress)
+
+
+def _ascend(game: Game, settings: Tabular, gradient: Callable, seeds: Sequence[int], progress: bool) -> History:
     if len(seeds) == 0 or len(set(seeds)) != len(seeds):
         raise ValueError(f"seeds must be different integers, at least one, got {list(seeds)!r}")
     generators = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
     shape = (game.num_players, game.num_observations)
     logits = torch.stack([settings.initial_scale * torch.randn(shape, generator=g) for g in generators])
-    if initial is not None:
-        if initial.shape != logits.shape:
-            raise ValueError(f"initial must have shape {tuple(logits.shape)}, got {tuple(initial.shape)}")
-        logits = initial.float().clone()
-    gradient = _lola_dice_gradient if settings.algorithm == "lola_dice" else _surrogate_gradient
     optimizer = torch.optim.Adam([logits], lr=settings.learning_rate)
     recorded = []
-    for update in tqdm(
-        range(settings.updates + 1), desc=settings.algorithm, disable=HEADLESS or not progress, leave=False
-    ):
+    for update in tqdm(range(settings.updates + 1), desc="tables", disable=HEADLESS or not progress, leave=False):
         logits.grad, rewards = gradient(game, logits, settings, generators)
         if update % settings.record_every == 0 or update == settings.updates:
             recorded.append((torch.tensor(update), logits.detach().clone(), rewards))
