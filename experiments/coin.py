@@ -1,4 +1,4 @@
-"""The Coin Game, notebook 05 (AA, figure 2): agents, their league, recorded games; on demand the map of settings and the price.
+"""The Coin Game, notebook 05 (AA, figure 2): agents, their league, recorded games, and side studies.
 
 Who asks which beta seed 3 of Advantage Alignment had: the one that stands in AGENTS, as every seed.
 """
@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 
@@ -206,7 +207,7 @@ def cost_run(profile: str, variant: str, seed: int = 0) -> Run:
 
 
 def time_updates(settings: Timing, folder: Path, needs: list[Path]) -> pd.DataFrame:
-    """Columns algorithm, games, horizon, grid, seconds_per_update, game_steps_per_second (medians, the first left out)."""
+    """Columns algorithm, games, horizon, grid, seconds_per_update (a median) and game_steps_per_second."""
     shapes = [(horizon, 3) for horizon in settings.horizons] + [(settings.horizons[0], g) for g in settings.grids[1:]]
     rows = []
     for horizon, grid in shapes:
@@ -215,7 +216,7 @@ def time_updates(settings: Timing, folder: Path, needs: list[Path]) -> pd.DataFr
         watch = partial(_mark, marks)
         settings.train(game, settings.self_play, settings.credit, 0, on_update=watch, progress=False)
         marks.append(time.perf_counter())
-        seconds = median(after - before for before, after in zip(marks[1:], marks[2:], strict=False))
+        seconds = median(after - before for before, after in pairwise(marks[1:]))  # the first one warms up
         games = settings.self_play.games
         rows.append((settings.algorithm, games, horizon, grid, seconds, games * horizon / seconds))
     names = ["algorithm", "games", "horizon", "grid", "seconds_per_update", "game_steps_per_second"]
@@ -242,8 +243,8 @@ def speed_run(profile: str, variant: str, seed: int = 0) -> Run:
     """Speed of Advantage Alignment, `variant` "1" or "2" threads."""
     small = profile == "smoke"
     settings = Speed(
-        int(variant), 8 if small else 4096, 4 if small else 512, (8,) if small else (16, 50), (8,) if small else (64, 128),
-        updates=3 if small else 6,
+        int(variant), 8 if small else 4096, 4 if small else 512, horizons=(8,) if small else (16, 50),
+        widths=(8,) if small else (64, 128), updates=3 if small else 6,
     )  # fmt: skip
     return Run("coin_speed", variant, seed, settings, time_speed, minutes=0.5, alone=True)
 

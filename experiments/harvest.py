@@ -1,4 +1,4 @@
-"""Commons Harvest, notebook 07 (AA, figures 4 and 5): agents of three algorithms on a small map; on demand the published map, and variants.
+"""Commons Harvest, notebook 07 (AA, figures 4 and 5): agents of three algorithms on a small map, and side studies.
 
 An agent is looked at along training and, at its end, in two scenarios: some seats are taken by scripted harvesters of
 ours, which zap (scenario 0) or do not (scenario 1), as the background players of Melting Pot do.
@@ -94,7 +94,7 @@ class Training:
 
 
 def play_episode(game: HarvestGame, players: list[Mind], worlds: int, generator: torch.Generator) -> dict[str, Tensor]:
-    """Whole episodes with one player for each seat: rewards and out `(W, P, T)`, apples alive after each step `(W, T)`."""
+    """Whole episodes, one player for each seat: rewards and out `(W, P, T)`, apples alive after each step `(W, T)`."""
     minds = list({id(player): player for player in players}.values())
     who = torch.tensor([[minds.index(player) for player in players]]).expand(worlds, -1)
     out, apples = [], []
@@ -271,10 +271,8 @@ def _eaten(mind: ActorCritic, setting: Setting, seed: int) -> pd.DataFrame:
     stage.hidden, stage.age = torch.zeros(*who.shape, mind.network.hidden), torch.zeros(options.games, dtype=torch.long)
     chunks = game.horizon * 3 // options.chunk // 2
     for chunk in range(chunks):
-        steps: list[tuple[HarvestState, HarvestState]] = []
-        played = play(
-            game, [mind], who, generator, stage=stage, on_step=lambda a, _1, _2, b, steps=steps: steps.append((a, b))
-        )
+        steps: list[tuple[HarvestState, Tensor, Tensor, HarvestState]] = []
+        played = play(game, [mind], who, generator, on_step=lambda *step, to=steps: to.append(step), stage=stage)
         stage.age += options.chunk
         begin_anew(game, stage, generator)
         if chunk < chunks * 2 // 3:
@@ -285,15 +283,15 @@ def _eaten(mind: ActorCritic, setting: Setting, seed: int) -> pd.DataFrame:
         own = (own - own.mean()) / own.std(correction=0).clamp(min=1e-6)
         past = rule["beta"] * rule["gamma"] * shaping_weights(own, rule["gamma"])
         others = summed_advantages(own) - own
-        for t, (before, after) in enumerate(steps):
+        for t, (before, _, rewards, after) in enumerate(steps):
             apple = (after.cell[..., None] == game.apple_cells).int().argmax(-1)
             near = (before.apples.float() @ game.neighbours).gather(1, apple)
             columns = (near, *(x[..., t] for x in (own, past, others, past * others)))
-            tables.append(torch.stack([column[after.ate] for column in columns], 1))
+            tables.append(torch.stack([column[rewards > 0] for column in columns], 1))
     return pd.DataFrame(torch.cat(tables).numpy(), columns=["neighbours", *CREDIT])
 
 
-# --- variants in the orchard: how many players, who does not cooperate, which formula; four players where none are named
+# --- variants in the orchard: how many players, who does not cooperate, which formula
 
 RING = torch.tensor([[0.0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1], [1, 0, 0, 0]])  # everybody cares for the next one only
 
@@ -304,7 +302,11 @@ def _rule(**options: Any) -> CreditRule:
 
 FREE_RIDER = {"scripts": (SCRIPTED["free harvester"],)}
 VARIANTS: dict[tuple[str, str], tuple[CreditRule, int, dict[str, Any]]] = {  # -> credit, players, changes of LAPTOP
-    **{("players", f"{name}, {count} players"): (rule, count, {}) for count in (2, 4, 7) for name, rule in RULES.items()},
+    **{
+        ("players", f"{name}, {count} players"): (rule, count, {})
+        for count in (2, 4, 7)
+        for name, rule in RULES.items()
+    },
     **{("one never cooperates", f"{name}, one free rider"): (rule, 4, FREE_RIDER) for name, rule in RULES.items()},
     ("strength", "β 0.03"): (_rule(beta=0.03), 4, {}),
     ("strength", "β 0.3"): (_rule(beta=0.3), 4, {}),
@@ -344,7 +346,7 @@ def variant_run(profile: str, variant: str, seed: int) -> Run:
 
 
 def train_variant(settings: Variant, folder: Path, needs: list[Path]) -> pd.DataFrame:
-    """Columns question, cell, players, seed, metric, value: `metrics_of` at the end of training, with any free rider."""
+    """Columns question, cell, players, seed, metric, value: `metrics_of` at the end of training."""
     setting = settings.setting
     game, scripts = setting.game, setting.self_play.scripts
     mind = train(game, setting.self_play, settings.credit, settings.seed)

@@ -1,4 +1,4 @@
-"""The Negotiation Game, notebook 06 (AA, figure 3): agents, their league, recorded games; on demand longer training and a map."""
+"""The Negotiation Game, notebook 06 (AA, figure 3): agents, their league, recorded games, and side studies."""
 
 from __future__ import annotations
 

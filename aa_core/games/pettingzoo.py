@@ -55,8 +55,8 @@ class TensorGameEnv(ParallelEnv):
     ) -> tuple[dict[str, np.ndarray], dict[str, dict[str, Any]]]:
         """Start a game; returns observations and (empty) infos by agent. `options` are ignored.
 
-        The same `seed` gives the same game; None goes on with the random numbers of the last game, or starts anywhere if
-        there was none.
+        The same `seed` gives the same game; None goes on with the random numbers of the last game, or starts anywhere
+        if there was none.
         """
         if seed is not None:
             self._generator = torch.Generator().manual_seed(int(seed))  # numpy integers too
