@@ -164,7 +164,7 @@ def play(
     scripted = torch.zeros(who.numel(), dtype=torch.bool)
     memories: list[Tensor | None] = [None] * len(minds)
     if stage.hidden is not None:
-        memories[0] = stage.hidden.flatten(0, 1)[seats[0]]
+        memories[0] = stage.hidden.flatten(0, 1)[seats[0]].clone()  # `stage.hidden` is overwritten below
     start, active = memories[0], []
     seen = [(stage.observations, stage.actions, stage.rewards)]
     for step in range(stage.steps):
