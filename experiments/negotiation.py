@@ -103,7 +103,7 @@ MAP: dict[str, tuple[CreditRule, dict[str, object]]] = {  # cell -> credit, chan
 def map_run(profile: str, variant: str, seed: int) -> Run:
     """One cell of the map, one seed."""
     credit, changes = MAP[variant]
-    settings = _training(profile, variant, replace(NAIVE, updates=300, **changes), credit, seed)
+    settings = _training(profile, variant, replace(NAIVE, **{"updates": 300} | changes), credit, seed)
     settings = replace(settings, evaluate_every=10**9)
     return Run("negotiation_map", variant, seed, settings, coin.train_cell, minutes=0.6)
 
