@@ -166,7 +166,7 @@ def heat_map(
         xticklabels=[LABELS.get(name, name) for name in columns], yticklabels=[LABELS.get(name, name) for name in rows],
     )  # fmt: skip
     axes.set(xlabel="from", ylabel="who earns")
-    axes.tick_params(axis="x", rotation=30)
+    plt.setp(axes.get_xticklabels(), rotation=30, ha="right", rotation_mode="anchor")
     return axes.collections[0]
 
 

@@ -45,6 +45,7 @@ LOLA_DICE = SelfPlay(updates=150, games=128, gamma=GAMMA, learning_rate=5e-3, en
 INNER_LEARNING_RATE = 0.1  # with 1 or 5 next to nothing was learned
 # LOQA's published settings, whose code AA's agents come from; AA's own beta is not public, ours stays
 PAPER = {"updates": 25400, "games": 512, "learning_rate": 1e-3, "critic_learning_rate": 1e-2, "entropy": 0.1}
+PAPER_LOLA = {"updates": 50001, "games": 2000, "learning_rate": 3e-3}  # POLA's
 
 
 @dataclass(frozen=True)
@@ -87,14 +88,16 @@ def agent_run(profile: str, variant: str, seed: int) -> Run:
     size = SIZES[profile]
     options = {}
     if variant == "lola_dice":
-        self_play, credit = LOLA_DICE, naive_advantages
+        self_play = replace(LOLA_DICE, **PAPER_LOLA) if profile == "paper" else sized(LOLA_DICE, profile)
+        credit = naive_advantages
         options["train"] = partial(lola.train, inner_learning_rate=INNER_LEARNING_RATE)
     else:
         self_play, credit = AGENTS[variant]
+        self_play = sized(self_play, profile)
     game = CoinGame(horizon=size.horizon)
     settings = Training(
-        variant, game, sized(self_play, profile), credit, seed, PARTNERS, own_coin_rate, size.evaluate_every,
-        size.evaluation_games, **options,
+        variant, game, self_play, credit, seed, PARTNERS, own_coin_rate, size.evaluate_every, size.evaluation_games,
+        **options,
     )  # fmt: skip
     return Run("coin", variant, seed, settings, train_agent, minutes=MINUTES.get(variant, 0.5), gpu=profile == "paper")
 
@@ -200,7 +203,7 @@ def cost_run(profile: str, variant: str, seed: int = 0) -> Run:
         train_ = partial(lola.train, inner_learning_rate=INNER_LEARNING_RATE)
     small = profile == "smoke"
     settings = Timing(
-        variant, train_, credit, SelfPlay(updates=3 if small else 6, games=4 if small else 128, gamma=GAMMA),
+        variant, train_, credit, SelfPlay(updates=3 if small else 7, games=4 if small else 128, gamma=GAMMA),
         horizons=(4, 8) if small else (16, 32, 50, 64, 128), grids=(3, 4) if small else (3, 4, 5, 6, 7),
     )  # fmt: skip
     return Run("shaping_cost", variant, seed, settings, time_updates, minutes=0.5, alone=True)
@@ -215,7 +218,6 @@ def time_updates(settings: Timing, folder: Path, needs: list[Path]) -> pd.DataFr
         game = CoinGame(grid, grid, horizon)
         watch = partial(_mark, marks)
         settings.train(game, settings.self_play, settings.credit, 0, on_update=watch, progress=False)
-        marks.append(time.perf_counter())
         seconds = median(after - before for before, after in pairwise(marks[1:]))  # the first one warms up
         games = settings.self_play.games
         rows.append((settings.algorithm, games, horizon, grid, seconds, games * horizon / seconds))
@@ -244,7 +246,7 @@ def speed_run(profile: str, variant: str, seed: int = 0) -> Run:
     small = profile == "smoke"
     settings = Speed(
         int(variant), 8 if small else 4096, 4 if small else 512, horizons=(8,) if small else (16, 50),
-        widths=(8,) if small else (64, 128), updates=3 if small else 6,
+        widths=(8,) if small else (64, 128), updates=3 if small else 7,
     )  # fmt: skip
     return Run("coin_speed", variant, seed, settings, time_speed, minutes=0.5, alone=True)
 
