@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from functools import reduce
 from itertools import combinations_with_replacement
 
 import numpy as np
@@ -116,14 +117,9 @@ def cell(table: pd.DataFrame, row: str, column: str, scripts: Collection[str] = 
     rewards = pair.pivot(index="row_seed", columns="column_seed", values="row_reward")
 
     def without(*axes: int) -> pd.Series:
-        seeds, left = rewards.axes[axes[0]], rewards.to_numpy()
-        values = []
-        for place in range(len(seeds)):
-            rest = left
-            for axis in axes:
-                rest = np.delete(rest, place, axis)
-            values.append(rest.mean() if rest.size else np.nan)
-        return pd.Series(values, seeds, dtype=float)
+        seeds = rewards.axes[axes[0]]
+        left = (reduce(lambda x, axis: x.drop(seed, axis=axis), axes, rewards).to_numpy() for seed in seeds)
+        return pd.Series([rest.mean() if rest.size else np.nan for rest in left], seeds)
 
     sides = {row: (0, 1)} if row == column else {row: (0,), column: (1,)}
     sampled = {agent: without(*axes) for agent, axes in sides.items() if agent not in scripts}

@@ -152,7 +152,7 @@ def negotiation(row: str, column: str) -> Cell:
 
 def curve(agent: str, metric: str, at: str = "last") -> Runs:
     """The first or last point of a learning curve in Negotiation."""
-    of = {"measure_self": "welfare", "reward_of_cooperator": f"{KIND} is left"}[metric]
+    of = {"together": "welfare", "reward_of_cooperator": f"{KIND} is left"}[metric]
     who = f"{NAMES.get(agent, agent)} at the {'end' if at == 'last' else 'start'}"
     return Runs("negotiation_curves", of, who, (("agent", agent), ("metric", metric)), at=at, seeds=agent)
 
@@ -247,8 +247,8 @@ class Claim:
     def compare(self, load: Load) -> Number | Ordering:
         """The claim beside our runs; NoRunError or FileNotFoundError if there are none."""
         if isinstance(self.right, float):
-            return Number(self.what, self.left.statistic(load).interval(), self.right, self.margin)
-        return Ordering(self.what, (self.left.statistic(load) - self.right.statistic(load)).interval())
+            return Number(self.what, self.left.statistic(load).interval(), self.right, self.margin, self.source)
+        return Ordering(self.what, (self.left.statistic(load) - self.right.statistic(load)).interval(), self.source)
 
 
 def more(figure: str, source: str, *pairs: tuple[Quantity, Quantity]) -> tuple[Claim, ...]:
@@ -309,9 +309,9 @@ NEGOTIATION = (
     ),
     *more(
         "aa_appendix", OURS,
-        (curve(AA, "measure_self"), curve(AA, "measure_self", "first")),
-        (curve(AA, "measure_self"), curve(PPO, "measure_self")),
-        (curve(AA, "measure_self"), curve(NAIVE, "measure_self")),
+        (curve(AA, "together"), curve(AA, "together", "first")),
+        (curve(AA, "together"), curve(PPO, "together")),
+        (curve(AA, "together"), curve(NAIVE, "together")),
         (curve(AA, "reward_of_cooperator"), curve(PPO, "reward_of_cooperator")),
     ),
 )  # fmt: skip
@@ -351,14 +351,17 @@ def _language_models(game: str, together: str, against_greed: str) -> tuple[Clai
         *more(
             "llm_exploits", _SUMMARY,
             (llm(game, "naive_vs_kind", "reward"), llm(game, "naive_vs_kind", "reward_other", fixed)),
+        ),
+        *more(
+            "llm_exploits", OURS,
             (llm(game, "naive_vs_kind", "reward"), llm(game, "prior", "reward", f"{fixed} with its like")),
         ),
         *more(
             "llm_curves", _SUMMARY,
             (llm(game, AA, together), llm(game, NAIVE, together)),
-            (llm(game, SUM, together), llm(game, NAIVE, together)),
             (llm(game, AA, "reward"), llm(game, NAIVE, "reward")),
         ),
+        *more("llm_curves", OURS, (llm(game, SUM, together), llm(game, NAIVE, together))),
         *more(
             "llm_ablations", OURS,  # without a part something is lost, in self-play or against greed
             *(
@@ -368,10 +371,10 @@ def _language_models(game: str, together: str, against_greed: str) -> tuple[Clai
                 for whole, ablated in ((AA, "aa_no_buffer"), ("aa_buffer", AA), (AA, "aa_batch_baseline"))
             ),
         ),
-        *more("llm_teaches", _SUMMARY, (llm(game, "naive_vs_aligned", together), llm(game, NAIVE, together))),
+        *more("llm_teaches", OURS, (llm(game, "naive_vs_aligned", together), llm(game, NAIVE, together))),
+        *more("llm_crossplay", _SUMMARY, (met(game, AA, AA), met(game, NAIVE, NAIVE))),
         *more(
-            "llm_crossplay", _SUMMARY,
-            (met(game, AA, AA), met(game, NAIVE, NAIVE)),
+            "llm_crossplay", OURS,
             (met(game, NAIVE, SUM), met(game, NAIVE, AA)),  # naive gains less from AA
             (met(game, AA, NAIVE), met(game, SUM, NAIVE)),
         ),
@@ -393,14 +396,14 @@ LANGUAGE_MODELS = (
         claim
         for game in ("ipd", "split")
         for script in (TEXT_GAMES[game].greedy,)
-        for claim in more("llm_crossplay", _SUMMARY, (met(game, AA, script), met(game, SUM, script)))
+        for claim in more("llm_crossplay", OURS, (met(game, AA, script), met(game, SUM, script)))
     ),
     *more(
         "llm_policy", _SUMMARY,
         (llm_policy(AA, "CC"), llm_policy(AA, "CD")),
         (llm_policy(AA, "DC"), llm_policy(AA, "DD")),
-        (llm_policy(SUM, "CD"), llm_policy(AA, "CD")),
     ),
+    *more("llm_policy", OURS, (llm_policy(SUM, "CD"), llm_policy(AA, "CD"))),
     *more("llm_transcripts", OURS, (honesty(NAIVE), honesty(AA))),
 )  # fmt: skip
 

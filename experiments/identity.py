@@ -21,6 +21,14 @@ from torch import Tensor
 from aa_core.paths import ROOT
 
 Target = tuple[str, str | None]  # a module and a name in it; None: all of the module
+WORDS = (
+    "ctx",
+    "type_comment",
+    "kind",
+    "annotation",
+    "returns",
+    "type_params",
+)  # of a syntax tree: no part of what it does
 
 
 class Module:
@@ -31,21 +39,22 @@ class Module:
         self.definitions: dict[str, list[ast.stmt]] = {}
         self.imports: dict[str, Target] = {}
         for statement in ast.parse(source).body:
-            if isinstance(statement, ast.Import | ast.ImportFrom):
-                self.imports |= _imported(statement, package)
-                continue
+            self.imports |= _imported(statement, package)
             for bound in _bound(statement):
                 self.definitions.setdefault(bound, []).append(statement)
 
 
-def _imported(statement: ast.Import | ast.ImportFrom, package: str) -> dict[str, Target]:
+def _imported(statement: ast.AST, package: str) -> dict[str, Target]:
+    """What an import statement binds; nothing for other statements."""
     if isinstance(statement, ast.Import):
-        return {(a.asname or a.name.split(".")[0]): (a.name if a.asname else a.name.split(".")[0], None)
-                for a in statement.names}  # fmt: skip
-    base = statement.module or ""
-    if statement.level:  # relative: one level is the package itself
-        parents = package.split(".")
-        base = ".".join([*parents[: len(parents) - statement.level + 1], *([base] if base else [])])
+        names = [
+            (a.asname or a.name.split(".")[0], a.name if a.asname else a.name.split(".")[0]) for a in statement.names
+        ]
+        return {bound: (module, None) for bound, module in names}
+    if not isinstance(statement, ast.ImportFrom):
+        return {}
+    parents = package.split(".")[: len(package.split(".")) - statement.level + 1] if statement.level else []
+    base = ".".join([*parents, *([statement.module] if statement.module else [])])
     return {(a.asname or a.name): (base, a.name) for a in statement.names}
 
 
@@ -55,123 +64,81 @@ def _bound(statement: ast.stmt) -> Iterator[str]:
         yield statement.name
         return
     for node in ast.walk(statement):
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            yield node.id
-        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
             yield node.name
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id
+        elif isinstance(node, ast.Call) and isinstance(statement, ast.Expr):
+            yield from _dotted(node.func)[:1]  # TABLE.update(...)
         elif isinstance(node, ast.Subscript | ast.Attribute) and not isinstance(node.ctx, ast.Load):
-            yield from _base(node)
-        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and isinstance(statement, ast.Expr):
-            yield from _base(node.func)  # TABLE.update(...)
+            yield from _dotted(node)[:1]  # TABLE[...] = ...
 
 
-def _base(node: ast.expr) -> Iterator[str]:
-    while isinstance(node, ast.Attribute | ast.Subscript):
-        node = node.value
+def _dotted(node: ast.expr) -> list[str]:
+    """The parts of a dotted name; of `name[...].part` those before the bracket; nothing for other expressions."""
     if isinstance(node, ast.Name):
-        yield node.id
+        return [node.id]
+    if isinstance(node, ast.Attribute) and (base := _dotted(node.value)):
+        return [*base, node.attr]
+    return _dotted(node.value) if isinstance(node, ast.Subscript) else []
 
 
 @cache
 def _module(name: str, root: Path) -> Module | None:
     """A module of the project; None for all others (the standard library, packages)."""
     path = root.joinpath(*name.split("."))
-    if path.with_suffix(".py").is_file():
-        return Module(name, name.rpartition(".")[0], path.with_suffix(".py").read_text(encoding="utf-8"))
-    if (path / "__init__.py").is_file():
-        return Module(name, name, (path / "__init__.py").read_text(encoding="utf-8"))
+    for file, package in ((path.with_suffix(".py"), name.rpartition(".")[0]), (path / "__init__.py", name)):
+        if file.is_file():
+            return Module(name, package, file.read_text(encoding="utf-8"))
     return None
 
 
 def _essence(node: Any) -> Any:
     """A syntax tree as nested lists, without what does not change what it does, the same in every Python version."""
-    if isinstance(node, list):
-        return [_essence(item) for item in node]
-    if not isinstance(node, ast.AST):
-        return [type(node).__name__, repr(node)]
+    if isinstance(node, list):  # a docstring is a string that stands alone
+        return [_essence(part) for part in node if not (isinstance(part, ast.Expr) and _is_text(part.value))]
     if isinstance(node, ast.Raise):  # the words of an error are no result
         return ["Raise"]
-    skipped = {"ctx", "type_comment", "kind", "annotation", "returns", "type_params"}
-    parts = []
-    for field, value in ast.iter_fields(node):
-        if field in skipped or value is None or value == []:
-            continue
-        if field == "body" and isinstance(value, list):
-            value = [statement for statement in value if not _is_text(statement)]
-        parts.append([field, _essence(value)])
-    return [type(node).__name__, *parts]
+    if not isinstance(node, ast.AST):
+        return [type(node).__name__, repr(node)]
+    parts = [(name, value) for name, value in ast.iter_fields(node) if name not in WORDS and value not in (None, [])]
+    return [type(node).__name__, *([name, _essence(value)] for name, value in parts)]
 
 
-def _is_text(statement: ast.stmt) -> bool:
-    """A docstring, or a string that stands alone."""
-    return (
-        isinstance(statement, ast.Expr)
-        and isinstance(statement.value, ast.Constant)
-        and isinstance(statement.value.value, str)
-    )
+def _is_text(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and isinstance(node.value, str)
 
 
-class _References(ast.NodeVisitor):
-    """Dotted names that a definition reads, and what it imports itself; annotations and raised errors are left out."""
-
-    def __init__(self, package: str) -> None:
-        self.package, self.names, self.imports = package, set(), {}
-
-    def visit_Name(self, node: ast.Name) -> None:
-        self.names.add((node.id,))
-
-    def visit_Attribute(self, node: ast.Attribute) -> None:
-        chain, base = [node.attr], node.value
-        while isinstance(base, ast.Attribute):
-            chain, base = [base.attr, *chain], base.value
-        if isinstance(base, ast.Name):
-            self.names.add((base.id, *chain))
-        else:
-            self.visit(base)
-
-    def visit_Import(self, node: ast.Import) -> None:
-        self.imports |= _imported(node, self.package)
-
-    def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
-        self.imports |= _imported(node, self.package)
-
-    def visit_Raise(self, node: ast.Raise) -> None:
-        pass
-
-    def visit_AnnAssign(self, node: ast.AnnAssign) -> None:
-        self.visit(node.target)
-        if node.value is not None:
-            self.visit(node.value)
-
-    def visit_arg(self, node: ast.arg) -> None:
-        pass
-
-    def visit_FunctionDef(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
-        for child in (*node.decorator_list, node.args, *node.body):
-            self.visit(child)
-
-    visit_AsyncFunctionDef = visit_FunctionDef  # noqa: N815
+def _read(node: ast.AST) -> Iterator[ast.AST]:
+    """The nodes of a definition that are executed: all but annotations and raised errors."""
+    if isinstance(node, ast.Raise):
+        return
+    yield node
+    for name, value in ast.iter_fields(node):
+        if name not in WORDS:
+            for child in value if isinstance(value, list) else [value]:
+                if isinstance(child, ast.AST):
+                    yield from _read(child)
 
 
 def _targets(nodes: list[ast.stmt], module: Module, root: Path) -> Iterator[Target]:
     """What of the project the statements of a module refer to."""
-    references = _References(module.package)
-    for node in nodes:
-        references.visit(node)
-    imports = module.imports | references.imports
-    for first, *rest in references.names:
+    read = [node for statement in nodes for node in _read(statement)]
+    imports = dict(module.imports)
+    for node in read:
+        imports |= _imported(node, module.package)
+    inner = {id(node.value) for node in read if isinstance(node, ast.Attribute)}  # of a.b.c the whole name counts
+    names = [node for node in read if isinstance(node, ast.Name | ast.Attribute) and id(node) not in inner]
+    for first, *rest in {tuple(_dotted(node)) for node in names} - {()}:
         if first in module.definitions:
             yield module.name, first
         if first not in imports:
             continue
         base, name = imports[first]
-        if name is not None and _module(f"{base}.{name}", root):  # from package import module
-            base, name = f"{base}.{name}", None
-        while name is None and rest:
-            name, *rest = rest
-            if _module(f"{base}.{name}", root):
-                base, name = f"{base}.{name}", None
-        yield base, name
+        path = [*([name] if name else []), *rest]
+        while path and _module(f"{base}.{path[0]}", root):  # a module in a package
+            base, *path = f"{base}.{path[0]}", *path[1:]
+        yield base, path[0] if path else None
 
 
 def reached(start: Target, root: Path = ROOT, source: str | None = None) -> dict[str, Any]:
@@ -185,27 +152,21 @@ def reached(start: Target, root: Path = ROOT, source: str | None = None) -> dict
     found: dict[str, Any] = {}
     waiting: list[Target] = [start]
     if source is not None:
-        text = Module(start[0], "", source)
         nodes = ast.parse(source).body
-        found[start[0]] = _essence([node for node in nodes if not _is_text(node)])
-        waiting = list(_targets(nodes, text, root))
+        found[start[0]] = _essence(nodes)
+        waiting = list(_targets(nodes, Module(start[0], "", source), root))
     while waiting:
         name, attribute = waiting.pop()
         module = _module(name, root)
-        if module is None:
+        if module is None or f"{name}:{attribute}" in found:
             continue
         if attribute is None:
             waiting += [(name, definition) for definition in module.definitions]
-            continue
-        if f"{name}:{attribute}" in found:
-            continue
-        if attribute in module.definitions:
-            nodes = module.definitions[attribute]
-            found[f"{name}:{attribute}"] = _essence(nodes)
-            waiting += _targets(nodes, module, root)
+        elif attribute in module.definitions:
+            found[f"{name}:{attribute}"] = _essence(module.definitions[attribute])
+            waiting += _targets(module.definitions[attribute], module, root)
         elif attribute in module.imports:
-            base, inner = module.imports[attribute]
-            waiting.append((base, inner))
+            waiting.append(module.imports[attribute])
     return found
 
 
@@ -217,7 +178,7 @@ def short_hash(content: Any) -> str:
 
 @cache
 def code_identity(function: Callable[..., Any], root: Path = ROOT) -> str:
-    """Identity of the code that a module-level function executes."""
+    """Identity of the code that a module-level function or class executes."""
     return short_hash(reached((function.__module__, function.__qualname__.split(".")[0]), root))
 
 
@@ -229,8 +190,6 @@ def settings_as_data(settings: Any) -> Any:
     """
     if isinstance(settings, partial):
         return {**settings_as_data(settings.func), "options": settings_as_data(settings.keywords)}
-    if callable(settings) and not isinstance(settings, type):
-        return {"function": settings.__name__, "code": code_identity(settings)}
     if is_dataclass(settings):
         data = {field.name: settings_as_data(getattr(settings, field.name)) for field in fields(settings)}
         return data | {"class": type(settings).__name__, "code": code_identity(type(settings))}
@@ -238,6 +197,6 @@ def settings_as_data(settings: Any) -> Any:
         return {str(key): settings_as_data(value) for key, value in settings.items()}
     if isinstance(settings, list | tuple | range):
         return [settings_as_data(value) for value in settings]
-    if isinstance(settings, Tensor):
-        return settings.tolist()
-    return settings
+    if callable(settings):
+        return {"function": settings.__name__, "code": code_identity(settings)}
+    return settings.tolist() if isinstance(settings, Tensor) else settings

@@ -49,12 +49,13 @@ VERDICTS = (
 
 @dataclass(frozen=True)
 class Number:
-    """A published number beside ours: what it is, and the margin (None: the paper's units are not ours)."""
+    """A published number beside ours; margin None: the paper's units are not ours; `source`: where it can be seen."""
 
     what: str
     ours: Estimate
     published: float
     margin: float | None = MARGIN
+    source: str = ""
 
     def __post_init__(self) -> None:
         if self.margin is not None and not self.margin >= 0:
@@ -69,10 +70,11 @@ class Number:
 
 @dataclass(frozen=True)
 class Ordering:
-    """Something that a figure shows to be larger than something else, and the difference in our runs."""
+    """Something that a figure shows to be larger than something else, the difference in our runs, where it is seen."""
 
     what: str
     gap: Estimate
+    source: str = ""
 
     @property
     def holds(self) -> bool:

@@ -14,10 +14,12 @@ from functools import cache
 import pandas as pd
 
 from aa_core import records
+from aa_core.checks import check_choice
 from experiments import judge, registry, tables
 from experiments.claims import CLAIMS, Load, NoRunError
 from experiments.judge import Number, Ordering, Verdict
 from experiments.pictures import pictures_of
+from experiments.run import PROFILES
 
 
 @dataclass(frozen=True)
@@ -152,6 +154,7 @@ FIGURES: Mapping[str, PaperFigure] = {
 
 def reader(profile: str, seeds: int | None = None, stale: bool = False) -> Load:
     """Reads tables of a profile, of the first `seeds` seeds, each once; `stale`: also those that other code made."""
+    check_choice("profile", profile, PROFILES)
 
     @cache
     def load(name: str) -> pd.DataFrame:
