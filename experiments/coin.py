@@ -108,10 +108,10 @@ def agent_run(profile: str, variant: str, seed: int) -> Run:
         variant, game, self_play, credit, seed, PARTNERS, own_coin_rate, size.evaluate_every, size.evaluation_games,
         **options,
     )  # fmt: skip
-    return Run("coin", variant, seed, settings, train_agent, minutes=MINUTES.get(variant, 0.5), gpu=profile == "paper")
+    return Run("coin", variant, seed, settings, train_agent, minutes=MINUTES.get(variant, 0.8), gpu=profile == "paper")
 
 
-MINUTES = {"loqa": 1.0, "advantage_alignment": 1.0, "proximal_advantage_alignment": 2.0, "lola_dice": 2.0}
+MINUTES = {"loqa": 1.6, "advantage_alignment": 1.6, "proximal_advantage_alignment": 2.6, "lola_dice": 1.0}
 NAMES = (*AGENTS, "lola_dice")
 
 
