@@ -1,4 +1,4 @@
-"""Losses: policy gradient and its clipped form, entropy and DiCE.
+"""Losses: policy gradient and its clipped form, and DiCE.
 
 Log-probabilities and advantages, which are constants here, are `(..., time)`; every loss is a scalar to minimise, a
 mean over the unmasked steps. Tensors of different shapes raise ValueError. Advantage Alignment is either of the two on
@@ -44,12 +44,6 @@ def proximal_loss(
     return -masked_mean(torch.minimum(ratio * advantages, ratio.clamp(1 - clip, 1 + clip) * advantages), mask)
 
 
-def entropy(logits: Tensor) -> Tensor:
-    """Entropy in nats of categorical policies with `logits` `(..., actions)`; returns `(...)`."""
-    log_probs = logits.log_softmax(-1)
-    return -(log_probs.exp() * log_probs).sum(-1)
-
-
 def magic_box(log_probs: Tensor) -> Tensor:
     """DiCE operator: 1 in value, exp(x) d x in every derivative (Foerster et al. 2018, DiCE)."""
     return (log_probs - log_probs.detach()).exp()
@@ -65,7 +59,7 @@ def dice_objective(log_probs: Tensor, rewards: Tensor, baseline: Tensor, gamma: 
     check_unit_interval("gamma", gamma)
     check_same_shape("rewards", rewards, "log_probs", log_probs)
     check_same_shape("baseline", baseline, "log_probs", log_probs)
-    discounts = gamma ** torch.arange(rewards.shape[-1], dtype=rewards.dtype, device=rewards.device)
+    discounts = gamma ** torch.arange(rewards.shape[-1]).to(rewards)
     past = log_probs.cumsum(-1)
     value = magic_box(past) * rewards
     control = (magic_box(past - log_probs) - magic_box(past)) * baseline.detach()
