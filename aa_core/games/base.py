@@ -8,7 +8,6 @@ from typing import Any, Protocol
 import torch
 from torch import Generator, Tensor
 
-
 Step = tuple[Any, Tensor, Tensor, Tensor]  # state, observations, rewards, done
 
 
