@@ -50,12 +50,8 @@ class CoinGame:
     height: int = 3
     width: int = 3
     horizon: int = 50
-    num_players = 2
-    num_actions = len(MOVES)
-    action_shape = ()
-    action_bounds = None
-    obs_bounds = (0.0, 1.0)
-    num_observations = None
+    num_players, num_actions, action_shape, action_bounds = 2, len(MOVES), (), None
+    num_observations, obs_bounds = None, (0.0, 1.0)
 
     def __post_init__(self) -> None:
         for name in ("height", "width", "horizon"):

@@ -112,11 +112,8 @@ class HarvestGame:
     num_players: int = 0  # at most as many as spawn cells; 0: the map's own number (7 for a map given as text)
     horizon: int = 1000
     window: tuple[int, int, int] = (9, 1, 5)  # cells seen ahead, behind and to each side of a player, each at least 1
-    num_actions = 8
-    action_shape = ()
-    action_bounds = None
-    obs_bounds = (0, 1)
-    num_observations = None
+    num_actions, action_shape, action_bounds = 8, (), None
+    num_observations, obs_bounds = None, (0, 1)
 
     def __post_init__(self) -> None:
         rows = self.rows if isinstance(self.map, str) else [""]
@@ -156,8 +153,7 @@ class HarvestGame:
     @property
     def obs_shape(self) -> tuple[int, int, int]:
         """`(channels, rows, columns)`, uint8."""
-        ahead, behind, side = self.window
-        return (len(CHANNELS), ahead + behind + 1, 2 * side + 1)
+        return (len(CHANNELS), self.window[0] + self.window[1] + 1, 2 * self.window[2] + 1)
 
     @cached_property
     def apple_cells(self) -> Tensor:
@@ -232,12 +228,10 @@ class HarvestGame:
         The first players start on the cells marked Q, in their order, if there are any.
         """
         check_count("batch", batch)
-        shape = (batch, self.num_players)
         order = torch.rand(batch, len(self.spawn_cells), generator=generator).topk(self.num_players).indices
         cell, inside = self.spawn_cells[order], self._cells("Q")[: self.num_players]
         cell[:, : len(inside)] = inside
-        heading = torch.randint(4, shape, generator=generator)
-        zeros = torch.zeros(shape, dtype=torch.long)
+        heading, zeros = torch.randint(4, cell.shape, generator=generator), torch.zeros_like(cell)
         apples = torch.ones(batch, len(self.apple_cells), dtype=torch.bool)
         beams = torch.zeros(batch, self._dark + 1, dtype=torch.bool)
         state = HarvestState(cell, heading, zeros, zeros, apples, beams, 0)
@@ -245,32 +239,27 @@ class HarvestGame:
 
     def step(self, state: HarvestState, actions: Tensor, generator: Generator | None = None) -> Step:
         """Play a step; see `Game.step` and the module's docstring. Rewards are apples eaten, float32."""
-        batch = len(state.cell)
-        check_step(self, state.time, actions, batch)
+        check_step(self, state.time, actions, len(state.cell))
         absent = state.out > 0
         actions = actions.long().masked_fill(absent, NOOP)
-        cell = self._move(state, actions, generator)
+        cell = self._move(state, actions, generator)  # 1. turns and moves
         heading = (state.heading + (actions == TURN_RIGHT).long() - (actions == TURN_LEFT).long()) & 3
         place = self._standing(cell, state.out)
-
         number, underfoot = len(self.apple_cells), self._apple_at[place]
         apples = torch.nn.functional.pad(state.apples, (0, 1))  # a dead apple for whoever stands elsewhere
-        ate = apples.gather(1, underfoot)
+        ate = apples.gather(1, underfoot)  # 2. eating
         apples = apples.scatter(1, underfoot.masked_fill(~ate, number), False)[:, :number]
-
-        fired = (actions == ZAP) & (state.cooldown == 0)
+        fired = (actions == ZAP) & (state.cooldown == 0)  # 3. zaps
         beams = self._beams(place, cell * 4 + heading, fired)
         cooldown = torch.where(fired, COOLDOWN, (state.cooldown - (~absent).long()).clamp_(min=0))
         out = torch.where(beams.gather(1, place), TIMEOUT, (state.out - 1).clamp_(min=0))
-
-        returning = state.out == 1
+        returning = state.out == 1  # 4. return
         cell, heading = self._respawn(cell, heading, self._standing(cell, out + returning), returning, generator)
-        live = apples.float()
+        live = apples.float()  # 5. regrowth
         chance = torch.tensor(REGROWTH)[(live @ self.neighbours).clamp_(max=len(REGROWTH) - 1).long()]
         apples = apples | (torch.rand(live.shape, generator=generator) < chance)
-
         following = HarvestState(cell, heading, out, cooldown, apples, beams, state.time + 1)
-        done = torch.full((batch,), following.time >= self.horizon)
+        done = torch.full((len(cell),), following.time >= self.horizon)
         return following, self.observe(following), ate.float(), done
 
     def active(self, state: HarvestState) -> Tensor:
@@ -283,8 +272,7 @@ class HarvestGame:
         # who is out of play stands nowhere, so that it must not lay claim to the cell where it was hit
         free = (aim != state.cell) & (aim[:, :, None] != standing[:, None, :]).all(-1)
         # distinct priorities: the player's number breaks ties, of probability 2^-40
-        order = torch.randint(2**40, aim.shape, generator=generator) * self.num_players
-        order += torch.arange(self.num_players)
+        order = torch.randint(2**40, aim.shape, generator=generator) * self.num_players + torch.arange(self.num_players)
         rivals = (aim[:, :, None] == aim[:, None, :]) & free[:, None, :]
         beaten = (rivals & (order[:, None, :] > order[:, :, None])).any(-1)
         return torch.where(free & ~beaten, aim, state.cell)
@@ -330,13 +318,11 @@ class HarvestGame:
         codes = self._is_wall.to(torch.uint8).repeat(len(view), 1)  # (batch, cells + 2)
         codes[:, self.apple_cells] = state.apples.to(torch.uint8) * _APPLE
         codes.add_(state.beams.view(torch.uint8), alpha=_BEAM)
-        player = torch.full(view.shape, _PLAYER, dtype=torch.uint8)
-        codes.scatter_add_(1, self._standing(state.cell, state.out), player)
+        codes.scatter_add_(1, self._standing(state.cell, state.out), torch.full(view.shape, _PLAYER, dtype=torch.uint8))
         codes[:, self._dark] = 0
         seen = codes.gather(1, index).unflatten(1, (self.num_players, -1))  # (batch, players, window)
         ready = ((state.cooldown == 0) & (state.out == 0)).to(torch.uint8)
-        ahead, _, side = self.window
-        own = ahead * (2 * side + 1) + side
+        own = self.window[0] * self.obs_shape[2] + self.window[2]  # the cell of the window where the player stands
         seen[:, :, own] = seen[:, :, own] & (_WALL | _APPLE | _BEAM) | _READY * ready
         flags = torch.tensor((_WALL, _APPLE, _PLAYER, _BEAM, _READY), dtype=torch.uint8)
         # whole bytes at a time: many times faster than comparing into bool

@@ -49,13 +49,8 @@ class MatrixGame:
     payoffs: tuple[tuple[float, float], ...]
     horizon: int = 32
     name: str = "matrix"
-    num_players = 2
-    num_actions = 2
-    action_shape = ()
-    action_bounds = None
-    obs_shape = ()
-    obs_bounds = None
-    num_observations = len(STATES)
+    num_players, num_actions, action_shape, action_bounds = 2, 2, (), None
+    num_observations, obs_shape, obs_bounds = len(STATES), (), None
 
     def __post_init__(self) -> None:
         try:

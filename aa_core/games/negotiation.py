@@ -51,13 +51,8 @@ class NegotiationGame:
     """
 
     horizon: int = 50
-    num_players = 2
-    num_actions = None
-    action_shape = (ITEMS,)
-    action_bounds = (0.0, MAX_PROPOSAL)
-    obs_shape = (5 * ITEMS,)
-    obs_bounds = (0.0, MAX_PROPOSAL / _OBSERVATION_SCALE)
-    num_observations = None
+    num_players, num_actions, action_shape, action_bounds = 2, None, (ITEMS,), (0.0, MAX_PROPOSAL)
+    num_observations, obs_shape, obs_bounds = None, (5 * ITEMS,), (0.0, MAX_PROPOSAL / _OBSERVATION_SCALE)
 
     def __post_init__(self) -> None:
         check_count("horizon", self.horizon)

@@ -35,14 +35,10 @@ class TensorGameEnv(ParallelEnv):
         self._generator: torch.Generator | None = None
         self._state: Any = None
         dtype = game.reset(1, torch.Generator())[1].numpy().dtype  # of observations
-        self.observation_spaces = {
-            agent: _space(game.num_observations, game.obs_bounds, game.obs_shape, dtype)
-            for agent in self.possible_agents
-        }
-        self.action_spaces = {
-            agent: _space(game.num_actions, game.action_bounds, game.action_shape, np.float32)
-            for agent in self.possible_agents
-        }
+        observed = game.num_observations, game.obs_bounds, game.obs_shape, dtype
+        acted = game.num_actions, game.action_bounds, game.action_shape, np.float32
+        self.observation_spaces = {agent: _space(*observed) for agent in self.possible_agents}
+        self.action_spaces = {agent: _space(*acted) for agent in self.possible_agents}
 
     def observation_space(self, agent: str) -> spaces.Space:
         """Of an agent; the same object in every call."""
@@ -55,8 +51,7 @@ class TensorGameEnv(ParallelEnv):
     def reset(self, seed: int | None = None, options: dict | None = None) -> tuple[dict[str, np.ndarray], dict]:
         """Start a game; returns observations and (empty) infos by agent. `options` are ignored.
 
-        The same `seed` gives the same game; None goes on with the random numbers of the last game, or starts anywhere
-        if there was none.
+        The same `seed` gives the same game; None goes on with the last game's random numbers, or starts anywhere.
         """
         if seed is not None:
             self._generator = torch.Generator().manual_seed(int(seed))  # numpy integers too
