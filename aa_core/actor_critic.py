@@ -66,7 +66,7 @@ class Trunk(nn.Module):
     def forward(self, observations: Tensor, feedback: Tensor | None, hidden: Tensor | None) -> tuple[Tensor, Tensor]:
         """Remembered `(T, R, H)` and the last hidden state `(R, H)`, after T steps from `hidden` (None: zeros)."""
         time, rows = observations.shape[:2]
-        x = observations.flatten(0, 1).float()
+        x = observations.flatten(0, 1).to(self.dense.weight)
         if self.convolution is not None:
             x = relu(self.convolution(x))
         x = relu(self.dense(x.flatten(1)))

@@ -6,10 +6,9 @@ learner's value after that step is differentiated through it, both by the DiCE e
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Generator, Tensor
@@ -19,7 +18,6 @@ from tqdm.auto import tqdm
 
 from aa_core.actor_critic import ActorCritic, Network, Spaces
 from aa_core.advantages import discounted_returns
-from aa_core.checks import check_count, check_positive, check_unit_interval
 from aa_core.games.base import Game
 from aa_core.objectives import dice_objective
 from aa_core.paths import HEADLESS
@@ -30,7 +28,7 @@ from aa_core.selfplay import Trajectory, adam, play, step
 class Lola:
     """Settings of LOLA-DiCE; those that `selfplay.SelfPlay` has too mean the same."""
 
-    network: Network = Network()
+    network: Network = field(default_factory=Network)
     updates: int = 400
     games: int = 128  # for each of the two values of an update
     gamma: float = 0.96
@@ -39,15 +37,6 @@ class Lola:
     critic_learning_rate: float = 3e-3
     max_gradient_norm: float = 1.0
     inner_learning_rate: float = 0.1  # of the co-player's step
-
-    def __post_init__(self) -> None:
-        for name in ("updates", "games"):
-            check_count(name, getattr(self, name))
-        for name in ("learning_rate", "critic_learning_rate", "inner_learning_rate"):
-            check_positive(name, getattr(self, name))
-        check_unit_interval("gamma", self.gamma)
-        if not 0 <= self.entropy < math.inf:
-            raise ValueError(f"entropy must be a finite number of at least 0, got {self.entropy!r}")
 
 
 def dice_value(

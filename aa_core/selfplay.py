@@ -11,11 +11,10 @@ the past begin anew with every chunk, as in the authors' code for Melting Pot.
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -56,7 +55,7 @@ class Buffer:
 class SelfPlay:
     """Settings of self-play. The defaults train agents of the 3 x 3 Coin Game within minutes on one CPU thread."""
 
-    network: Network = Network()
+    network: Network = field(default_factory=Network)
     updates: int = 300
     games: int = 256  # per update
     chunk: int | None = None  # steps per update of games that live on; None: whole games, which begin with the update
@@ -76,20 +75,10 @@ class SelfPlay:
     scripts: tuple[Callable[[Game, Tensor, Generator], Tensor], ...] = ()  # hold the last seats of every game
 
     def __post_init__(self) -> None:
-        for name in ("gamma", "lam", "critic_lam"):
-            check_unit_interval(name, getattr(self, name))
-        for name in ("updates", "games", "epochs"):
+        for name in ("updates", "epochs"):
             check_count(name, getattr(self, name))
-        for name in ("learning_rate", "critic_learning_rate", "critic_weight"):
-            check_positive(name, getattr(self, name))
-        if not 0 <= self.entropy < math.inf:
-            raise ValueError(f"entropy must be a finite number of at least 0, got {self.entropy!r}")
-        if self.clip is not None:
-            check_positive("clip", self.clip)
-        if self.chunk is not None:
-            check_count("chunk", self.chunk)
-            if not self.network.shared:  # the learning pass has no hidden state of a critic's own trunk
-                raise ValueError("network must have a shared trunk if games live on, got shared=False")
+        if self.chunk is not None and not self.network.shared:  # a critic's own trunk remembers no former chunk
+            raise ValueError("network must have a shared trunk if games live on, got shared=False")
 
 
 # --- play
@@ -126,12 +115,12 @@ def begin(game: Game, games: int, generator: Generator | None, steps: int | None
     return Stage(game.horizon if steps is None else steps, state, observations, actions, rewards)
 
 
-def seats_of(who: Tensor, minds: int) -> list[Tensor | slice]:
-    """For each mind the seats that it holds, as indices into (games, players) flattened; a slice if it holds all."""
+def seats_of(who: Tensor, minds: int) -> dict[int, Tensor | slice]:
+    """The seats of each mind that holds any, as indices into (games, players) flattened; a slice if it holds all."""
     if who.dim() != 2 or who.is_floating_point() or who.min() < 0 or who.max() >= minds:
         raise ValueError(f"who must be (games, players) of indices below {minds}, got {who}")
-    held = [who.flatten() == mind for mind in range(minds)]
-    return [slice(None) if seats.all() else seats.nonzero()[:, 0] for seats in held]
+    held = {mind: (who.flatten() == mind).nonzero()[:, 0] for mind in who.unique().tolist()}
+    return held if len(held) > 1 else {mind: slice(None) for mind in held}
 
 
 @torch.no_grad()
@@ -146,7 +135,7 @@ def play(
     """Play a batch of games with any minds in any seats.
 
     Args:
-        game: any game of tensors. Where it has a method `active(state)`, that tells whose actions count.
+        game: any game of tensors; its method `active(state)`, if it has one, tells whose actions count.
         minds: networks, and scripts (game, observations `(seats, *obs_shape)`, generator) -> actions `(seats, ...)`.
         who: `(games, players)`, whose mind holds a seat, by index.
         generator: of games and actions.
@@ -160,24 +149,20 @@ def play(
     """
     stage = begin(game, len(who), generator) if stage is None else stage
     spaces, shape, seats = Spaces.of(game), who.shape, seats_of(who, len(minds))
+    scripts = [index for index in seats if not isinstance(minds[index], ActorCritic)]
     outputs = torch.zeros(stage.steps, who.numel(), spaces.choices * (1 if spaces.bounds is None else 2))
-    scripted = torch.zeros(who.numel(), dtype=torch.bool)
-    memories: list[Tensor | None] = [None] * len(minds)
-    if stage.hidden is not None:
-        memories[0] = stage.hidden.flatten(0, 1)[seats[0]]
-    start, active = memories[0], []
-    seen = [(stage.observations, stage.actions, stage.rewards)]
+    memories = {} if stage.hidden is None else {0: stage.hidden.flatten(0, 1)[seats[0]]}
+    start, active, seen = memories.get(0), [], [(stage.observations, stage.actions, stage.rewards)]
     for step in range(stage.steps):
         now = Seen(*(x[None] for x in seen[-1]))
-        for index, (mind, held) in enumerate(zip(minds, seats, strict=True)):
-            if isinstance(mind, ActorCritic) and len(scripted[held]):
-                outputs[step, held], memories[index] = mind.act(now.at(held), memories[index])
+        for index in seats.keys() - scripts:
+            looks = now.at(seats[index])
+            outputs[step, seats[index]], memories[index] = minds[index].act(looks, memories.get(index))
         drawn = spaces.draw(outputs[step], generator)
         told = spaces.to_game(drawn)
-        for mind, held in zip(minds, seats, strict=True):
-            if not isinstance(mind, ActorCritic) and len(scripted[held]):
-                drawn[held] = told[held] = mind(game, now.at(held).observations[0], generator)
-                scripted[held] = True
+        for index in scripts:
+            looks = now.at(seats[index]).observations[0]
+            drawn[seats[index]] = told[seats[index]] = minds[index](game, looks, generator)
         before, told = stage.state, told.unflatten(0, shape)
         if hasattr(game, "active"):
             active.append(game.active(before))
@@ -187,16 +172,17 @@ def play(
             on_step(before, told, rewards, stage.state)
     stage.observations, stage.actions, stage.rewards = seen[-1]
     if stage.hidden is not None:
-        stage.hidden.zero_().flatten(0, 1)[seats[0]] = memories[0]
+        stage.hidden = torch.zeros_like(stage.hidden)  # not in place: the record's may be a view of the former one
+        stage.hidden.flatten(0, 1)[seats[0]] = memories[0]
     record = Seen(*(torch.stack(column) for column in zip(*seen, strict=True)))
-    log_probs = spaces.log_probs(outputs, record.actions[1:].flatten(1, 2)).masked_fill(scripted, 0.0)
-    return Trajectory(
+    log_probs = spaces.log_probs(outputs, record.actions[1:].flatten(1, 2))
+    for index in scripts:
+        log_probs[:, seats[index]] = 0.0
+    rewards, log_probs = (
         record.rewards[1:].permute(1, 2, 0).contiguous(),
         log_probs.unflatten(1, shape).permute(1, 2, 0),
-        torch.stack(active, -1) if active else None,
-        record,
-        start,
     )
+    return Trajectory(rewards, log_probs, torch.stack(active, -1) if active else None, record, start)
 
 
 def begin_anew(game: Game, stage: Stage, generator: Generator | None) -> None:
@@ -205,7 +191,7 @@ def begin_anew(game: Game, stage: Stage, generator: Generator | None) -> None:
     if not over.any():
         return
     fresh, stage.observations[over] = game.reset(int(over.sum()), generator)
-    changed = {field.name: getattr(fresh, field.name) for field in fields(fresh)}
+    changed = {one.name: getattr(fresh, one.name) for one in fields(fresh)}
     for name, new in changed.items():
         if isinstance(new, Tensor):
             changed[name] = getattr(stage.state, name).index_put((over,), new)
@@ -225,50 +211,47 @@ def seating(game: Game, settings: SelfPlay) -> Tensor:
     """
     who = torch.zeros(settings.games, game.num_players, dtype=torch.long)
     buffer, scripts = settings.buffer, len(settings.scripts)
-    free = game.num_players - scripts
-    held = 0 if buffer is None else buffer.seats
+    free, held, drawn = game.num_players - scripts, buffer.seats if buffer else 0, buffer.drawn if buffer else 0
     if held >= free:
         raise ValueError(
             f"buffer and scripts must leave a seat of {game.num_players} to the learner, got {held} and {scripts}"
         )
     if buffer is not None:
-        each = int(buffer.share * settings.games) // buffer.drawn
+        each = int(buffer.share * settings.games) // drawn
         if not each:
             raise ValueError(
-                f"share must give each of {buffer.drawn} snapshots a game, got {buffer.share!r} of {settings.games}"
+                f"share must give each of {drawn} snapshots one of {settings.games} games, got {buffer.share}"
             )
-        who[-each * buffer.drawn :, free - held : free] = 1 + torch.arange(buffer.drawn).repeat_interleave(each)[:, None]
-    who[:, free:] = torch.arange(scripts) + (1 if buffer is None else 1 + buffer.drawn)
+        who[-each * drawn :, free - held : free] = 1 + torch.arange(drawn).repeat_interleave(each)[:, None]
+    who[:, free:] = 1 + drawn + torch.arange(scripts)
     return who
 
 
 @torch.no_grad()
-def co_values(minds: Sequence[Mind], who: Tensor, seen: Seen) -> Tensor:
-    """Values `(T, games * players)` of all seats but the first mind's, which are 0; the first mind values scripts'."""
-    values = torch.zeros(len(seen.rewards), who.numel())
-    for mind, seats in list(zip(minds, seats_of(who, len(minds)), strict=True))[1:]:
-        critic = mind if isinstance(mind, ActorCritic) else minds[0]
-        values[:, seats] = critic.values(seen.at(seats))
-    return values
-
-
 def credits(
-    played: Trajectory, values: Tensor, settings: SelfPlay, credit: CreditRule, probabilities: Tensor | None
+    minds: Sequence[Mind], who: Tensor, played: Trajectory, values: Tensor, settings: SelfPlay, credit: CreditRule
 ) -> tuple[Tensor, Tensor]:
     """Credits and the critics' targets, both `(games, players, T)`.
 
     Args:
+        minds: as they played; snapshots are valued by their own critics, scripts by that of the first mind.
+        who: as it was played.
         played: T steps.
-        values: `(games, players, T + 1)`, each by its own critic; the last one is of what comes after.
+        values: `(T, seats)` of the first mind's seats by its critic, or `(T + 1, seats)` if something comes after.
         settings: discounts, and whether advantages are normalised first, over all seats.
         credit: combines the advantages.
-        probabilities: `(games, players, T)` of the actions taken, for the credit; None for densities.
     """
-    advantages = gae(played.rewards, values, settings.gamma, settings.lam)
-    targets = values[..., :-1] + gae(played.rewards, values, settings.gamma, settings.critic_lam)
+    known, everybody = len(values), torch.zeros(played.rewards.shape[-1] + 1, who.numel())
+    for index, held in seats_of(who, len(minds)).items():
+        critic = minds[index] if isinstance(minds[index], ActorCritic) else minds[0]
+        everybody[:known, held] = critic.values(played.seen.at(held, slice(known))) if index else values
+    everybody = everybody.T.unflatten(0, who.shape)
+    advantages = gae(played.rewards, everybody, settings.gamma, settings.lam)
+    targets = everybody[..., :-1] + gae(played.rewards, everybody, settings.gamma, settings.critic_lam)
     if settings.normalise:
         advantages = (advantages - advantages.mean()) / advantages.std(correction=0).clamp(min=1e-6)
-    return credit(advantages, probabilities), targets
+    discrete = minds[0].spaces.bounds is None  # densities are no probabilities
+    return credit(advantages, played.log_probs.exp() if discrete else None), targets
 
 
 def learn(
@@ -280,33 +263,24 @@ def learn(
     credit: CreditRule,
 ) -> None:
     """Train the first mind, an actor-critic, on what was played; `optimizer` has its `parts` as groups."""
-    mind, time = minds[0], played.rewards.shape[-1]
-    steps = slice(time if settings.chunk is None else time + 1)  # nothing comes after a game that ends
-    own = seats_of(who, len(minds))[0]
-    rows = played.seen.at(own, steps)
-    actions = played.seen.at(own, slice(1, None)).actions
+    mind, time, own = minds[0], played.rewards.shape[-1], seats_of(who, len(minds))[0]
 
     def of_rows(x: Tensor) -> Tensor:
         """`(games, players, T)` to `(T, rows)`."""
         return x.flatten(0, 1)[own].T
 
-    old_log_probs = of_rows(played.log_probs)
+    rows = played.seen.at(own, slice(time if settings.chunk is None else time + 1))  # nothing comes after an end
+    actions = played.seen.at(own, slice(1, None)).actions
     active = None if played.active is None else of_rows(played.active)
-    credit_of_rows = None
-    for _ in range(settings.epochs):
+    for epoch in range(settings.epochs):
         outputs, values = mind(rows, played.hidden)
-        if credit_of_rows is None:
-            everybody = torch.zeros(time + 1, who.numel())
-            everybody[steps] = co_values(minds, who, Seen(*(x[steps] for x in played.seen)))
-            everybody[steps, own] = values.detach()
-            probabilities = played.log_probs.exp() if mind.spaces.bounds is None else None
-            both = credits(played, everybody.T.unflatten(0, who.shape), settings, credit, probabilities)
-            credit_of_rows, targets = map(of_rows, both)
+        if epoch == 0:
+            credit_of_rows, targets = map(of_rows, credits(minds, who, played, values, settings, credit))
         log_probs = mind.spaces.log_probs(outputs[:time], actions)
         if settings.clip is None:
             loss = policy_gradient_loss(log_probs, credit_of_rows, active)
         else:
-            loss = proximal_loss(log_probs, old_log_probs, credit_of_rows, settings.clip, active)
+            loss = proximal_loss(log_probs, of_rows(played.log_probs), credit_of_rows, settings.clip, active)
         loss = loss + settings.critic_weight * huber_loss(values[:time], targets)
         (loss - settings.entropy * mind.spaces.entropies(outputs[:time], actions).mean()).backward()
         step(optimizer, settings.max_gradient_norm)
@@ -314,6 +288,8 @@ def learn(
 
 def adam(mind: ActorCritic, learning_rate: float, critic_learning_rate: float) -> torch.optim.Adam:
     """Adam with the actor's and the critic's parameters as its groups."""
+    check_positive("learning_rate", learning_rate)
+    check_positive("critic_learning_rate", critic_learning_rate)
     rates = (learning_rate, critic_learning_rate)
     groups = [{"params": part, "lr": rate} for part, rate in zip(mind.parts(), rates, strict=True)]
     return torch.optim.Adam(groups, fused=True)
@@ -364,7 +340,9 @@ def train(
         stage.age = settings.chunk * (torch.arange(settings.games) % (game.horizon // settings.chunk))  # end in turn
     for number in tqdm(range(settings.updates), disable=HEADLESS or not progress, leave=False):
         if past:
-            if number % settings.buffer.every == 0 and (settings.buffer.until is None or number < settings.buffer.until):
+            if number % settings.buffer.every == 0 and (
+                settings.buffer.until is None or number < settings.buffer.until
+            ):
                 buffer.append(deepcopy(mind.state_dict()))
             for one, drawn in zip(past, torch.randint(len(buffer), (len(past),), generator=generator), strict=True):
                 one.load_state_dict(buffer[drawn])
