@@ -140,10 +140,7 @@ class Spaces:
 class ActorCritic(nn.Module):
     """Policy and value of a seat, with memory.
 
-    Args:
-        spaces: of the game.
-        network: what it is made of.
-        generator: of the first weights, uniform(+-1/sqrt(inputs)) as in torch.nn, the policy's head a tenth of it.
+    The first weights, by the generator, are uniform(+-1/sqrt(inputs)) as in torch.nn, the policy's head a tenth of it.
     """
 
     def __init__(self, spaces: Spaces, network: Network, generator: Generator | None = None) -> None:
@@ -191,9 +188,7 @@ class ActorCritic(nn.Module):
     def forward(self, seen: Seen, hidden: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Outputs `(T, R, outputs)` and values `(T, R)`.
 
-        Args:
-            seen: T steps of R rows.
-            hidden: `(R, H)` before the first step, of the actor; a critic's own trunk begins with zeros.
+        `hidden` `(R, H)` is the actor's before the first step; a critic's own trunk begins with zeros.
         """
         if self.critic is not None:
             return self.act(seen, hidden)[0], self.values(seen)
@@ -216,11 +211,7 @@ def save(mind: ActorCritic, path: Path) -> None:
 
 
 def load(path: Path) -> ActorCritic:
-    """Read an actor-critic that `save` has written.
-
-    Raises:
-        ValueError: safetensors without an actor-critic's settings.
-    """
+    """Read an actor-critic that `save` has written; ValueError for other safetensors."""
     from safetensors import safe_open
     from safetensors.torch import load_file
 

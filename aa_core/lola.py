@@ -44,9 +44,8 @@ def dice_value(
 ) -> tuple[Tensor, Tensor, Tensor, Trajectory]:
     """Play the mind, in the first seat, against itself with the actor's parameters `other`.
 
-    Returns:
-        The DiCE value of `player`, differentiable by both actors' parameters, the first seat's entropy per step, the
-        critic's values `(games, 2, T)`, and what was played.
+    Returns the DiCE value of `player`, differentiable by both actors' parameters, the first seat's entropy per step,
+    the critic's values `(games, 2, T)`, and what was played.
     """
     copy = deepcopy(mind)
     copy.load_state_dict(mind.state_dict() | {name: x.detach() for name, x in other.items()})
@@ -87,11 +86,7 @@ def train(
     on_update: Callable[[int, ActorCritic, Trajectory], None] | None = None,
     progress: bool = True,
 ) -> ActorCritic:
-    """Train one agent; arguments as of `selfplay.train`, for a game of two players.
-
-    Raises:
-        ValueError: another number of players.
-    """
+    """Train one agent; arguments as of `selfplay.train`. ValueError if the game has not two players."""
     if game.num_players != 2:
         raise ValueError(f"game must have two players, got {game.num_players}")
     generator = torch.Generator().manual_seed(seed)
