@@ -87,13 +87,10 @@ def _start_values(logits: Tensor, co_logits: Tensor, game: MatrixGame, gamma: fl
     return chain(action_probabilities(logits), action_probabilities(co_logits), game, gamma).values[..., 0]
 
 
-def naive_gradient(
-    logits: Tensor, co_logits: Tensor, game: MatrixGame, gamma: float, sum_of_rewards: bool = False
-) -> Tensor:
-    """grad_1 V1, or grad_1 (V1 + V2) with `sum_of_rewards`."""
+def naive_gradient(logits: Tensor, co_logits: Tensor, game: MatrixGame, gamma: float) -> Tensor:
+    """grad_1 V1."""
     own = logits.detach().requires_grad_()
-    start = _start_values(own, co_logits.detach(), game, gamma)
-    return torch.autograd.grad(start.sum() if sum_of_rewards else start[..., 0].sum(), own)[0]
+    return torch.autograd.grad(_start_values(own, co_logits.detach(), game, gamma)[..., 0].sum(), own)[0]
 
 
 def lola_shaping(

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Generator, Tensor, nn
 from torch.nn.functional import huber_loss
+from torch.optim import Adam
 from tqdm.auto import tqdm
 
 from aa_core.actor_critic import ActorCritic, Network, Seen, Spaces
@@ -105,6 +106,9 @@ class Trajectory(NamedTuple):
     active: Tensor | None  # (games, players, T) bool: whose actions count; None: everybody's
     seen: Seen  # (T + 1, games, players, ...) time first; the actions of step t are its `actions[t + 1]`
     hidden: Tensor | None  # (rows, H) of the first mind's seats before the first step
+
+
+OnUpdate = Callable[[int, ActorCritic, Trajectory], None] | None
 
 
 def begin(game: Game, games: int, generator: Generator | None, steps: int | None = None) -> Stage:
@@ -237,12 +241,7 @@ def credits(
 
 
 def learn(
-    minds: Sequence[Mind],
-    who: Tensor,
-    played: Trajectory,
-    optimizer: torch.optim.Optimizer,
-    settings: SelfPlay,
-    credit: CreditRule,
+    minds: Sequence[Mind], who: Tensor, played: Trajectory, optimizer: Adam, settings: SelfPlay, credit: CreditRule
 ) -> None:
     """Train the first mind, an actor-critic, on what was played; `optimizer` has its `parts` as groups."""
     mind, time, own = minds[0], played.rewards.shape[-1], seats_of(who, len(minds))[0]
@@ -268,15 +267,15 @@ def learn(
         step(optimizer, settings.max_gradient_norm)
 
 
-def adam(mind: ActorCritic, learning_rate: float, critic_learning_rate: float) -> torch.optim.Adam:
+def adam(mind: ActorCritic, learning_rate: float, critic_learning_rate: float) -> Adam:
     """Adam with the actor's and the critic's parameters as its groups."""
     check_positive("learning_rate", learning_rate)
     check_positive("critic_learning_rate", critic_learning_rate)
     rates = zip(mind.parts(), (learning_rate, critic_learning_rate), strict=True)
-    return torch.optim.Adam([{"params": part, "lr": rate} for part, rate in rates], fused=True)
+    return Adam([{"params": part, "lr": rate} for part, rate in rates], fused=True)
 
 
-def step(optimizer: torch.optim.Optimizer, max_gradient_norm: float) -> None:
+def step(optimizer: Adam, max_gradient_norm: float) -> None:
     """Clip the gradient of each group of parameters, and apply it."""
     for group in optimizer.param_groups:
         nn.utils.clip_grad_norm_(group["params"], max_gradient_norm)
@@ -285,12 +284,7 @@ def step(optimizer: torch.optim.Optimizer, max_gradient_norm: float) -> None:
 
 
 def train(
-    game: Game,
-    settings: SelfPlay,
-    credit: CreditRule,
-    seed: int,
-    on_update: Callable[[int, ActorCritic, Trajectory], None] | None = None,
-    progress: bool = True,
+    game: Game, settings: SelfPlay, credit: CreditRule, seed: int, on_update: OnUpdate = None, progress: bool = True
 ) -> ActorCritic:
     """Train one agent by self-play in a game of any number of players, all randomness from `seed`.
 
