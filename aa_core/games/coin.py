@@ -161,5 +161,5 @@ def chase(game: CoinGame, observations: Tensor, generator: Generator | None = No
     return (distances + torch.rand(distances.shape, generator=generator)).argmin(-1)
 
 
-SCRIPTED: dict[str, Script]
-SCRIPTED = {"always cooperate": partial(chase, flee=True), "always defect": chase, "random": random_player}
+_COOPERATE = partial(chase, flee=True)
+SCRIPTED: dict[str, Script] = {"always cooperate": _COOPERATE, "always defect": chase, "random": random_player}

@@ -190,15 +190,16 @@ class HarvestGame:
         return index
 
     def _around(self, ahead: Tensor, right: Tensor) -> Tensor:
-        """`(4 cells, offsets)`: the cell at each offset from (cell, heading) = row // 4, row % 4."""
+        """`(4 cells + 1, offsets)`: the cell at each offset from (cell, heading) = row // 4, row % 4; last, dark."""
         here = torch.cartesian_prod(torch.arange(self.height), torch.arange(self.width))[:, None, None]
         steps = ahead[:, None] * _AHEAD[:, None] + right[:, None] * _AHEAD.roll(-1, 0)[:, None]  # (4, offsets, 2)
         row, column = (here + steps).unbind(-1)
         inside = (row >= 0) & (row < self.height) & (column >= 0) & (column < self.width)
-        return torch.where(inside, row * self.width + column, self._dark - 1).flatten(0, 1)
+        cells = torch.where(inside, row * self.width + column, self._dark - 1).flatten(0, 1)
+        return torch.nn.functional.pad(cells, (0, 0, 0, 1), value=self._dark)
 
     @cached_property
-    def _moves(self) -> Tensor:  # (4 cells, actions), the cell that a player would enter; its own if that is a wall
+    def _moves(self) -> Tensor:  # (4 cells + 1, actions), the cell that a player would enter; its own if that is a wall
         aims = self._around(torch.tensor([0, 1, -1, 0, 0, 0, 0, 0]), torch.tensor([0, 0, 0, -1, 1, 0, 0, 0]))
         return torch.where(self._is_wall[aims], aims[:, :1], aims)
 
@@ -207,15 +208,13 @@ class HarvestGame:
         ahead = torch.arange(BEAM_LENGTH) + torch.tensor([[1], [0], [0]])
         right = torch.tensor([[0], [-1], [1]]).expand_as(ahead)
         rays = self._around(ahead.flatten(), right.flatten()).unflatten(1, (3, BEAM_LENGTH))
-        rays = torch.where(self._is_wall[rays].cumsum(-1) > 0, self._dark, rays)
-        return torch.cat((rays, torch.full_like(rays[:1], self._dark)))
+        return torch.where(self._is_wall[rays].cumsum(-1) > 0, self._dark, rays)
 
     @cached_property
     def _windows(self) -> Tensor:  # (4 cells + 1, window cells); the last row, of players out of play, is all dark
         ahead, behind, side = self.window
         rows, columns = torch.arange(ahead, -behind - 1, -1), torch.arange(-side, side + 1)
-        seen = self._around(*torch.cartesian_prod(rows, columns).unbind(1))
-        return torch.cat((seen, torch.full_like(seen[:1], self._dark)))
+        return self._around(*torch.cartesian_prod(rows, columns).unbind(1))
 
     def _standing(self, cell: Tensor, out: Tensor) -> Tensor:
         return torch.where(out > 0, self._dark, cell)
@@ -360,8 +359,8 @@ def free_harvester(
     wander = torch.where(shut[:, 0] | (torch.rand(len(wall), generator=generator) < 0.1), turn, FORWARD)
     actions = torch.where(apple.flatten(1).any(1), approach, wander)
     if zap:
-        in_reach = (right == 0) & (forward >= 1) & (forward <= BEAM_LENGTH)
-        in_reach |= (right.abs() == 1) & (forward >= 0) & (forward < BEAM_LENGTH)
+        start = (right == 0).long()  # of the middle ray, one cell ahead; the others start beside the player
+        in_reach = (right.abs() <= 1) & (forward >= start) & (forward < start + BEAM_LENGTH)
         actions = torch.where(ready.flatten(1).any(1) & (player & in_reach).flatten(1).any(1), ZAP, actions)
     return actions.view(lead)
 
@@ -383,9 +382,9 @@ def collective_return(rewards: Tensor) -> Tensor:
 
 
 def sustainability(rewards: Tensor) -> Tensor:
-    """Mean over players of the mean step, from 1 to `time`, at which they collected rewards: late means left to grow.
+    """Mean over players of the mean step, from 1 to `time`, at which they collected rewards; 0 if nobody did.
 
-    Players that collected nothing are left out; 0 if nobody did. A constant rate gives (time + 1) / 2.
+    Players that collected nothing are left out. A constant rate gives (time + 1) / 2, later means left to grow.
     """
     check_time_series("rewards", rewards, min_dims=2)
     collected = rewards > 0
