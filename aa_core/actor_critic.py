@@ -19,8 +19,8 @@ from torch.distributions import AffineTransform, Categorical, ComposeTransform, 
 from torch.nn.functional import one_hot, relu
 
 from aa_core.checks import check_count
+from aa_core.files import write_atomically
 from aa_core.games.base import Game
-from aa_core.records import write_atomically
 
 
 @dataclass(frozen=True)
