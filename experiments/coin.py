@@ -12,25 +12,28 @@ from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import pandas as pd
 import torch
 from torch import Tensor
 
 from aa_core import lola
+from aa_core.actor_critic import ActorCritic, Network
 from aa_core.advantages import CreditRule, aligned_advantages, naive_advantages, summed_advantages
 from aa_core.games.base import random_player
 from aa_core.games.coin import SCRIPTED, CoinGame, CoinState
 from aa_core.league import own_coin_rate
+from aa_core.lola import Lola
 from aa_core.selfplay import Buffer, SelfPlay, train
 from experiments.leagues import Episodes, League, Training, evaluate, play_episodes, play_league, train_agent
 from experiments.run import Experiment, Run, Table
 
 GAMMA = 0.96
-NAIVE = SelfPlay(updates=150, games=256, gamma=GAMMA, learning_rate=5e-3)
+NAIVE = SelfPlay(updates=120, games=128, gamma=GAMMA, learning_rate=5e-3)
 # greedy for 60 updates; in half of the games they meet their past of the first 120
 REPLAY = SelfPlay(
-    updates=350, games=256, gamma=GAMMA, greedy_updates=60, buffer=Buffer(share=0.5, drawn=8, every=10, until=120)
+    updates=300, games=128, gamma=GAMMA, greedy_updates=60, buffer=Buffer(share=0.5, drawn=2, every=10, until=120)
 )
 PPO = {"clip": 0.2, "epochs": 2}
 AGENTS: dict[str, tuple[SelfPlay, CreditRule]] = {
@@ -41,8 +44,10 @@ AGENTS: dict[str, tuple[SelfPlay, CreditRule]] = {
     "advantage_alignment": (REPLAY, partial(aligned_advantages, beta=0.2, gamma=GAMMA)),
     "proximal_advantage_alignment": (replace(REPLAY, **PPO), partial(aligned_advantages, beta=0.2, gamma=GAMMA)),
 }
-LOLA_DICE = SelfPlay(updates=150, games=128, gamma=GAMMA, learning_rate=5e-3, entropy=0.02)
-INNER_LEARNING_RATE = 0.1  # with 1 or 5 next to nothing was learned
+LOLA_DICE = Lola(
+    updates=150, games=64, gamma=GAMMA, learning_rate=5e-3, entropy=0.02,
+    inner_learning_rate=0.1,  # with 1 or 5 next to nothing was learned
+)  # fmt: skip
 # LOQA's published settings, whose code AA's agents come from; AA's own beta is not public, ours stays
 PAPER = {"updates": 25400, "games": 512, "learning_rate": 1e-3, "critic_learning_rate": 1e-2, "entropy": 0.1}
 PAPER_LOLA = {"updates": 50001, "games": 2000, "learning_rate": 3e-3}  # POLA's
@@ -83,14 +88,18 @@ def sized(settings: SelfPlay, profile: str) -> SelfPlay:
     return settings
 
 
+def train_lola(game: CoinGame, settings: Lola, credit: None, seed: int, **options: Any) -> ActorCritic:
+    """`lola.train`, called as `selfplay.train` is; there is no credit."""
+    return lola.train(game, settings, seed, **options)
+
+
 def agent_run(profile: str, variant: str, seed: int) -> Run:
     """Training of one seed of an agent."""
     size = SIZES[profile]
     options = {}
     if variant == "lola_dice":
-        self_play = replace(LOLA_DICE, **PAPER_LOLA) if profile == "paper" else sized(LOLA_DICE, profile)
-        credit = naive_advantages
-        options["train"] = partial(lola.train, inner_learning_rate=INNER_LEARNING_RATE)
+        changes = {"paper": PAPER_LOLA, "smoke": {"updates": 4, "games": 8, "network": Network(hidden=8)}}
+        self_play, credit, options["train"] = replace(LOLA_DICE, **changes.get(profile, {})), None, train_lola
     else:
         self_play, credit = AGENTS[variant]
         self_play = sized(self_play, profile)
@@ -102,7 +111,7 @@ def agent_run(profile: str, variant: str, seed: int) -> Run:
     return Run("coin", variant, seed, settings, train_agent, minutes=MINUTES.get(variant, 0.5), gpu=profile == "paper")
 
 
-MINUTES = {"loqa": 1.0, "advantage_alignment": 1.0, "proximal_advantage_alignment": 2.0, "lola_dice": 2.0}
+MINUTES = {"loqa": 0.7, "advantage_alignment": 0.7, "proximal_advantage_alignment": 1.2}
 NAMES = (*AGENTS, "lola_dice")
 
 
@@ -186,9 +195,9 @@ class Timing:
     """Seconds per update of one algorithm, by horizon and grid."""
 
     algorithm: str
-    train: Callable[..., object]
-    credit: CreditRule
-    self_play: SelfPlay
+    train: Callable[..., ActorCritic]
+    credit: CreditRule | None
+    self_play: SelfPlay | Lola
     horizons: tuple[int, ...]
     grids: tuple[int, ...]
 
@@ -198,12 +207,14 @@ PRICED = ("naive", "lola_dice", "loqa", "advantage_alignment")
 
 def cost_run(profile: str, variant: str, seed: int = 0) -> Run:
     """What an update of an algorithm costs: the same network, batch and optimiser for all, no agent buffer."""
-    train_, credit = (train, naive_advantages) if variant in ("naive", "lola_dice") else (train, AGENTS[variant][1])
-    if variant == "lola_dice":
-        train_ = partial(lola.train, inner_learning_rate=INNER_LEARNING_RATE)
     small = profile == "smoke"
+    amount = {"updates": 3 if small else 7, "games": 4 if small else 128}
+    if variant == "lola_dice":
+        how = train_lola, None, replace(LOLA_DICE, **amount)
+    else:
+        how = train, AGENTS[variant][1], SelfPlay(**amount, gamma=GAMMA)
     settings = Timing(
-        variant, train_, credit, SelfPlay(updates=3 if small else 7, games=4 if small else 128, gamma=GAMMA),
+        variant, *how,
         horizons=(4, 8) if small else (16, 32, 50, 64, 128), grids=(3, 4) if small else (3, 4, 5, 6, 7),
     )  # fmt: skip
     return Run("shaping_cost", variant, seed, settings, time_updates, minutes=0.5, alone=True)

@@ -172,7 +172,7 @@ def _agent(place: str | None, profile: str, variant: str, seed: int) -> Run:
     credit = setting.aligned if variant == AA else RULES.get(variant)
     script = None if credit else SCRIPTED[REFERENCES[variant]]
     name = "harvest_open" if place else "harvest"
-    minutes = 2.5 if credit else 0.1
+    minutes = 1.9 if credit else 0.1
     settings = Training(variant, setting, credit, script, seed)
     return Run(name, variant, seed, settings, train_agent, minutes=minutes, gpu=profile == "paper")
 

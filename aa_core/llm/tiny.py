@@ -41,7 +41,7 @@ from aa_core.llm import rollout
 from aa_core.llm.players import Seat, play
 from aa_core.llm.rollout import ChatTokens, Transcript
 from aa_core.llm.settings import WarmUp
-from aa_core.records import code_hash, config_hash
+from experiments.records import code_hash, config_hash
 
 CACHE = Path(os.environ.get("AA_CACHE", Path.home() / ".cache" / "aa-companion"))
 SETTINGS = "warm_up.json"  # the last file that a finished warm-up writes

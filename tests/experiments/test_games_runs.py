@@ -67,7 +67,7 @@ def test_profile_paper_has_the_papers_settings() -> None:
     assert (loqa.games, loqa.network.hidden, loqa.learning_rate, loqa.critic_learning_rate) == (512, 128, 1e-3, 1e-2)
     assert (loqa.entropy, loqa.buffer.every, loqa.buffer.capacity, loqa.buffer.until) == (0.1, 10, 10_000, None)
     lola = coin.agent_run("paper", "lola_dice", 0).settings.self_play
-    assert (lola.games, lola.updates, lola.learning_rate, lola.buffer) == (2000, 50001, 3e-3, None)
+    assert (lola.games, lola.updates, lola.learning_rate) == (2000, 50001, 3e-3)
     apples = harvest.agent_run("paper", harvest.AA, 0).settings
     options, rule = apples.setting.self_play, apples.credit.keywords
     assert (options.games, options.chunk, options.gamma, options.lam) == (6, 15, 0.99, 0.95)
