@@ -16,7 +16,7 @@ The prompts are ours, not the paper's: short sentences over a small vocabulary, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from random import Random
 from typing import Any
 
@@ -34,6 +34,9 @@ SCRIPTED: dict[str, dict[str, TextScript]] = {
     "split": split.SCRIPTS,
     "trust_and_split": trust_and_split.SCRIPTS,
 }
+
+
+METRICS = ("reward", "cooperation", "claim_higher", "claim_lower", "efficiency", "errors")
 
 
 def text_game_names() -> list[str]:
@@ -63,6 +66,18 @@ def play_scripted(game: TextGame, first: str, second: str, rng: Random | None = 
         transcript += [(turn, replies.get(turn.player)) for turn in turns]
         game.submit(replies)
     return transcript
+
+
+def mean_metric(name: str, seats: Iterable[tuple[TextGame, int]]) -> float | None:
+    """Mean of one of METRICS over the rounds of games and who sat there; None where a game has none of it."""
+    values = []
+    for game, player in seats:
+        for index in range(game.round):
+            record = game.record(index)
+            value = record["rewards"] if name == "reward" else record.get(name)
+            values.append(value[player] if isinstance(value, tuple) else value)
+    known = [float(value) for value in values if value is not None]
+    return sum(known) / len(known) if known else None
 
 
 def example_texts(name: str) -> Iterator[str]:
