@@ -7,7 +7,6 @@ that are private in TRL (1.16.0, pinned) are used in this file only.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from random import Random
@@ -119,14 +118,15 @@ def round_advantages(
 
 def round_probabilities(tables: Sequence[Table]) -> Tensor:
     """Probability of what each player wrote in each round `(games, 2, rounds)`; 1 for who is no model."""
-    probabilities = torch.ones(len(tables), 2, tables[0].game.rounds, dtype=torch.float64)
-    for index, table in enumerate(tables):
+    rounds = tables[0].game.rounds
+    log_probs = [[[0.0] * rounds, [0.0] * rounds] for _ in tables]
+    for sums, table in zip(log_probs, tables, strict=True):
         for seat, player in enumerate(table.players):
             if isinstance(player, ModelPlayer):
                 chat = player.transcript(table.game, seat)
-                for round_index, log_prob in zip(chat.rounds, chat.log_probs, strict=True):
-                    probabilities[index, seat, round_index] *= math.exp(log_prob)
-    return probabilities
+                for index, log_prob in zip(chat.rounds, chat.log_probs, strict=True):
+                    sums[seat][index] += log_prob
+    return torch.tensor(log_probs, dtype=torch.float64).exp()
 
 
 def token_credits(chat: Transcript, credits: Tensor) -> list[float]:
