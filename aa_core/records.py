@@ -1,60 +1,88 @@
-"""Runs, tidy data and provenance: what was computed, with which settings, by which code.
+"""Tidy data and provenance: what was computed, with which settings, by which code.
 
-A table is a CSV file; beside it, under the same name, a JSON file says where it came from. Both are written atomically:
-a killed process leaves the old file or the new one, never half of one.
+A table is a CSV file; beside it, under the same name, a JSON file says where it came from and holds its checksum. Both
+are written atomically: a killed process leaves the old file or the new one, never half of one.
 """
 
 from __future__ import annotations
 
-import ast
 import hashlib
-import inspect
 import json
 import os
 import platform
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
+from io import StringIO
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pandas as pd
 
-from aa_core.paths import DATA, ROOT
+from aa_core.paths import BUILD, DATA, ROOT
 
 SEED_COLUMNS = ("seed", "row_seed", "column_seed")
-PACKAGES = ("torch", "numpy", "scipy", "pandas", "matplotlib", "axelrod")
+PACKAGES = ("torch", "numpy", "scipy", "pandas", "matplotlib", "axelrod", "transformers", "peft", "trl")
+READ: dict[str, dict[str, Any]] = {}  # table -> record of those that this process has read: what figures are drawn from
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write `text` to `path` through a temporary file in the same folder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+class DamagedTable(ValueError):  # noqa: N818 - what it is
+    """A table that is not what was written: cut, altered, or without a readable record."""
+
+
+class StaleTable(ValueError):  # noqa: N818
+    """A table or agent that other settings or other code made."""
+
+
+class MissingTable(FileNotFoundError):  # noqa: N818
+    """A table that nobody has made yet."""
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write `content` to `path` through a temporary file in the same folder.
+
+    Raises:
+        OSError: naming the file; what is on disk stays as it is.
+    """
     try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
-            file.write(text)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise OSError(error.errno, f"cannot write: {error.strerror}", str(path)) from error
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)  # mkstemp makes it private
         os.replace(temporary, path)
+    except OSError as error:
+        Path(temporary).unlink(missing_ok=True)
+        raise OSError(error.errno, f"cannot write: {error.strerror}", str(path)) from error
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
 
 
-def config_hash(config: Mapping[str, Any]) -> str:
-    """Short hash of a configuration; equal configurations have equal hashes, whatever the order of their keys."""
-    text = json.dumps(config, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+def write_record(path: Path, record: Mapping[str, Any]) -> None:
+    """Write provenance as JSON."""
+    write_atomically(path, json.dumps(record, indent=1, sort_keys=True) + "\n")
 
 
-def code_hash(*modules: ModuleType) -> str:
-    """Hash of what modules do: of their syntax trees, so that comments and layout do not count."""
-    trees = [ast.unparse(ast.parse(inspect.getsource(module))) for module in modules]
-    return hashlib.sha256("\n".join(trees).encode()).hexdigest()[:16]
+def read_record(path: Path) -> dict[str, Any] | None:
+    """Provenance that stands in a JSON file; None if there is none that can be read."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # no file, not JSON, not UTF-8
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def checksum(path: Path) -> str:
+    """SHA-256 of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def package_versions() -> dict[str, str]:
@@ -69,20 +97,25 @@ def package_versions() -> dict[str, str]:
 
 
 def git_commit() -> str | None:
-    """Commit of the checkout, with "-dirty" if aa_core differs from it; None outside git."""
+    """Commit of the checkout, with "-dirty" if the code differs from it; None where ROOT is no checkout of its own."""
+
+    def git(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True)
+
     try:
-        commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True)
-        dirty = subprocess.run(["git", "diff", "--quiet", "HEAD", "--", "aa_core"], cwd=ROOT, capture_output=True)
-    except (OSError, subprocess.CalledProcessError):
+        if Path(git("rev-parse", "--show-toplevel").stdout.strip()) != ROOT:
+            return None
+        commit = git("rev-parse", "HEAD").stdout.strip()
+        dirty = git("status", "--porcelain", "--", "aa_core", "experiments", "notebooks").stdout.strip()
+    except OSError:  # no git
         return None
-    return commit.stdout.strip() + ("-dirty" if dirty.returncode else "")
+    return (commit + ("-dirty" if dirty else "")) if commit else None
 
 
-def provenance(config: Mapping[str, Any], seconds: float) -> dict[str, Any]:
+def provenance(settings: Any, seconds: float) -> dict[str, Any]:
     """Everything worth knowing about how a result was made."""
     return {
-        "config": dict(config),
-        "config_hash": config_hash(config),
+        "settings": settings,
         "seconds": round(seconds, 1),
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "git_commit": git_commit(),
@@ -91,16 +124,10 @@ def provenance(config: Mapping[str, Any], seconds: float) -> dict[str, Any]:
     }
 
 
-def table_path(profile: str, name: str) -> Path:
-    """data/PROFILE/NAME.csv; a name with a folder is a run, kept apart under runs/."""
-    folder = DATA / profile
-    return (folder / "runs" / f"{name}.csv") if "/" in name else (folder / f"{name}.csv")
-
-
 def write_table(path: Path, table: pd.DataFrame, record: Mapping[str, Any]) -> None:
     """Write `table` as CSV and, beside it, `record` with the table's checksum as JSON.
 
-    If the process dies between the two, the checksum does not match and `is_recorded` says so.
+    If the process dies between the two, the checksum does not match and `read_table` says so.
 
     Raises:
         ValueError: the table is empty or has NaN entries; what is on disk then stays as it is.
@@ -111,30 +138,38 @@ def write_table(path: Path, table: pd.DataFrame, record: Mapping[str, Any]) -> N
         columns = list(table.columns[table.isna().any()])
         raise ValueError(f"table for {path.name} must not have NaN, got some in {columns}")
     text = table.to_csv(index=False, float_format="%.6g", lineterminator="\n")
-    record = {**record, "table_sha256": hashlib.sha256(text.encode()).hexdigest()}
     write_atomically(path, text)
-    write_atomically(path.with_suffix(".json"), json.dumps(record, indent=1, sort_keys=True) + "\n")
+    write_record(path.with_suffix(".json"), {**record, "table_sha256": hashlib.sha256(text.encode()).hexdigest()})
 
 
-def read_table(profile: str, name: str) -> pd.DataFrame:
-    """Read a table of data/PROFILE.
+def read_table(
+    path: Path, way_out: str = "restore it from git, or make it again"
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """A table and its record, verified.
+
+    Args:
+        path: of the CSV file.
+        way_out: what the reader can do if it is damaged.
 
     Raises:
-        FileNotFoundError: with the command that makes it.
+        MissingTable: there is no such file.
+        DamagedTable: its checksum is not that of its record, or it is no table.
     """
-    path = table_path(profile, name)
     if not path.is_file():
-        raise FileNotFoundError(f"no table {name!r} for profile {profile!r}; `make figures PROFILE={profile}` makes it")
-    return pd.read_csv(path)
+        raise MissingTable(f"no table {path}: {way_out}")
+    record = read_record(path.with_suffix(".json"))
+    if record is None:
+        raise DamagedTable(f"{path.with_suffix('.json')} is missing or no JSON, so {path.name} is nobody's: {way_out}")
+    content = path.read_bytes()
+    if record.get("table_sha256") != hashlib.sha256(content).hexdigest():
+        raise DamagedTable(f"{path} is not what its record says (cut, altered or from another run): {way_out}")
+    return pd.read_csv(StringIO(content.decode())), record
 
 
-def record_of(profile: str, name: str) -> dict[str, Any] | None:
-    """Provenance of a table or run; None if there is none that can be read."""
-    try:
-        record = json.loads(table_path(profile, name).with_suffix(".json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # no file, not JSON, not UTF-8
-        return None
-    return record if isinstance(record, dict) else None
+def find_table(name: str, profile: str) -> Path:
+    """Where a table is: being made in BUILD, or committed in DATA (also if there is none)."""
+    path = BUILD / profile / "tables" / f"{name}.csv"
+    return path if path.is_file() else DATA / profile / f"{name}.csv"
 
 
 def count_seeds(table: pd.DataFrame) -> int | None:
@@ -143,45 +178,14 @@ def count_seeds(table: pd.DataFrame) -> int | None:
     return max(counts) if counts else int(table["seeds"].max()) if "seeds" in table else None
 
 
-def seconds_of(records: Iterable[Mapping[str, Any] | None]) -> float | None:
-    """Wall time of the runs behind tables, by their records; a run that stands in two of them counts once.
+def seconds_of(records: Iterable[Mapping[str, Any]]) -> float | None:
+    """Core time of the runs behind tables, by their records; a run that stands in two of them counts once.
 
-    The times of runs that ran side by side add up. Not counted are runs that a run builds on (the trainings, for the
-    record of a league). None if no record tells.
+    Not counted are runs that a run builds on (the trainings, for the record of a league). None if no record tells.
     """
-    runs = [run for record in records if record for run in (record["runs"].values() if "runs" in record else [record])]
-    seconds = {run.get("config_hash", i): run["seconds"] for i, run in enumerate(runs) if run and "seconds" in run}
+    seconds: dict[str, float] = {}
+    for index, record in enumerate(records):
+        for name, run in record.get("runs", {str(index): record}).items():
+            if "seconds" in run:
+                seconds[name] = run["seconds"]
     return round(sum(seconds.values()), 1) if seconds else None
-
-
-def is_recorded(profile: str, name: str, config: Mapping[str, Any]) -> bool:
-    """Whether a complete table is on disk that was made with exactly this configuration."""
-    record, path = record_of(profile, name), table_path(profile, name)
-    if record is None or record.get("config_hash") != config_hash(config) or not path.is_file():
-        return False
-    return record.get("table_sha256") == hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def computed(profile: str, name: str, config: Mapping[str, Any], compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:
-    """Compute a table, write it with its provenance, and return it as it reads back from disk."""
-    started = time.perf_counter()
-    table = compute()
-    write_table(table_path(profile, name), table, provenance(config, time.perf_counter() - started))
-    return read_table(profile, name)
-
-
-def recorded(
-    profile: str, name: str, config: Mapping[str, Any], compute: Callable[[], pd.DataFrame], fresh: bool = False
-) -> pd.DataFrame:
-    """Read a table if it was made with this configuration; otherwise compute and write it.
-
-    Args:
-        profile: size of the run, the folder in data/.
-        name: of the table, or EXPERIMENT/PART of a run.
-        config: full configuration, JSON types only; with `code_hash` of the code that computes it.
-        compute: makes the table.
-        fresh: compute even if the table is there.
-    """
-    if fresh or not is_recorded(profile, name, config):
-        return computed(profile, name, config, compute)
-    return read_table(profile, name)

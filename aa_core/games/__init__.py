@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 from aa_core.checks import check_choice
-from aa_core.games.base import Game
+from aa_core.games.base import Game, Script
 from aa_core.games.coin import CoinGame
 from aa_core.games.harvest import HarvestGame
 from aa_core.games.matrix import CLASSIC_PAYOFFS, STATES, SWAP, C, D, MatrixGame, MatrixState
 from aa_core.games.negotiation import NegotiationGame
 
-_BUILDERS = {
+_BUILDERS: dict[str, Callable[..., Game]] = {
     name: partial(MatrixGame, tuple(payoffs), name=name.replace("_", " ")) for name, payoffs in CLASSIC_PAYOFFS.items()
 }
 _BUILDERS |= {"coin": CoinGame, "harvest": HarvestGame, "negotiation": NegotiationGame}
 
-__all__ = ["STATES", "SWAP", "C", "D", "Game", "MatrixGame", "MatrixState", "make", "matrix_names", "names"]
+__all__ = ["STATES", "SWAP", "C", "D", "Game", "MatrixGame", "MatrixState", "Script", "make", "matrix_names", "names"]
 
 
 def names() -> list[str]:
@@ -33,7 +34,7 @@ def make(name: str, **options: object) -> Game:
     """Build a game by name, with the options of its class (for matrix games: `horizon`).
 
     Raises:
-        ValueError: unknown name, or a bad option.
+        ValueError: unknown name, or an option out of its range.
     """
     check_choice("name", name, _BUILDERS)
     return _BUILDERS[name](**options)

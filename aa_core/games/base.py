@@ -1,7 +1,8 @@
-"""The one interface that every game has: batched tensors, all players on one axis."""
+"""The one interface that every game has: batched tensors, all players on one axis. And that of scripted players."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
@@ -11,18 +12,48 @@ from torch import Generator, Tensor
 class Game(Protocol):
     """A batch of independent games, advanced together.
 
-    `state` is a small dataclass of tensors that can be copied, so that a game can be branched. All randomness comes
-    from the generator that is passed in.
+    `state` is a small dataclass of tensors and `time`, the number of steps played; it can be copied, so that a game can
+    be branched. All randomness comes from the generator that is passed in.
     """
 
-    num_players: int
-    num_actions: int | None  # None: continuous actions
-    obs_shape: tuple[int, ...]  # () if an observation is one index, below `num_observations`
-    horizon: int
+    @property
+    def num_players(self) -> int:
+        """Seats of a game."""
+
+    @property
+    def num_actions(self) -> int | None:
+        """Number of discrete actions; None if they are continuous."""
+
+    @property
+    def action_shape(self) -> tuple[int, ...]:
+        """Axes of one player's action; () if discrete."""
+
+    @property
+    def action_bounds(self) -> tuple[float, float] | None:
+        """Lowest and highest number of a continuous action; None if discrete."""
+
+    @property
+    def obs_shape(self) -> tuple[int, ...]:
+        """Axes of one player's observation; () if it is one index."""
+
+    @property
+    def obs_bounds(self) -> tuple[float, float] | None:
+        """Lowest and highest number of an observation; None if it is one index."""
+
+    @property
+    def num_observations(self) -> int | None:
+        """Number of observations that are one index; None if they are arrays."""
+
+    @property
+    def horizon(self) -> int:
+        """Steps of a game."""
 
     def reset(self, batch: int, generator: Generator | None = None) -> tuple[Any, Tensor]:
-        """Start `batch` games; returns the state and observations `(batch, players, *obs_shape)`."""
-        ...
+        """Start `batch` games; returns the state and observations `(batch, players, *obs_shape)`.
+
+        Raises:
+            ValueError: `batch` is not a positive integer.
+        """
 
     def step(
         self, state: Any, actions: Tensor, generator: Generator | None = None
@@ -31,21 +62,50 @@ class Game(Protocol):
 
         Args:
             state: as returned by `reset` or `step`; it is not changed.
-            actions: `(batch, players)` integers, or `(batch, players, size)` reals.
+            actions: `(batch, players)` integers, or `(batch, players, *action_shape)` reals.
             generator: source of randomness of the game.
 
         Returns:
-            The next state, observations `(batch, players, *obs_shape)`, rewards `(batch, players)` and `done`
-            `(batch,)`.
+            The next state, observations `(batch, players, *obs_shape)`, rewards `(batch, players)` in float32 and
+            `done` `(batch,)`.
+
+        Raises:
+            ValueError: the horizon is reached already, or `actions` has another shape, type or range.
         """
-        ...
 
 
-def check_actions(actions: Tensor, batch: int, players: int, num_actions: int) -> None:
-    """Raise ValueError unless `actions` is a `(batch, players)` integer tensor with entries below `num_actions`."""
-    if not isinstance(actions, Tensor) or actions.shape != (batch, players) or actions.is_floating_point():
+Script = Callable[[Any, Tensor, Generator | None], Tensor]
+"""A player with fixed rules: (game, observations `(..., *obs_shape)` of any seats, generator) -> actions `(...)`,
+or `(..., *action_shape)`. It raises ValueError if the observations are not those of the game."""
+
+
+def check_step(game: Game, time: int, actions: Tensor, batch: int) -> None:
+    """Raise ValueError unless `time` is before the horizon and `actions` are those of all players in `batch` games."""
+    if time >= game.horizon:
+        raise ValueError(f"state is past the horizon: all {game.horizon} steps are played, reset the game")
+    shape, discrete = (batch, game.num_players, *game.action_shape), game.num_actions is not None
+    if not isinstance(actions, Tensor) or actions.shape != shape or actions.is_floating_point() == discrete:
         came = f"{actions.dtype} {tuple(actions.shape)}" if isinstance(actions, Tensor) else type(actions).__name__
-        raise ValueError(f"actions must be integers of shape ({batch}, {players}), got {came}")
-    low, high = torch.aminmax(actions)
-    if low < 0 or high >= num_actions:
-        raise ValueError(f"actions must lie in 0..{num_actions - 1}, got values from {int(low)} to {int(high)}")
+        raise ValueError(f"actions must be {'integers' if discrete else 'reals'} of shape {shape}, got {came}")
+    low, high = game.action_bounds or (0, (game.num_actions or 1) - 1)
+    least, most = (number.item() for number in torch.aminmax(actions))
+    if not (least >= low and most <= high):  # so that NaN is refused too
+        raise ValueError(f"actions must lie in {low:g} to {high:g}, got values from {least:g} to {most:g}")
+
+
+def leading_shape(game: Game, observations: Tensor) -> torch.Size:
+    """The axes before an observation's own; raises ValueError if `observations` does not end in `game.obs_shape`."""
+    own = len(game.obs_shape)
+    if observations.shape[observations.dim() - own :] != game.obs_shape:
+        came = tuple(observations.shape)
+        raise ValueError(f"observations must have shape (..., {', '.join(map(str, game.obs_shape))}), got {came}")
+    return observations.shape[: observations.dim() - own]
+
+
+def random_player(game: Game, observations: Tensor, generator: Generator | None = None) -> Tensor:
+    """Uniformly random actions, a `Script` for every game."""
+    lead = leading_shape(game, observations)
+    if game.num_actions is not None:
+        return torch.randint(game.num_actions, lead, generator=generator)
+    low, high = game.action_bounds or (0.0, 1.0)
+    return low + (high - low) * torch.rand(*lead, *game.action_shape, generator=generator)

@@ -15,36 +15,17 @@ To take any coin is dominant within a step; two players who leave each other's c
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 
 import torch
 from torch import Generator, Tensor
 from torch.nn.functional import embedding
 
 from aa_core.checks import check_count
-from aa_core.games.base import check_actions
+from aa_core.games.base import Script, check_step, leading_shape, random_player
 
 MOVES = {"left": (0, -1), "right": (0, 1), "up": (-1, 0), "down": (1, 0)}  # (row, column), in the order of actions
-
-
-def _neighbours(height: int, width: int) -> Tensor:
-    """`(cells, 4)`: the cell that each move leads to."""
-    cells = torch.arange(height * width)
-    steps = [
-        (cells // width + row) % height * width + (cells % width + column) % width for row, column in MOVES.values()
-    ]
-    return torch.stack(steps, 1)
-
-
-@cache
-def _distances_after(height: int, width: int) -> Tensor:
-    """`(cells, cells, 4)`: torus distance in steps to the second cell after each move from the first."""
-    cells = torch.arange(height * width)
-    moved, coin = _neighbours(height, width)[:, None], cells[:, None]
-    rows, columns = (moved // width - coin // width).abs(), (moved % width - coin % width).abs()
-    return torch.minimum(rows, height - rows) + torch.minimum(columns, width - columns)
 
 
 @dataclass(frozen=True)
@@ -78,7 +59,10 @@ class CoinGame:
     horizon: int = 50
     num_players = 2
     num_actions = len(MOVES)
+    action_shape = ()
+    action_bounds = None
     obs_bounds = (0.0, 1.0)
+    num_observations = None
 
     def __post_init__(self) -> None:
         for name in ("height", "width", "horizon"):
@@ -93,7 +77,18 @@ class CoinGame:
 
     @cached_property
     def _moves(self) -> Tensor:
-        return _neighbours(self.height, self.width).flatten()
+        """`(cells, 4)`: the cell that each move leads to."""
+        cells, moves = torch.arange(self.height * self.width)[:, None], torch.tensor(list(MOVES.values()))
+        rows, columns = (cells // self.width + moves[:, 0]), (cells % self.width + moves[:, 1])
+        return rows % self.height * self.width + columns % self.width
+
+    @cached_property
+    def _distances(self) -> Tensor:
+        """`(cells, cells, 4)`: torus distance in steps to the second cell after each move from the first."""
+        moved, coin = self._moves[:, None], torch.arange(self.height * self.width)[:, None]
+        rows = (moved // self.width - coin // self.width).abs()
+        columns = (moved % self.width - coin % self.width).abs()
+        return torch.minimum(rows, self.height - rows) + torch.minimum(columns, self.width - columns)
 
     @cached_property
     def _planes(self) -> Tensor:
@@ -101,14 +96,7 @@ class CoinGame:
         return torch.eye(self.height * self.width + 1)[:, :-1].contiguous()
 
     def reset(self, batch: int, generator: Generator | None = None) -> tuple[CoinState, Tensor]:
-        """Start `batch` games: players anywhere, alone or together, a coin of either colour on a free cell.
-
-        Returns:
-            The state and observations `(batch, 2, 4, height, width)`, float32.
-
-        Raises:
-            ValueError: `batch` is not a positive integer.
-        """
+        """Start `batch` games: players anywhere, alone or together, a coin of either colour on a free cell."""
         check_count("batch", batch)
         players = torch.randint(self.height * self.width, (batch, 2), generator=generator)
         owner = torch.randint(2, (batch,), generator=generator)
@@ -118,22 +106,12 @@ class CoinGame:
     def step(
         self, state: CoinState, actions: Tensor, generator: Generator | None = None
     ) -> tuple[CoinState, Tensor, Tensor, Tensor]:
-        """Move both players; see `Game.step`.
+        """Move both players, see MOVES; see `Game.step`.
 
-        Args:
-            state: it is not changed.
-            actions: `(batch, 2)` integers in 0..3, see MOVES.
-            generator: places the new coins. It yields one number per game whether or not a coin was taken, so that
-                games that start from the same seed share their random numbers whatever the players do.
-
-        Returns:
-            The next state, observations `(batch, 2, 4, height, width)`, rewards `(batch, 2)` (both float32) and `done`
-            `(batch,)`.
-
-        Raises:
-            ValueError: `actions` has another shape or range, or is not integer.
+        The generator places the new coins. It yields one number per game whether or not a coin was taken, so that games
+        that start from the same seed share their random numbers whatever the players do.
         """
-        check_actions(actions, len(state.coin), self.num_players, self.num_actions)
+        check_step(self, state.time, actions, len(state.coin))
         players = self._moves.take(state.players * self.num_actions + actions)
         takers = players == state.coin[:, None]
         first, second = takers.unbind(1)
@@ -195,53 +173,34 @@ def pickups(rewards: Tensor) -> tuple[Tensor, Tensor]:
     return own, (rewards == 1) & (of_the_other < 0)
 
 
-def always_cooperate(observations: Tensor, generator: Generator | None = None) -> Tensor:
+def always_cooperate(game: CoinGame, observations: Tensor, generator: Generator | None = None) -> Tensor:
     """Go for coins of the own colour and run away from the other's; source: LOQA's `coin_game.py` and league.
 
-    Args:
-        observations: `(..., 4, height, width)`.
-        generator: breaks ties between equally good moves, uniformly.
-
-    Returns:
-        Actions `(...)`.
-
-    Raises:
-        ValueError: another shape.
+    A `Script`; the generator breaks ties between equally good moves, uniformly.
     """
-    return _approach(observations, generator, flee=True)
+    return _approach(game, observations, generator, flee=True)
 
 
-def always_defect(observations: Tensor, generator: Generator | None = None) -> Tensor:
-    """Go for every coin; source, arguments and result as for `always_cooperate`."""
-    return _approach(observations, generator, flee=False)
+def always_defect(game: CoinGame, observations: Tensor, generator: Generator | None = None) -> Tensor:
+    """Go for every coin; otherwise as `always_cooperate`."""
+    return _approach(game, observations, generator, flee=False)
 
 
-def random_moves(observations: Tensor, generator: Generator | None = None) -> Tensor:
-    """Any of the four moves; arguments and result as for `always_cooperate`."""
-    _check_observations(observations)
-    return torch.randint(len(MOVES), observations.shape[:-3], generator=generator)
-
-
-SCRIPTED: dict[str, Callable[[Tensor, Generator | None], Tensor]] = {
-    "always cooperate": always_cooperate,
-    "always defect": always_defect,
-    "random": random_moves,
-}
-
-
-def _approach(observations: Tensor, generator: Generator | None, flee: bool) -> Tensor:
+def _approach(game: CoinGame, observations: Tensor, generator: Generator | None, flee: bool) -> Tensor:
     """The move after which the coin is nearest or, if `flee` and the coin is the other's, farthest."""
-    _check_observations(observations)
+    leading_shape(game, observations)
     planes = observations.flatten(-2)
     # each plane holds at most a single 1, so that a product with the cells' numbers reads its cell, or 0
     own, _, mine, yours = (planes @ torch.arange(planes.shape[-1], dtype=planes.dtype)).long().unbind(-1)
-    distances = _distances_after(*observations.shape[-2:])[own, mine + yours]
+    distances = game._distances[own, mine + yours]
     if flee:
         distances = distances * (1 - 2 * planes[..., 3, :].sum(-1, keepdim=True))
     # distances are whole numbers: noise below 1 decides between equal ones only
     return (distances + torch.rand(distances.shape, generator=generator)).argmin(-1)
 
 
-def _check_observations(observations: Tensor) -> None:
-    if observations.dim() < 3 or observations.shape[-3] != 4:
-        raise ValueError(f"observations must have shape (..., 4, height, width), got {tuple(observations.shape)}")
+SCRIPTED: dict[str, Script] = {
+    "always cooperate": always_cooperate,
+    "always defect": always_defect,
+    "random": random_player,
+}

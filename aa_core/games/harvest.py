@@ -21,37 +21,30 @@ A step, in this order:
 
 Kept from Melting Pot: the map, cell by cell, actions, regrowth, beam, cooldown, time-out, window. Ours: simultaneous
 moves and zaps (its engine acts player by player in random order), eating what regrows underfoot, symbols in place of
-sprites, plain sprites in the RGB option, exactly `horizon` steps (Melting Pot draws the end after step 1,000), and
-walls wherever a window reaches beyond the map.
+pixels, exactly `horizon` steps (Melting Pot draws the end after step 1,000), and walls wherever a window reaches beyond
+the map.
 """
 
 from __future__ import annotations
 
-import colorsys
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
 
-import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from aa_core.checks import check_time_series
-from aa_core.games.base import check_actions
+from aa_core.checks import check_count, check_time_series
+from aa_core.games.base import Script, check_step, leading_shape, random_player
 
 NOOP, FORWARD, BACKWARD, LEFT, RIGHT, TURN_LEFT, TURN_RIGHT, ZAP = range(8)
-ACTIONS = ("noop", "forward", "backward", "step left", "step right", "turn left", "turn right", "zap")
 NORTH, EAST, SOUTH, WEST = range(4)
 CHANNELS = ("wall", "apple", "player", "beam", "ready")
-HEADING_CHANNELS = ("same heading", "heading right", "opposite heading", "heading left")  # of others, as I see them
-REGROWTH = (0.0, 0.0025, 0.005, 0.025)  # probability per step with 0, 1, 2, 3 or more live neighbours
-REGROWTH_RADIUS = 2
-BEAM_LENGTH = 3
-COOLDOWN = 2
-TIMEOUT = 4
+REGROWTH, REGROWTH_RADIUS = (0.0, 0.0025, 0.005, 0.025), 2  # chance per step with 0, 1, 2, 3 or more live neighbours
+BEAM_LENGTH, COOLDOWN, TIMEOUT = 3, 2, 4
 
 # W wall, A apple, P spawn cell, Q where the first players start, . or space for bare ground
-OPEN_MAP = """
+MAPS = {
+    "open": """
 WWWWWWWWWWWWWWWWWWWWWWWW
 WAAA....A......A....AAAW
 WAA....AAA....AAA....AAW
@@ -70,8 +63,8 @@ W..PPPPPPPPPPPPPPPPPP..W
 W.PPPPPPPPPPPPPPPPPPPP.W
 WPPPPPPPPPPPPPPPPPPPPPPW
 WWWWWWWWWWWWWWWWWWWWWWWW
-"""
-POND_MAP = """
+""",
+    "pond": """
 WWWWWWW
 WPPAPPW
 WPAAAPW
@@ -79,8 +72,8 @@ WAAAAAW
 WPAAAPW
 WPPAPPW
 WWWWWWW
-"""
-ORCHARD_MAP = """
+""",
+    "orchard": """
 WWWWWWWWWWW
 W..A...PPPW
 W.AAA..PPPW
@@ -92,14 +85,12 @@ WPPP.AAAAAW
 WPPP..AAA.W
 WPPP...A..W
 WWWWWWWWWWW
-"""
-MAPS = {"open": OPEN_MAP, "pond": POND_MAP, "orchard": ORCHARD_MAP}
+""",
+}
 PLAYERS = {"open": 7, "pond": 2, "orchard": 4}
 
 _AHEAD = torch.tensor([[-1, 0], [0, 1], [1, 0], [0, -1]])  # (row, column) step of each heading
-# one byte per cell: a bit for each of CHANNELS, then two for the heading of the player
-_WALL, _APPLE, _PLAYER, _BEAM, _READY, _HEADING_SHIFT = 1, 2, 4, 8, 16, 5
-_DARK, _GROUND, _WALL_SPRITE, _APPLE_SPRITE, _BEAM_SPRITE, _PLAYER_SPRITE = range(6)  # then 4 headings per colour
+_WALL, _APPLE, _PLAYER, _BEAM, _READY = (1 << bit for bit in range(len(CHANNELS)))  # one byte per cell
 
 
 @dataclass(frozen=True)
@@ -109,12 +100,12 @@ class HarvestState:
     Attributes:
         cell: `(batch, players)` where each player is, or was when it was hit.
         heading: `(batch, players)` 0 to 3, north, east, south, west.
-        out: `(batch, players)` steps still to be spent out of play; 0 in play.
+        out: `(batch, players)` steps still to be spent out of play; 0 in play, TIMEOUT when hit in the last step.
         cooldown: `(batch, players)` steps before the player can zap again; 0 ready.
         apples: `(batch, apple cells)` bool, alive, in the order of `HarvestGame.apple_cells`.
         beams: `(batch, cells + 2)` bool, cells swept by a beam in the last step (the last two are never on the map).
-        ate, fired, hit: `(batch, players)` bool, who ate, zapped and was hit in the last step.
-        time: steps played.
+        time: steps played; used for nothing but the end at the horizon. A loop whose worlds have different ages counts
+            these itself, and sets `time` to 0 whenever it begins some worlds anew.
     """
 
     cell: Tensor
@@ -123,9 +114,6 @@ class HarvestState:
     cooldown: Tensor
     apples: Tensor
     beams: Tensor
-    ate: Tensor
-    fired: Tensor
-    hit: Tensor
     time: int
 
 
@@ -135,42 +123,38 @@ class HarvestGame:
 
     Args:
         map: name in MAPS, or the text of a map: rows of equal length in the letters above, walls all around.
-        num_players: None for the map's own number (7 for a map given as text).
+        num_players: 0 for the map's own number (7 for a map given as text), at most as many as spawn cells.
         horizon: steps per episode.
         window: cells seen ahead, behind and to each side of a player, each at least 1.
-        headings: whether observations also tell the headings of the others, HEADING_CHANNELS.
-        rgb: observe pixels `(8 rows, 8 columns, 3)` as in Melting Pot instead of symbols `(channels, rows, columns)`.
 
     Raises:
-        ValueError: any argument out of its range, or a map that breaks the rules above or has fewer spawn cells
-            than players.
+        ValueError: an argument out of its range, or a map that breaks the rules above.
     """
 
     map: str = "open"
-    num_players: int | None = None
+    num_players: int = 0
     horizon: int = 1000
     window: tuple[int, int, int] = (9, 1, 5)
-    headings: bool = False
-    rgb: bool = False
-    num_actions = len(ACTIONS)
+    num_actions = 8
+    action_shape = ()
+    action_bounds = None
+    obs_bounds = (0, 1)
+    num_observations = None
 
     def __post_init__(self) -> None:
         rows = self.rows if isinstance(self.map, str) else [""]
-        if not rows[0] or len({len(row) for row in rows}) != 1 or set("".join(rows)) - set("WAPQ. "):
+        border = set(rows[0] + rows[-1] + "".join(row[:1] + row[-1:] for row in rows))
+        letters, widths = set("".join(rows)), {len(row) for row in rows}
+        if len(widths) != 1 or border != {"W"} or "A" not in letters or letters - set("WAPQ. "):
             raise ValueError(
                 f"map must be one of {', '.join(MAPS)} or rows of equal length in the letters W, A, P, Q, . and space, "
-                f"got {self.map!r}"
+                f"with walls all around and an apple, got {self.map!r}"
             )
-        border = rows[0] + rows[-1] + "".join(row[0] + row[-1] for row in rows)
-        if set(border) != {"W"} or not self.apple_cells.numel():
-            raise ValueError(f"map must have walls all around and an apple, got {self.map!r}")
-        if self.num_players is None:
-            object.__setattr__(self, "num_players", PLAYERS.get(self.map, 7))
-        if not isinstance(self.num_players, int) or not 1 <= self.num_players <= len(self.spawn_cells):
-            limit = len(self.spawn_cells)
-            raise ValueError(f"num_players must be 1 to {limit}, the spawn cells, got {self.num_players!r}")
-        if not isinstance(self.horizon, int) or self.horizon < 1:
-            raise ValueError(f"horizon must be a positive integer, got {self.horizon!r}")
+        players, limit = self.num_players or PLAYERS.get(self.map, 7), len(self.spawn_cells)
+        if not isinstance(players, int) or not 1 <= players <= limit:
+            raise ValueError(f"num_players must be 1 to {limit}, the spawn cells, got {players!r}")
+        object.__setattr__(self, "num_players", players)
+        check_count("horizon", self.horizon)
         window = self.window
         if not isinstance(window, tuple) or len(window) != 3 or any(not isinstance(n, int) or n < 1 for n in window):
             raise ValueError(f"window must be three positive integers (ahead, behind, side), got {window!r}")
@@ -193,21 +177,10 @@ class HarvestGame:
         return len(self.rows[0])
 
     @property
-    def obs_shape(self) -> tuple[int, ...]:
-        """`(channels, rows, columns)`, or `(8 rows, 8 columns, 3)` in RGB; uint8."""
+    def obs_shape(self) -> tuple[int, int, int]:
+        """`(channels, rows, columns)`, uint8."""
         ahead, behind, side = self.window
-        rows, columns = ahead + behind + 1, 2 * side + 1
-        return (8 * rows, 8 * columns, 3) if self.rgb else (len(self.channels), rows, columns)
-
-    @property
-    def obs_bounds(self) -> tuple[int, int]:
-        """Lowest and highest entry of an observation."""
-        return (0, 255) if self.rgb else (0, 1)
-
-    @property
-    def channels(self) -> tuple[str, ...]:
-        """Names of the channels of symbolic observations."""
-        return CHANNELS + HEADING_CHANNELS if self.headings else CHANNELS
+        return (len(CHANNELS), ahead + behind + 1, 2 * side + 1)
 
     @cached_property
     def apple_cells(self) -> Tensor:
@@ -227,21 +200,15 @@ class HarvestGame:
         return ((squares > 0) & (squares <= REGROWTH_RADIUS**2)).float()
 
     @property
-    def _outside(self) -> int:
-        return self.height * self.width
-
-    @property
     def _dark(self) -> int:
-        return self._outside + 1
+        return self.height * self.width + 1
 
     def _cells(self, letter: str) -> Tensor:
-        return torch.tensor([i for i, found in enumerate("".join(self.rows)) if found == letter], dtype=torch.long)
+        return torch.tensor([i for i, here in enumerate("".join(self.rows)) if here == letter], dtype=torch.long)
 
     @cached_property
-    def _is_wall(self) -> Tensor:
-        wall = torch.zeros(self._dark + 1, dtype=torch.bool)
-        wall[self._cells("W")] = wall[self._outside] = True
-        return wall
+    def _is_wall(self) -> Tensor:  # (cells + 2,)
+        return torch.tensor([letter == "W" for letter in "".join(self.rows)] + [True, False])
 
     @cached_property
     def _apple_at(self) -> Tensor:  # index into apple_cells, or the number of apple cells
@@ -255,13 +222,11 @@ class HarvestGame:
         steps = ahead[:, None] * _AHEAD[:, None] + right[:, None] * _AHEAD.roll(-1, 0)[:, None]  # (4, offsets, 2)
         row, column = (here + steps).unbind(-1)
         inside = (row >= 0) & (row < self.height) & (column >= 0) & (column < self.width)
-        return torch.where(inside, row * self.width + column, self._outside).flatten(0, 1)
+        return torch.where(inside, row * self.width + column, self._dark - 1).flatten(0, 1)
 
     @cached_property
     def _moves(self) -> Tensor:  # (4 cells, actions), the cell that a player would enter; its own if that is a wall
-        ahead = torch.tensor([0, 1, -1, 0, 0, 0, 0, 0])
-        right = torch.tensor([0, 0, 0, -1, 1, 0, 0, 0])
-        aims = self._around(ahead, right)
+        aims = self._around(torch.tensor([0, 1, -1, 0, 0, 0, 0, 0]), torch.tensor([0, 0, 0, -1, 1, 0, 0, 0]))
         return torch.where(self._is_wall[aims], aims[:, :1], aims)
 
     @cached_property
@@ -279,11 +244,6 @@ class HarvestGame:
         seen = self._around(*torch.cartesian_prod(rows, columns).unbind(1))
         return torch.cat((seen, torch.full_like(seen[:1], self._dark)))
 
-    @property
-    def _own_place(self) -> int:  # of the player in its window
-        ahead, _, side = self.window
-        return ahead * (2 * side + 1) + side
-
     def _standing(self, cell: Tensor, out: Tensor) -> Tensor:
         return torch.where(out > 0, self._dark, cell)
 
@@ -292,49 +252,41 @@ class HarvestGame:
     def reset(self, batch: int, generator: Generator | None = None) -> tuple[HarvestState, Tensor]:
         """Start `batch` worlds: all apples alive, players on distinct random spawn cells with random headings.
 
-        The first players start on the cells marked Q, in their order, if there are any.
-
-        Returns:
-            The state and observations `(batch, players, *obs_shape)`, uint8.
+        The first players start on the cells marked Q, in their order, if there are any. See `Game.reset`.
         """
-        if not isinstance(batch, int) or batch < 1:
-            raise ValueError(f"batch must be a positive integer, got {batch!r}")
+        check_count("batch", batch)
         shape = (batch, self.num_players)
         order = torch.rand(batch, len(self.spawn_cells), generator=generator).topk(self.num_players).indices
-        cell = self.spawn_cells[order]
-        inside = self._cells("Q")[: self.num_players]
+        cell, inside = self.spawn_cells[order], self._cells("Q")[: self.num_players]
         cell[:, : len(inside)] = inside
         heading = torch.randint(4, shape, generator=generator)
-        zeros, no = torch.zeros(shape, dtype=torch.long), torch.zeros(shape, dtype=torch.bool)
+        zeros = torch.zeros(shape, dtype=torch.long)
         apples = torch.ones(batch, len(self.apple_cells), dtype=torch.bool)
         beams = torch.zeros(batch, self._dark + 1, dtype=torch.bool)
-        state = HarvestState(cell, heading, zeros, zeros, apples, beams, no, no, no, 0)
+        state = HarvestState(cell, heading, zeros, zeros, apples, beams, 0)
         return state, self.observe(state)
 
     def step(
         self, state: HarvestState, actions: Tensor, generator: Generator | None = None
     ) -> tuple[HarvestState, Tensor, Tensor, Tensor]:
         """Play a step; see `Game.step` and the module's docstring. Rewards are apples eaten, float32."""
-        batch, players = state.cell.shape
-        check_actions(actions, batch, players, self.num_actions)
+        batch = len(state.cell)
+        check_step(self, state.time, actions, batch)
         absent = state.out > 0
         actions = actions.long().masked_fill(absent, NOOP)
         cell = self._move(state, actions, generator)
         heading = (state.heading + (actions == TURN_RIGHT).long() - (actions == TURN_LEFT).long()) & 3
         place = self._standing(cell, state.out)
 
-        number = len(self.apple_cells)
+        number, underfoot = len(self.apple_cells), self._apple_at[place]
         apples = torch.nn.functional.pad(state.apples, (0, 1))  # a dead apple for whoever stands elsewhere
-        underfoot = self._apple_at[place]
         ate = apples.gather(1, underfoot)
         apples = apples.scatter(1, underfoot.masked_fill(~ate, number), False)[:, :number]
 
         fired = (actions == ZAP) & (state.cooldown == 0)
         beams = self._beams(place, cell * 4 + heading, fired)
-        hit = beams.gather(1, place)
-        cooling = (state.cooldown - (~absent).long()).clamp_(min=0)
-        cooldown = torch.where(fired, COOLDOWN, cooling)
-        out = torch.where(hit, TIMEOUT, (state.out - 1).clamp_(min=0))
+        cooldown = torch.where(fired, COOLDOWN, (state.cooldown - (~absent).long()).clamp_(min=0))
+        out = torch.where(beams.gather(1, place), TIMEOUT, (state.out - 1).clamp_(min=0))
 
         returning = state.out == 1
         cell, heading = self._respawn(cell, heading, self._standing(cell, out + returning), returning, generator)
@@ -343,18 +295,18 @@ class HarvestGame:
         chance = torch.tensor(REGROWTH)[(live @ self.neighbours).clamp_(max=len(REGROWTH) - 1).long()]
         apples = apples | (torch.rand(live.shape, generator=generator) < chance)
 
-        following = HarvestState(cell, heading, out, cooldown, apples, beams, ate, fired, hit, state.time + 1)
+        following = HarvestState(cell, heading, out, cooldown, apples, beams, state.time + 1)
         done = torch.full((batch,), following.time >= self.horizon)
         return following, self.observe(following), ate.float(), done
 
     def _move(self, state: HarvestState, actions: Tensor, generator: Generator | None) -> Tensor:
-        players = torch.arange(self.num_players)
         aim = self._moves.flatten()[(state.cell * 4 + state.heading) * self.num_actions + actions]
         standing = self._standing(state.cell, state.out)
         # who is out of play stands nowhere, so that it must not lay claim to the cell where it was hit
         free = (aim != state.cell) & (aim[:, :, None] != standing[:, None, :]).all(-1)
-        # distinct priorities: the player's number breaks the ties, which have probability 2^-40
-        order = torch.randint(2**40, aim.shape, generator=generator) * self.num_players + players
+        # distinct priorities: the player's number breaks ties, of probability 2^-40
+        order = torch.randint(2**40, aim.shape, generator=generator) * self.num_players
+        order += torch.arange(self.num_players)
         rivals = (aim[:, :, None] == aim[:, None, :]) & free[:, None, :]
         beaten = (rivals & (order[:, None, :] > order[:, :, None])).any(-1)
         return torch.where(free & ~beaten, aim, state.cell)
@@ -397,137 +349,54 @@ class HarvestGame:
         """
         view = torch.where(state.out > 0, len(self._windows) - 1, state.cell * 4 + state.heading)
         index = self._windows.index_select(0, view.flatten()).view(len(view), -1)
-        if self.rgb:
-            return self._pixels(state, index)
-        own = self._own_place
-        seen = self._codes(state).gather(1, index).unflatten(1, (self.num_players, -1))  # (batch, players, window)
+        codes = self._is_wall.to(torch.uint8).repeat(len(view), 1)  # (batch, cells + 2)
+        codes[:, self.apple_cells] = state.apples.to(torch.uint8) * _APPLE
+        codes.add_(state.beams.view(torch.uint8), alpha=_BEAM)
+        player = torch.full(view.shape, _PLAYER, dtype=torch.uint8)
+        codes.scatter_add_(1, self._standing(state.cell, state.out), player)
+        codes[:, self._dark] = 0
+        seen = codes.gather(1, index).unflatten(1, (self.num_players, -1))  # (batch, players, window)
         ready = ((state.cooldown == 0) & (state.out == 0)).to(torch.uint8)
+        ahead, _, side = self.window
+        own = ahead * (2 * side + 1) + side
         seen[:, :, own] = seen[:, :, own] & (_WALL | _APPLE | _BEAM) | _READY * ready
         flags = torch.tensor((_WALL, _APPLE, _PLAYER, _BEAM, _READY), dtype=torch.uint8)
         # whole bytes at a time: many times faster than comparing into bool
-        observations = (seen[:, :, None] & flags[:, None]).clamp_(max=1)
-        if self.headings:
-            relative = ((seen >> _HEADING_SHIFT) - state.heading[..., None].to(torch.uint8)) & 3
-            facing = (relative[:, :, None] == torch.arange(4)[:, None]) * observations[:, :, 2:3]
-            observations = torch.cat((observations, facing), 2)
-        return observations.unflatten(-1, self.obs_shape[1:])
-
-    def _codes(self, state: HarvestState) -> Tensor:  # (batch, cells + 2) uint8
-        codes = self._is_wall.to(torch.uint8).repeat(len(state.cell), 1)
-        codes[:, self.apple_cells] = state.apples.to(torch.uint8) * _APPLE
-        codes.add_(state.beams.view(torch.uint8), alpha=_BEAM)
-        player = (_PLAYER + (state.heading << _HEADING_SHIFT)).to(torch.uint8)
-        codes.scatter_add_(1, self._standing(state.cell, state.out), player)
-        codes[:, self._dark] = 0
-        return codes
-
-    def _sprites_of(
-        self, state: HarvestState
-    ) -> Tensor:  # (batch, cells + 2), index into _sprites; player i: colour i+1
-        codes = self._codes(state)
-        index = torch.full(codes.shape, _GROUND)
-        for flag, sprite in ((_WALL, _WALL_SPRITE), (_APPLE, _APPLE_SPRITE), (_BEAM, _BEAM_SPRITE)):
-            index.masked_fill_(codes & flag > 0, sprite)
-        colour = 1 + torch.arange(self.num_players)
-        index.scatter_(1, self._standing(state.cell, state.out), _PLAYER_SPRITE + 4 * colour + state.heading)
-        index[:, self._dark] = _DARK
-        return index
-
-    def _pixels(self, state: HarvestState, index: Tensor) -> Tensor:
-        seen = self._sprites_of(state).gather(1, index).unflatten(1, (self.num_players, -1))
-        player = seen - _PLAYER_SPRITE
-        turned = (player & ~3) + ((player - state.heading[..., None]) & 3)
-        seen = torch.where(player >= 0, _PLAYER_SPRITE + turned, seen)
-        seen[:, :, self._own_place] = torch.where(state.out > 0, _DARK, _PLAYER_SPRITE)  # colour 0, heading up
-        rows, columns = self.obs_shape[0] // 8, self.obs_shape[1] // 8
-        # a sprite's row of 24 bytes is moved as three 64-bit words
-        words = self._sprites.flatten(2).view(torch.int64).index_select(0, seen.flatten())
-        tiles = words.view(*seen.shape[:2], rows, columns, 8, 3).transpose(3, 4).contiguous()
-        return tiles.view(torch.uint8).view(*seen.shape[:2], *self.obs_shape)
-
-    @cached_property
-    def _sprites(self) -> Tensor:
-        """`(sprites, 8, 8, 3)` uint8: dark, ground, wall, apple, beam, then each colour facing north to west."""
-        rows = torch.arange(8)[:, None] - 3.5
-        columns = torch.arange(8) - 3.5
-        disc = rows**2 + columns**2 <= 9
-        arrow = columns.abs() <= (rows + 4.5) / 2  # points north
-
-        def paint(colour: tuple[int, int, int], shape: Tensor) -> Tensor:
-            return torch.where(shape[..., None], torch.tensor(colour), torch.tensor((38, 34, 30))).to(torch.uint8)
-
-        full, empty = torch.ones(8, 8, dtype=torch.bool), torch.zeros(8, 8, dtype=torch.bool)
-        things = [torch.zeros(8, 8, 3, dtype=torch.uint8), paint((0, 0, 0), empty), paint((110, 110, 110), full)]
-        things += [paint((90, 200, 60), disc), paint((250, 220, 80), full)]
-        # one's own avatar is always the same blue; the others' hues run from purple over red and yellow to cyan
-        hues = [(0.78 + 0.72 * i / self.num_players) % 1 for i in range(self.num_players)]
-        colours = [(45, 110, 220)] + [tuple(int(255 * x) for x in colorsys.hsv_to_rgb(hue, 0.75, 0.95)) for hue in hues]
-        players = [paint(colour, arrow.rot90(-heading)) for colour in colours for heading in range(4)]
-        return torch.stack(things + players)
-
-    def render(self, state: HarvestState, world: int = 0, scale: int = 2) -> np.ndarray:
-        """Draw one world, north up, as an RGB array `(8 scale height, 8 scale width, 3)` in uint8.
-
-        Args:
-            state: any state of this game.
-            world: which world of the batch.
-            scale: pixels per sprite pixel; a cell is 8 scale pixels wide.
-        """
-        if not isinstance(world, int) or not 0 <= world < len(state.cell):
-            raise ValueError(f"world must be an index below {len(state.cell)}, got {world!r}")
-        if not isinstance(scale, int) or scale < 1:
-            raise ValueError(f"scale must be a positive integer, got {scale!r}")
-        grid = self._sprites_of(state)[world, : self._outside].view(self.height, self.width)
-        image = self._sprites[grid].transpose(1, 2).reshape(8 * self.height, 8 * self.width, 3)
-        return image.repeat_interleave(scale, 0).repeat_interleave(scale, 1).numpy()
+        return (seen[:, :, None] & flags[:, None]).clamp_(max=1).unflatten(-1, self.obs_shape[1:])
 
 
-# --- scripted players: (game, observations (..., *obs_shape), generator) -> actions (...)
+# --- scripted players
 
 
 def free_harvester(
-    game: HarvestGame, observations: Tensor, generator: Generator | None = None, zap: bool = True
+    game: HarvestGame, observations: Tensor, generator: Generator | None = None, zap: bool = False
 ) -> Tensor:
     """Walk to the nearest apple in sight and eat it, whatever is left; our stand-in for a free rider.
 
-    Ties are broken at random, blocked ways are walked around at random, and without an apple in sight it wanders.
-
-    Args:
-        game: whose window and channels the observations have; not RGB.
-        observations: `(..., *game.obs_shape)`, nothing else is known to the player.
-        generator: source of randomness.
-        zap: also zap whenever ready and another player stands within the beam (walls are not considered).
-
-    Returns:
-        Actions `(...)`, int64.
+    A `Script`. Ties are broken at random, blocked ways are walked around at random, and without an apple in sight it
+    wanders. With `zap` it zaps whenever it is ready and another player stands in the beam's reach, walls or not.
     """
-    if game.rgb or observations.shape[-3:] != game.obs_shape:
-        expected = "symbols, of a game with rgb=False" if game.rgb else f"of shape (..., {game.obs_shape})"
-        raise ValueError(f"observations must be {expected}, got {tuple(observations.shape)}")
-    lead, (ahead, behind, side) = observations.shape[:-3], game.window
-    wall, apple, player, _, ready = observations.flatten(0, -4)[:, : len(CHANNELS)].bool().unbind(1)
-    forward = torch.arange(ahead, -behind - 1, -1)[:, None]
-    right = torch.arange(-side, side + 1)[None]
-    count = len(wall)
+    lead, (ahead, behind, side) = leading_shape(game, observations), game.window
+    wall, apple, player, _, ready = observations.reshape(-1, *game.obs_shape).bool().unbind(1)
+    forward, right = torch.arange(ahead, -behind - 1, -1)[:, None], torch.arange(-side, side + 1)[None]
 
     # nearest apple by walking distance; the noise only breaks ties
     distance = (forward.abs() + right.abs()) + 0.5 * torch.rand(wall.shape, generator=generator)
     nearest = distance.masked_fill(~apple, torch.inf).flatten(1).argmin(1)
-    go_forward = forward.expand(wall.shape[1:]).flatten()[nearest]
-    go_right = right.expand(wall.shape[1:]).flatten()[nearest]
+    go_forward, go_right = ahead - nearest // (2 * side + 1), nearest % (2 * side + 1) - side
 
     blocked = wall | player
     around = [(ahead - 1, side), (ahead + 1, side), (ahead, side - 1), (ahead, side + 1)]  # as actions 1 to 4
     shut = torch.stack([blocked[:, row, column] for row, column in around], 1)
     gain = torch.stack((go_forward, -go_forward, -go_right, go_right), 1).float()
-    noise = torch.rand(count, 4, generator=generator)
+    noise = torch.rand(len(wall), 4, generator=generator)
     toward = (gain + 0.5 * noise).masked_fill(shut | (gain <= 0), -1)
     detour = noise.masked_fill(shut, -1).argmax(1)
     approach = 1 + torch.where(toward.amax(1) > 0, toward.argmax(1), detour)
     approach = torch.where((go_forward == 0) & (go_right == 0), NOOP, approach)  # it grew underfoot: stay and eat
 
-    turn = torch.randint(TURN_LEFT, TURN_RIGHT + 1, (count,), generator=generator)
-    wander = torch.where(shut[:, 0] | (torch.rand(count, generator=generator) < 0.1), turn, FORWARD)
+    turn = torch.randint(TURN_LEFT, TURN_RIGHT + 1, (len(wall),), generator=generator)
+    wander = torch.where(shut[:, 0] | (torch.rand(len(wall), generator=generator) < 0.1), turn, FORWARD)
     actions = torch.where(apple.flatten(1).any(1), approach, wander)
     if zap:
         in_reach = (right == 0) & (forward >= 1) & (forward <= BEAM_LENGTH)
@@ -536,14 +405,9 @@ def free_harvester(
     return actions.view(lead)
 
 
-def random_player(game: HarvestGame, observations: Tensor, generator: Generator | None = None) -> Tensor:
-    """Uniformly random actions `(...)`, int64, for observations `(..., *obs_shape)`."""
-    return torch.randint(game.num_actions, observations.shape[: -len(game.obs_shape)], generator=generator)
-
-
-SCRIPTED: dict[str, Callable[..., Tensor]] = {
-    "free harvester with zapping": free_harvester,
-    "free harvester": partial(free_harvester, zap=False),
+SCRIPTED: dict[str, Script] = {
+    "free harvester": free_harvester,
+    "free harvester with zapping": partial(free_harvester, zap=True),
     "random": random_player,
 }
 
@@ -564,27 +428,20 @@ def sustainability(rewards: Tensor) -> Tensor:
     were left to grow; a constant rate gives (time + 1) / 2.
     """
     check_time_series("rewards", rewards, min_dims=2)
-    collected = (rewards > 0).to(rewards.dtype)
-    steps = torch.arange(1, rewards.shape[-1] + 1, dtype=rewards.dtype)
+    collected = rewards > 0
     count = collected.sum(-1)
-    mean_step = (collected * steps).sum(-1) / count.clamp(min=1)
+    mean_step = (collected * torch.arange(1, rewards.shape[-1] + 1)).sum(-1) / count.clamp(min=1)
     return mean_step.sum(-1) / (count > 0).sum(-1).clamp(min=1)
 
 
 def equality(rewards: Tensor) -> Tensor:
     """1 - Gini coefficient of the players' returns: 1 - sum_ij |R_i - R_j| / (2 N sum_i R_i); 1 if nobody has any."""
     check_time_series("rewards", rewards, min_dims=2)
-    returns = rewards.sum(-1)
-    if (returns < 0).any():
-        raise ValueError(f"rewards must have no negative sums over time, got {returns.min().item():g}")
+    returns, total = rewards.sum(-1), rewards.sum((-2, -1))
     differences = (returns[..., :, None] - returns[..., None, :]).abs().sum((-2, -1))
-    total = returns.sum(-1)
     return 1 - differences / torch.where(total > 0, 2 * returns.shape[-1] * total, 1)
 
 
 def peace(out: Tensor) -> Tensor:
-    """Mean number of players in play, from `(..., players, time)` bool, True where a player is out of play."""
-    if not isinstance(out, Tensor) or out.dtype != torch.bool or out.dim() < 2:
-        came = f"{out.dtype} {tuple(out.shape)}" if isinstance(out, Tensor) else type(out).__name__
-        raise ValueError(f"out must be a bool tensor with axes (..., players, time), got {came}")
-    return out.shape[-2] - out.sum(-2).float().mean(-1)
+    """Mean number of players in play, from the steps that each still has to spend out of play, as in `HarvestState`."""
+    return (out == 0).sum(-2).float().mean(-1)

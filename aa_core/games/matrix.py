@@ -21,7 +21,9 @@ from functools import cached_property
 import torch
 from torch import Generator, Tensor
 
-from aa_core.games.base import check_actions
+from aa_core.checks import check_count
+from aa_core.games.base import Game, Script, check_step
+from aa_core.policies import STRATEGIES
 
 C, D = 0, 1
 STATES = ("START", "CC", "CD", "DC", "DD")
@@ -45,6 +47,9 @@ class MatrixGame:
         payoffs: (player 1, player 2) for each joint action, in the order CC, CD, DC, DD.
         horizon: rounds per game.
         name: for titles and file names.
+
+    Raises:
+        ValueError: payoffs that are not four finite pairs, or `horizon` not a positive integer.
     """
 
     payoffs: tuple[tuple[float, float], ...]
@@ -52,8 +57,11 @@ class MatrixGame:
     name: str = "matrix"
     num_players = 2
     num_actions = 2
-    num_observations = len(STATES)
+    action_shape = ()
+    action_bounds = None
     obs_shape = ()
+    obs_bounds = None
+    num_observations = len(STATES)
 
     def __post_init__(self) -> None:
         try:
@@ -62,8 +70,7 @@ class MatrixGame:
             table = torch.empty(0)
         if table.shape != (4, 2) or not table.isfinite().all():
             raise ValueError(f"payoffs must be four finite pairs, for CC, CD, DC and DD, got {self.payoffs!r}")
-        if not isinstance(self.horizon, int) or self.horizon < 1:
-            raise ValueError(f"horizon must be a positive integer, got {self.horizon!r}")
+        check_count("horizon", self.horizon)
 
     @classmethod
     def symmetric(cls, R: float, S: float, T: float, P: float, horizon: int = 32, name: str = "matrix") -> MatrixGame:
@@ -86,6 +93,7 @@ class MatrixGame:
 
     def reset(self, batch: int, generator: Generator | None = None) -> tuple[MatrixState, Tensor]:
         """Start `batch` games; observations are indices into STATES, each player's own, `(batch, 2)`."""
+        check_count("batch", batch)
         joint = torch.zeros(batch, dtype=torch.long)
         return MatrixState(joint, 0), _BOTH_SIDES[joint]
 
@@ -93,13 +101,27 @@ class MatrixGame:
         self, state: MatrixState, actions: Tensor, generator: Generator | None = None
     ) -> tuple[MatrixState, Tensor, Tensor, Tensor]:
         """Play a round; see `Game.step`. Deterministic, so the generator is not used."""
-        check_actions(actions, len(state.joint), self.num_players, self.num_actions)
+        check_step(self, state.time, actions, len(state.joint))
         actions = actions.long()  # an index, not a mask, for uint8 too
         cell = 2 * actions[:, 0] + actions[:, 1]
         following = MatrixState(cell + 1, state.time + 1)
         done = torch.full_like(cell, following.time >= self.horizon, dtype=torch.bool)
         return following, _BOTH_SIDES[following.joint], self._step_rewards[cell], done
 
+
+def memory_one(cooperation: Sequence[float]) -> Script:
+    """The player that cooperates with probability `cooperation` `(5,)` in each of STATES, as it sees them."""
+    table = torch.as_tensor(cooperation, dtype=torch.float32)
+    if table.shape != (len(STATES),) or not ((table >= 0) & (table <= 1)).all():
+        raise ValueError(f"cooperation must be {len(STATES)} probabilities, got {cooperation!r}")
+
+    def act(game: Game, observations: Tensor, generator: Generator | None = None) -> Tensor:
+        return (torch.rand(observations.shape, generator=generator) >= table[observations]).long()
+
+    return act
+
+
+SCRIPTED: dict[str, Script] = {name: memory_one(table) for name, table in STRATEGIES.items()}
 
 CLASSIC_PAYOFFS: dict[str, Sequence[tuple[float, float]]] = {
     # LOLA's and LOQA's form, also used for the AA figures

@@ -18,19 +18,17 @@ Source: `train.py` and `configs/eg_cont.yaml` of the AA repository at commit e99
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Generator, Tensor
 
-from aa_core.checks import check_choice, check_count
+from aa_core.checks import check_count
+from aa_core.games.base import Script, check_step, leading_shape
 
 ITEMS = 3
 LOW_VALUE, HIGH_VALUE = 1.0, 5.0
 MAX_PROPOSAL = 5.0
-# what the sum of the claims to an item is raised to, if it is below: nothing but 0 / 0 is avoided in `proportion`
-SPLITS = {"divide_when_above": MAX_PROPOSAL, "proportion": torch.finfo(torch.float32).tiny}
 _OBSERVATION_SCALE = 10.0
 
 
@@ -53,35 +51,25 @@ class NegotiationGame:
 
     Args:
         horizon: rounds per game.
-        split: "divide_when_above" (the paper's) or "proportion": share_i = p_i / (p_1 + p_2), nothing to either if
-            both claim 0.
 
     Raises:
-        ValueError: `horizon` is not a positive integer or `split` unknown.
+        ValueError: `horizon` is not a positive integer.
     """
 
     horizon: int = 50
-    split: str = "divide_when_above"
     num_players = 2
     num_actions = None
     action_shape = (ITEMS,)
     action_bounds = (0.0, MAX_PROPOSAL)
     obs_shape = (5 * ITEMS,)
     obs_bounds = (0.0, MAX_PROPOSAL / _OBSERVATION_SCALE)
+    num_observations = None
 
     def __post_init__(self) -> None:
         check_count("horizon", self.horizon)
-        check_choice("split", self.split, SPLITS)
 
     def reset(self, batch: int, generator: Generator | None = None) -> tuple[NegotiationState, Tensor]:
-        """Start `batch` games with values drawn at random.
-
-        Returns:
-            The state and observations `(batch, 2, 15)`, float32.
-
-        Raises:
-            ValueError: `batch` is not a positive integer.
-        """
+        """Start `batch` games with values drawn at random; see `Game.reset`."""
         check_count("batch", batch)
         state = NegotiationState(_draw_values(batch, generator), torch.zeros(batch, 2, ITEMS), 0)
         return state, self.observe(state)
@@ -89,23 +77,10 @@ class NegotiationGame:
     def step(
         self, state: NegotiationState, actions: Tensor, generator: Generator | None = None
     ) -> tuple[NegotiationState, Tensor, Tensor, Tensor]:
-        """Divide the items and draw new values; see `Game.step`.
-
-        Args:
-            state: it is not changed.
-            actions: `(batch, 2, 3)` reals in [0, 5].
-            generator: draws the values of the next round.
-
-        Returns:
-            The next state, observations `(batch, 2, 15)`, rewards `(batch, 2)` in [0, 1] (both float32) and `done`
-            `(batch,)`.
-
-        Raises:
-            ValueError: `actions` has another shape or range, or is not floating point.
-        """
-        _check_proposals(actions, state.values.shape)
+        """Divide the items, for rewards in [0, 1], and draw new values by the generator; see `Game.step`."""
+        check_step(self, state.time, actions, len(state.values))
         proposals = actions.float()
-        claimed = (proposals[:, :1] + proposals[:, 1:]).clamp_min(SPLITS[self.split])
+        claimed = (proposals[:, :1] + proposals[:, 1:]).clamp_min(MAX_PROPOSAL)
         points = proposals / claimed * state.values
         # a product with ones: a sum over an axis this short is many times slower
         rewards = points @ torch.ones(ITEMS) / (ITEMS * HIGH_VALUE)
@@ -124,54 +99,26 @@ class NegotiationGame:
         return sides.div_(_OBSERVATION_SCALE).flatten(2)
 
 
-def always_cooperate(observations: Tensor, generator: Generator | None = None) -> Tensor:
-    """Claim 5 of the items worth more to oneself and 0 of the others.
-
-    Source: `league/cont_league.py` of the AA repository.
-
-    Args:
-        observations: `(..., 15)`.
-        generator: items worth the same to both are claimed with probability 1/2.
-
-    Returns:
-        Proposals `(..., 3)`.
-
-    Raises:
-        ValueError: another shape.
-    """
-    _check_observations(observations)
-    advantage = observations[..., ITEMS : 2 * ITEMS] - observations[..., 3 * ITEMS : 4 * ITEMS]
-    coin = torch.rand(advantage.shape, generator=generator) < 0.5
-    return MAX_PROPOSAL * ((advantage > 0) | ((advantage == 0) & coin))
-
-
-def always_defect(observations: Tensor, generator: Generator | None = None) -> Tensor:
-    """Claim 5 of every item; source, arguments and result as for `always_cooperate`."""
-    _check_observations(observations)
-    return torch.full((*observations.shape[:-1], ITEMS), MAX_PROPOSAL)
-
-
-SCRIPTED: dict[str, Callable[[Tensor, Generator | None], Tensor]] = {
-    "always cooperate": always_cooperate,
-    "always defect": always_defect,
-}
-
-
 def _draw_values(batch: int, generator: Generator | None) -> Tensor:
     """`(batch, 2, 3)`: each item is worth 5 to one player, drawn by a fair coin, and 1 to the other."""
     first = torch.randint(2, (batch, ITEMS), generator=generator)
     return LOW_VALUE + (HIGH_VALUE - LOW_VALUE) * torch.stack([first, 1 - first], 1)
 
 
-def _check_proposals(actions: Tensor, shape: torch.Size) -> None:
-    if not isinstance(actions, Tensor) or actions.shape != shape or not actions.is_floating_point():
-        came = f"{actions.dtype} {tuple(actions.shape)}" if isinstance(actions, Tensor) else type(actions).__name__
-        raise ValueError(f"actions must be reals of shape {tuple(shape)}, got {came}")
-    low, high = torch.aminmax(actions)
-    if not (low >= 0 and high <= MAX_PROPOSAL):  # so that NaN is refused too
-        raise ValueError(f"actions must lie in [0, {MAX_PROPOSAL:g}], got values from {low:g} to {high:g}")
+def always_cooperate(game: NegotiationGame, observations: Tensor, generator: Generator | None = None) -> Tensor:
+    """Claim 5 of the items worth more to oneself and 0 of the others; source: `league/cont_league.py` of the AA code.
+
+    A `Script`; by the generator, items worth the same to both are claimed with probability 1/2.
+    """
+    leading_shape(game, observations)
+    advantage = observations[..., ITEMS : 2 * ITEMS] - observations[..., 3 * ITEMS : 4 * ITEMS]
+    coin = torch.rand(advantage.shape, generator=generator) < 0.5
+    return MAX_PROPOSAL * ((advantage > 0) | ((advantage == 0) & coin))
 
 
-def _check_observations(observations: Tensor) -> None:
-    if observations.dim() < 1 or observations.shape[-1] != 5 * ITEMS:
-        raise ValueError(f"observations must have shape (..., {5 * ITEMS}), got {tuple(observations.shape)}")
+def always_defect(game: NegotiationGame, observations: Tensor, generator: Generator | None = None) -> Tensor:
+    """Claim 5 of every item; a `Script` with the source of `always_cooperate`."""
+    return torch.full((*leading_shape(game, observations), ITEMS), MAX_PROPOSAL)
+
+
+SCRIPTED: dict[str, Script] = {"always cooperate": always_cooperate, "always defect": always_defect}

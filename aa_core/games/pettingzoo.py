@@ -11,9 +11,7 @@ try:
     from gymnasium import spaces
     from pettingzoo import ParallelEnv
 except ImportError as error:
-    raise ImportError(
-        "PettingZoo environments need the package pettingzoo: pip install aa-companion[pettingzoo]"
-    ) from error
+    raise ImportError("PettingZoo environments need the package pettingzoo: pip install pettingzoo") from error
 
 from aa_core import games
 from aa_core.games.base import Game
@@ -22,9 +20,8 @@ from aa_core.games.base import Game
 class TensorGameEnv(ParallelEnv):
     """One game of a batch of one; agents "player_0", "player_1", ...
 
-    Spaces: `Discrete` for index observations and for `num_actions`, else `Box`, with the bounds that the game declares
-    as `obs_bounds` and `action_bounds` (a game without `obs_bounds` gets the range of its observations' dtype). The
-    horizon is a time limit: at the last step every agent is truncated, none is ever terminated.
+    Spaces: `Discrete` for index observations and for `num_actions`, else `Box` with the game's `obs_bounds` and
+    `action_bounds`. The horizon is a time limit: at the last step every agent is truncated, none is ever terminated.
 
     Source: the `ParallelEnv` interface of the PettingZoo documentation ("Parallel API").
 
@@ -32,6 +29,8 @@ class TensorGameEnv(ParallelEnv):
         game: any `Game`.
         name: for the metadata.
     """
+
+    render_mode = None  # there is nothing to see, but vector wrappers such as SuperSuit's ask for it
 
     def __init__(self, game: Game, name: str) -> None:
         self.game = game
@@ -54,15 +53,10 @@ class TensorGameEnv(ParallelEnv):
     def reset(
         self, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, np.ndarray], dict[str, dict[str, Any]]]:
-        """Start a game.
+        """Start a game; returns observations and (empty) infos by agent. `options` are ignored.
 
-        Args:
-            seed: the same seed gives the same game; None goes on with the random numbers of the last game, or starts
-                anywhere if there was none.
-            options: ignored, part of the interface.
-
-        Returns:
-            Observations and (empty) infos by agent.
+        The same `seed` gives the same game; None goes on with the random numbers of the last game, or starts anywhere
+        if there was none.
         """
         if seed is not None:
             self._generator = torch.Generator().manual_seed(int(seed))  # numpy integers too
@@ -76,10 +70,7 @@ class TensorGameEnv(ParallelEnv):
     def step(
         self, actions: dict[str, Any]
     ) -> tuple[dict[str, np.ndarray], dict[str, float], dict[str, bool], dict[str, bool], dict[str, dict[str, Any]]]:
-        """Play one step with an action of every agent.
-
-        Returns:
-            Observations, rewards, terminations, truncations and infos, each by agent.
+        """Play one step; returns observations, rewards, terminations, truncations and infos, each by agent.
 
         Raises:
             ValueError: not exactly one action per live agent, or an action outside its space; also after the last step.
@@ -108,29 +99,20 @@ class TensorGameEnv(ParallelEnv):
 
 
 def parallel_env(name: str, **options: object) -> TensorGameEnv:
-    """A game by its name in `games.names()` as a PettingZoo `ParallelEnv`, e.g. `parallel_env("coin", height=5)`.
-
-    Args:
-        name: of the game.
-        options: those of the game's class; the seed goes to `reset(seed=...)`.
-
-    Raises:
-        ValueError: unknown name, or a bad option.
-    """
+    """A game as `games.make` makes it, e.g. `parallel_env("coin", height=5)`; the seed goes to `reset(seed=...)`."""
     return TensorGameEnv(games.make(name, **options), name)
 
 
 def _observation_space(game: Game) -> spaces.Space:
-    if not game.obs_shape:
+    if game.num_observations is not None:
         return spaces.Discrete(game.num_observations)
     _, observations = game.reset(1, torch.Generator())  # tells the type of the numbers
-    dtype = observations.numpy().dtype
-    whole = np.iinfo(dtype) if dtype.kind in "iu" else None
-    low, high = getattr(game, "obs_bounds", (whole.min, whole.max) if whole else (-np.inf, np.inf))
-    return spaces.Box(low, high, game.obs_shape, dtype.type)
+    low, high = game.obs_bounds or (-np.inf, np.inf)
+    return spaces.Box(low, high, game.obs_shape, observations.numpy().dtype.type)
 
 
 def _action_space(game: Game) -> spaces.Space:
     if game.num_actions is not None:
         return spaces.Discrete(game.num_actions)
-    return spaces.Box(*game.action_bounds, game.action_shape, np.float32)
+    low, high = game.action_bounds or (-np.inf, np.inf)
+    return spaces.Box(low, high, game.action_shape, np.float32)

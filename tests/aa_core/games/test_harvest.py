@@ -2,8 +2,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from copy import deepcopy
-from dataclasses import FrozenInstanceError, fields, replace
+from dataclasses import fields, replace
 from unittest.mock import patch
 
 import pytest
@@ -12,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from aa_core import games
 from aa_core.games import harvest
+from aa_core.games.base import random_player
 from aa_core.games.harvest import (
     BACKWARD,
     CHANNELS,
@@ -39,9 +38,9 @@ from aa_core.games.harvest import (
     equality,
     free_harvester,
     peace,
-    random_player,
     sustainability,
 )
+from aa_core.games.harvest_picture import render
 
 VECTORS = {NORTH: (-1, 0), EAST: (0, 1), SOUTH: (1, 0), WEST: (0, -1)}
 Place = tuple[int, int, int]  # row, column, heading
@@ -128,11 +127,13 @@ def test_players_start_on_distinct_spawn_cells_the_first_two_inside() -> None:
 
 @pytest.mark.parametrize("heading", VECTORS)
 @pytest.mark.parametrize(("action", "turn"), [(FORWARD, 0), (RIGHT, 1), (BACKWARD, 2), (LEFT, 3)])
-def test_moves_are_relative_to_the_heading(heading: int, action: int, turn: int) -> None:
-    game, state = room([(3, 3, heading)])
-    state, *_ = play(game, state, action)
+def test_moves_are_relative_to_the_heading_and_stopped_by_walls(heading: int, action: int, turn: int) -> None:
     row, column = VECTORS[(heading + turn) % 4]
-    assert place(game, state) == (3 + row, 3 + column, heading)
+    for steps, moved in ((0, 1), (2, 0)):  # from the middle of the room, and from its edge
+        start = (3 + steps * row, 3 + steps * column)
+        game, state = room([(*start, heading)])
+        state, *_ = play(game, state, action)
+        assert place(game, state) == (start[0] + moved * row, start[1] + moved * column, heading)
 
 
 @pytest.mark.parametrize("heading", VECTORS)
@@ -143,26 +144,11 @@ def test_turns_stay_on_the_cell(heading: int, action: int, turn: int) -> None:
     assert place(game, state) == (3, 3, (heading + turn) % 4)
 
 
-@pytest.mark.parametrize("heading", VECTORS)
-@pytest.mark.parametrize(("action", "turn"), [(FORWARD, 0), (RIGHT, 1), (BACKWARD, 2), (LEFT, 3)])
-def test_walls_stop_moves(heading: int, action: int, turn: int) -> None:
-    row, column = VECTORS[(heading + turn) % 4]
-    game, state = room([(3 + 2 * row, 3 + 2 * column, heading)])
-    after, *_ = play(game, state, action)
-    assert after.cell.equal(state.cell)
-
-
-def test_a_player_who_stays_keeps_its_cell() -> None:
-    game, state = room([(3, 2, EAST), (3, 3, NORTH)])
-    for other in (NOOP, TURN_LEFT, ZAP):
+def test_players_can_neither_swap_nor_push() -> None:
+    game, state = room([(3, 2, EAST), (3, 3, WEST)])
+    for other in (FORWARD, NOOP, TURN_LEFT, ZAP):  # nor push
         after, *_ = play(game, state, FORWARD, other)
         assert after.cell.equal(state.cell)
-
-
-def test_two_players_cannot_swap() -> None:
-    game, state = room([(3, 2, EAST), (3, 3, WEST)])
-    after, *_ = play(game, state, FORWARD, FORWARD)
-    assert after.cell.equal(state.cell)
 
 
 def test_a_cell_left_in_this_step_can_be_entered_only_in_the_next() -> None:
@@ -207,19 +193,10 @@ def test_an_apple_is_eaten_by_who_enters_its_cell() -> None:
     game, state = room([(5, 4, EAST), (1, 1, NORTH)])
     state, observations, rewards, _ = play(game, state, FORWARD, NOOP)
     assert rewards.tolist() == [[1.0, 0.0]]
-    assert state.ate.tolist() == [[True, False]]
     assert not state.apples.any()
     assert not observations[:, :, CHANNELS.index("apple")].any()
     state, _, rewards, _ = play(game, state, NOOP, NOOP)  # gone, and not coming back
-    assert rewards.sum() == state.ate.sum() == state.apples.sum() == 0
-
-
-def test_one_of_two_who_reach_for_an_apple_eats_it() -> None:
-    game, state = room([(5, 4, EAST), (4, 5, SOUTH)], batch=500, window=(1, 1, 1))
-    after, _, rewards, _ = play(game, state, FORWARD, FORWARD)
-    assert (rewards.sum(1) == 1).all()
-    assert (after.cell == 5 * 7 + 5).equal(rewards > 0)
-    assert abs(rewards[:, 0].mean().item() - 0.5) < 4 * 0.5 / 500**0.5
+    assert rewards.sum() == state.apples.sum() == 0
 
 
 def test_a_player_out_of_play_eats_nothing() -> None:
@@ -259,19 +236,6 @@ def test_regrowth_has_the_published_probability(live: int) -> None:
     assert (after.apples & apples).equal(apples)  # live apples stay
 
 
-def test_the_growth_of_a_whole_patch_follows_the_closed_form() -> None:
-    batch, game = 5000, HarvestGame(num_players=1, window=(1, 1, 1))
-    state, _ = game.reset(batch, seeded())
-    apples = torch.rand(state.apples.shape, generator=seeded(1)) < 0.2
-    state = replace(state, apples=apples)
-    after, *_ = play(game, state, NOOP, generator=seeded(2))
-    p = torch.tensor(REGROWTH)[(apples.float() @ game.neighbours).clamp(max=3).long()] * ~apples
-    grown = (after.apples & ~apples).float()
-    error = (p * (1 - p)).sum().sqrt()
-    assert abs(grown.sum() - p.sum()) < 4 * error
-    assert (grown[p == 0] == 0).all()
-
-
 def test_distance_2_counts_and_a_knights_move_does_not() -> None:
     text = "WWWWWWW\nWA.A..W\nW.....W\nWA...AW\nWPP...W\nWWWWWWW"
     game = HarvestGame(text, num_players=1)
@@ -290,6 +254,10 @@ def test_this_steps_eating_counts_in_this_steps_regrowth() -> None:
 # --- zapping
 
 
+def hit(state: HarvestState) -> list[list[bool]]:
+    return (state.out == TIMEOUT).tolist()
+
+
 def swept(game: HarvestGame, state: HarvestState, world: int = 0) -> set[tuple[int, int]]:
     return {divmod(cell, game.width) for cell in state.beams[world].nonzero()[:, 0].tolist()}
 
@@ -302,7 +270,7 @@ def test_the_beam_is_three_ahead_and_three_on_either_side(heading: int) -> None:
     beam = [(1, 0), (2, 0), (3, 0), *[(k, side) for k in range(3) for side in (-1, 1)]]
     expected = {(4 + f * ahead_row + r * right_row, 4 + f * ahead_column + r * right_column) for f, r in beam}
     assert swept(game, after) == expected
-    assert after.fired.item()
+    assert after.cooldown.item() == COOLDOWN
     assert swept(game, play(game, after, NOOP)[0]) == set()
 
 
@@ -312,30 +280,30 @@ def test_walls_stop_each_ray() -> None:
     after, *_ = play(game, state, ZAP, NOOP, NOOP)
     # straight on one cell to the wall at (2, 3); the left ray is free; the right one reaches the player at (2, 4)
     assert swept(game, after) == {(3, 3), (4, 2), (3, 2), (2, 2), (4, 4), (3, 4), (2, 4)}
-    assert after.hit.tolist() == [[False, False, True]]
+    assert hit(after) == [[False, False, True]]
 
 
 def test_the_first_player_hit_shields_those_behind() -> None:
     game, state = room([(5, 3, NORTH), (4, 3, NORTH), (3, 3, NORTH), (3, 2, NORTH)])
     after, *_ = play(game, state, ZAP, NOOP, NOOP, NOOP)
-    assert after.hit.tolist() == [[False, True, False, True]]
+    assert hit(after) == [[False, True, False, True]]
     assert (2, 3) not in swept(game, after)
 
 
 def test_players_who_zap_each_other_are_both_hit() -> None:
     game, state = room([(4, 3, NORTH), (2, 3, SOUTH)])
     after, _, rewards, _ = play(game, state, ZAP, ZAP)
-    assert after.hit.tolist() == after.fired.tolist() == [[True, True]]
+    assert hit(after) == [[True, True]]
     assert rewards.sum() == 0
-    assert after.out.tolist() == [[TIMEOUT, TIMEOUT]]
+    assert after.cooldown.tolist() == [[COOLDOWN, COOLDOWN]]
 
 
 def test_beams_are_fired_after_the_moves() -> None:
     game, state = room([(4, 3, NORTH), (2, 1, EAST), (2, 3, EAST)])
     after, *_ = play(game, state, ZAP, FORWARD, FORWARD)
-    assert after.hit.tolist() == [[False, True, True]]  # one moved into the beam, one only to its other side
+    assert hit(after) == [[False, True, True]]  # one moved into the beam, one only to its other side
     game, state = room([(5, 3, NORTH), (3, 4, EAST)])
-    assert not play(game, state, ZAP, FORWARD)[0].hit.any()  # out of it
+    assert hit(play(game, state, ZAP, FORWARD)[0]) == [[False, False]]  # out of it
 
 
 def test_after_a_zap_the_next_two_steps_are_for_cooling() -> None:
@@ -343,7 +311,7 @@ def test_after_a_zap_the_next_two_steps_are_for_cooling() -> None:
     fired, ready = [], []
     for _ in range(7):
         state, observations, *_ = play(game, state, ZAP)
-        fired.append(state.fired.item())
+        fired.append(state.beams.any().item())
         ready.append(bool(observations[0, 0, CHANNELS.index("ready")].any()))
     assert COOLDOWN == 2
     assert fired == [True, False, False, True, False, False, True]
@@ -362,7 +330,7 @@ def test_cooling_waits_while_out_of_play() -> None:
 def test_a_player_who_is_hit_is_out_for_four_steps_and_returns_on_a_spawn_cell() -> None:
     game, state = room([(5, 3, NORTH), (4, 3, EAST)])
     state, observations, *_ = play(game, state, ZAP, NOOP)
-    assert state.hit.tolist() == [[False, True]]
+    assert hit(state) == [[False, True]]
     for left in range(TIMEOUT, 0, -1):
         assert state.out.tolist() == [[0, left]]
         assert not observations[0, 1].any()
@@ -465,8 +433,8 @@ class SlowWorld:
     def window(self, player: int, swept: set, ahead: int, behind: int, side: int) -> list[list[list[int]]]:
         """Channels, rows and columns of what a player sees."""
         height, width = max(r for r, _ in self.walls) + 1, max(c for _, c in self.walls) + 1
-        others = {self.at[i]: self.heading[i] for i in range(len(self.at)) if i != player and not self.out[i]}
-        channels = [[[0] * (2 * side + 1) for _ in range(ahead + behind + 1)] for _ in range(9)]
+        others = {self.at[i] for i in range(len(self.at)) if i != player and not self.out[i]}
+        channels = [[[0] * (2 * side + 1) for _ in range(ahead + behind + 1)] for _ in range(5)]
         if self.out[player]:
             return channels
         forward, right = VECTORS[self.heading[player]], VECTORS[(self.heading[player] + 1) % 4]
@@ -476,8 +444,7 @@ class SlowWorld:
                 outside = not (0 <= r < height and 0 <= c < width)
                 flags = [outside or (r, c) in self.walls, (r, c) in self.apples, (r, c) in others, (r, c) in swept]
                 flags.append(f == s == 0 and self.cooldown[player] == 0)
-                facing = (others[r, c] - self.heading[player]) % 4 if (r, c) in others else None
-                for channel, flag in enumerate(flags + [facing == k for k in range(4)]):
+                for channel, flag in enumerate(flags):
                     channels[channel][row][column] = int(flag)
         return channels
 
@@ -498,7 +465,7 @@ def scramble(game: HarvestGame, batch: int, seed: int) -> HarvestState:
 @pytest.mark.parametrize(("name", "players"), [("pond", 5), ("orchard", 6), ("open", 7)])
 def test_a_step_from_random_states_agrees_with_the_slow_world(name: str, players: int) -> None:
     batch, generator = 60, seeded(5)
-    game = HarvestGame(name, num_players=players, window=(4, 2, 3), headings=True)
+    game = HarvestGame(name, num_players=players, window=(4, 2, 3))
     state = scramble(game, batch, 3)
     # half of the actions are zaps or steps ahead, so that conflicts and hits are common
     actions = torch.tensor([1, 1, 1, 7, 7, 7, 0, 2, 3, 4, 5, 6])[
@@ -555,55 +522,34 @@ def test_windows_turn_with_the_heading(heading: int, row: int, column: int) -> N
     assert game.observe(state)[0, 0, CHANNELS.index("player")].nonzero().tolist() == [[row, column]]
 
 
-@pytest.mark.parametrize("heading", VECTORS)
-def test_rgb_is_melting_pots_geometry_with_the_own_avatar_always_the_same(heading: int) -> None:
-    game, state = room([(3, 3, heading), (1, 1, NORTH), (3, 4, heading)], rgb=True)
-    state = replace(state, out=torch.tensor([[0, 2, 0]]))
-    seen = game.observe(state)
-    assert seen.shape == (1, 3, 88, 88, 3) == (1, 3, *game.obs_shape)
-    assert (seen.dtype, game.obs_bounds) == (torch.uint8, (0, 255))
-    assert not seen[0, 1].any()
-    own = seen[0, :, 72:80, 40:48]
-    assert own[0].equal(own[2])
-    blue = own[0, 4, 4]
-    assert blue[2] > blue[0]
-    assert blue[2] > blue[1]
-    north, _ = room([(3, 3, NORTH)], rgb=True)
-    assert own[0].equal(north.observe(room([(3, 3, NORTH)])[1])[0, 0, 72:80, 40:48])
-
-
-def test_rgb_and_symbols_show_the_same_things() -> None:
-    symbols, pixels = HarvestGame("orchard", headings=True), HarvestGame("orchard", rgb=True)
-    state = replace(scramble(symbols, 30, 8), out=torch.zeros(30, 4, dtype=torch.long))
-    seen = symbols.observe(state)
-    tiles = pixels.observe(state).unflatten(2, (11, 8)).unflatten(4, (11, 8)).transpose(3, 4)
-    own = torch.zeros(11, 11, dtype=torch.bool)
-    own[9, 5] = True
-    kinds = {
-        "wall": seen[:, :, 0] > 0,
-        "apple": (seen[:, :, 1] > 0) & (seen[:, :, 2] == 0) & ~own,
-        "ground": (seen[:, :, :3].sum(2) == 0) & ~own,
-        "own": own.expand_as(seen[:, :, 0]),
-    }
-    looks = {name: tiles[where].unique(dim=0) for name, where in kinds.items()}
-    assert all(len(look) == 1 for look in looks.values())
-    assert len(torch.cat(list(looks.values())).unique(dim=0)) == 4
-    players = tiles[seen[:, :, 2] > 0].unique(dim=0)
-    assert len(players) == 16  # four colours by four headings
-
-
-def test_a_world_is_drawn_as_rgb() -> None:
+def test_a_world_is_drawn_in_colours_that_tell_what_is_where() -> None:
     game = HarvestGame()
     state, _ = game.reset(3, seeded())
-    image = game.render(state, world=1, scale=2)
-    assert (image.shape, str(image.dtype)) == ((18 * 16, 24 * 16, 3), "uint8")
-    assert game.render(state, 0).shape == game.render(state, 2).shape
-    tiles = torch.tensor(game.render(state, 1, scale=1)).unflatten(0, (18, 8)).unflatten(2, (24, 8)).transpose(1, 2)
-    wall, apple = tiles[0, 0], tiles[1, 1]
-    assert sum(tile.equal(wall) for row in tiles for tile in row) == "".join(game.rows).count("W")
-    assert sum(tile.equal(apple) for row in tiles for tile in row) == 64
-    eaten = game.render(replace(state, apples=torch.zeros_like(state.apples)), 1, scale=1)
-    assert (eaten != game.render(state, 1, scale=1)).any(-1).sum() == 64 * (apple != tiles[6, 1]).any(-1).sum()
+    assert (render(game, state).shape, str(render(game, state).dtype)) == ((18 * 16, 24 * 16, 3), "uint8")
+    image = torch.tensor(render(game, state, world=1, scale=8))
+    tiles = image.unflatten(0, (18, 8)).unflatten(2, (24, 8)).transpose(1, 2).flatten(0, 1)
+    looks, kind = tiles.flatten(1).unique(dim=0, return_inverse=True)
+    letters = "".join(game.rows)
+    wall, apple, ground = (kind[letters.index(letter)] for letter in "WA.")
+    assert (kind == wall).equal(torch.tensor([letter == "W" for letter in letters]))
+    assert (kind == apple).equal(torch.tensor([letter == "A" for letter in letters]))
+    players = (kind != wall) & (kind != apple) & (kind != ground)
+    assert players.nonzero()[:, 0].tolist() == sorted(state.cell[1].tolist())
+    assert len(looks) == 3 + 7  # every player has a colour of its own
+
+
+@pytest.mark.parametrize("heading", VECTORS)
+def test_arrows_point_where_players_look_and_beams_are_drawn(heading: int) -> None:
+    game, state = room([(3, 3, heading), (1, 1, NORTH)], "\n".join(["WWWWWWW", "WPPPPAW", *["W.....W"] * 4, "WWWWWWW"]))
+    state = replace(state, out=torch.tensor([[0, 2]]))
+    image = torch.tensor(render(game, play(game, state, ZAP, NOOP)[0]).astype(float))
+    tiles = image.unflatten(0, (7, 16)).unflatten(2, (7, 16)).transpose(1, 2)
+    arrow = (tiles[3, 3] != tiles[1, 1]).any(-1).double()  # who is out of play is not drawn
+    front = {NORTH: arrow[:8], EAST: arrow[:, 8:], SOUTH: arrow[8:], WEST: arrow[:, :8]}[heading]
+    assert 0 < front.sum() < arrow.sum() / 2  # it is narrow in front, and as wide on its left as on its right
+    row, column = VECTORS[heading]
+    assert (tiles[3 + row, 3 + column] == tiles[3 + 2 * row, 3 + 2 * column]).all()
+    assert (tiles[3 + row, 3 + column] != tiles[1, 1]).any(-1).all()
 
 
 # --- invariants
@@ -629,10 +575,9 @@ def test_invariants_hold_in_random_play(setting: tuple[str, int], seed: int) -> 
         assert (grown >= 0).all()
         fertile = before.apples.float() @ game.neighbours > 0
         assert not (state.apples & ~before.apples & ~fertile).any()
-        assert rewards.equal(state.ate.float())
-        assert (state.hit == (state.out == TIMEOUT)).all()
-        assert not (state.fired & (before.cooldown > 0)).any()
-        assert not ((before.out > 0) & (state.ate | state.fired | state.hit)).any()
+        assert not ((before.cooldown > 0) & (state.cooldown > before.cooldown)).any()
+        assert not ((before.out > 0) & ((rewards > 0) | (state.cooldown != before.cooldown))).any()
+        assert state.out[before.out > 0].equal(before.out[before.out > 0] - 1)
         assert not observations[state.out > 0].any()
 
 
@@ -649,52 +594,7 @@ def test_without_regrowth_rewards_are_the_apples_that_went(seed: int) -> None:
     assert (13 - state.apples.sum(1)).equal(total.long())
 
 
-# --- protocol and randomness
-
-
-def same_states(a: HarvestState, b: HarvestState) -> bool:
-    pairs = [(getattr(a, field.name), getattr(b, field.name)) for field in fields(a)]
-    return all(x.equal(y) if isinstance(x, Tensor) else x == y for x, y in pairs)
-
-
-def episode(game: HarvestGame, seed: int, steps: int = 40, batch: int = 5) -> tuple[HarvestState, Tensor]:
-    generator = seeded(seed)
-    state, observations = game.reset(batch, generator)
-    for _ in range(steps):
-        state, observations, _, _ = game.step(state, random_player(game, observations, generator), generator)
-    return state, observations
-
-
-def test_the_same_seed_makes_the_same_world() -> None:
-    game = HarvestGame("orchard")
-    (state, seen), (again, seen_again), (other, _) = episode(game, 1), episode(game, 1), episode(game, 2)
-    assert same_states(state, again)
-    assert seen.equal(seen_again)
-    assert not same_states(state, other)
-
-
-def test_the_global_random_state_is_not_touched() -> None:
-    before = torch.get_rng_state()
-    game = HarvestGame("pond")
-    state, observations = episode(game, 0)
-    for player in SCRIPTED.values():
-        player(game, observations, seeded())
-    game.step(replace(state, out=torch.ones_like(state.out)), torch.zeros(5, 2, dtype=torch.long), seeded())
-    assert torch.get_rng_state().equal(before)
-
-
-def test_a_step_does_not_change_its_state_so_that_a_world_can_be_branched() -> None:
-    game = HarvestGame("orchard")
-    state = scramble(game, 8, 1)
-    kept = deepcopy(state)
-    actions = random_player(game, game.observe(state), seeded(2))
-    first, *seen = game.step(state, actions, seeded(3))
-    second, *again = game.step(state, actions, seeded(3))
-    assert same_states(state, kept)
-    assert same_states(first, second)
-    assert all(x.equal(y) for x, y in zip(seen, again, strict=True))
-    with pytest.raises(FrozenInstanceError):
-        state.time = 3
+# --- batches
 
 
 def test_a_batch_plays_like_its_worlds_one_by_one() -> None:
@@ -719,20 +619,6 @@ def test_a_batch_plays_like_its_worlds_one_by_one() -> None:
             assert rewards_alone[0].equal(rewards[i])
 
 
-def test_the_game_is_found_by_name_and_done_at_its_horizon() -> None:
-    assert "harvest" in games.names()
-    game = games.make("harvest", map="pond", horizon=3)
-    state, observations = game.reset(4, seeded())
-    assert observations.shape == (4, 2, *game.obs_shape)
-    ends = []
-    for _ in range(3):
-        state, observations, rewards, done = game.step(state, torch.zeros(4, 2, dtype=torch.uint8), seeded())
-        assert observations.shape == (4, 2, *game.obs_shape)
-        assert (rewards.shape, rewards.dtype, done.shape, done.dtype) == ((4, 2), torch.float32, (4,), torch.bool)
-        ends.append(done.all().item())
-    assert ends == [False, False, True]
-
-
 # --- scripted players
 
 
@@ -750,11 +636,11 @@ def test_a_free_harvester_walks_to_the_nearest_apple_and_eats_it() -> None:
 def test_free_harvesters_zap_whom_the_beam_can_reach_and_pacifists_do_not() -> None:
     for at, zaps in [((2, 3), True), ((2, 4), True), ((4, 2), True), ((5, 3), False), ((3, 1), False)]:
         game, state = room([(4, 3, NORTH), (*at, NORTH)], window=(3, 1, 3))
-        assert play(game, state, ZAP, NOOP)[0].hit[0, 1].item() == zaps
-        assert (free_harvester(game, game.observe(state), seeded())[0, 0] == ZAP) == zaps
-        assert free_harvester(game, game.observe(state), seeded(), zap=False)[0, 0] != ZAP
+        assert hit(play(game, state, ZAP, NOOP)[0]) == [[False, zaps]]
+        assert (free_harvester(game, game.observe(state), seeded(), zap=True)[0, 0] == ZAP) == zaps
+        assert free_harvester(game, game.observe(state), seeded())[0, 0] != ZAP
     cooling = replace(state, cell=torch.tensor([[4 * 7 + 3, 3 * 7 + 3]]), cooldown=torch.tensor([[1, 0]]))
-    assert free_harvester(game, game.observe(cooling), seeded())[0, 0] != ZAP
+    assert free_harvester(game, game.observe(cooling), seeded(), zap=True)[0, 0] != ZAP
 
 
 def test_a_harvester_goes_around_a_wall_and_waits_for_what_grew_underfoot() -> None:
@@ -780,13 +666,6 @@ def test_free_harvesters_exhaust_the_commons(name: str) -> None:
         left[script] = state.apples.float().mean().item()
     assert left["free harvester"] < 0.1
     assert left["random"] > 2 * left["free harvester"]
-
-
-def test_random_players_use_every_action() -> None:
-    game = HarvestGame("pond", rgb=True)
-    counts = torch.bincount(random_player(game, torch.zeros(400, 2, *game.obs_shape), seeded()).flatten(), minlength=8)
-    assert len(counts) == 8
-    assert (counts / 800 - 1 / 8).abs().max() < 4 * (7 / 64 / 800) ** 0.5
 
 
 # --- metrics
@@ -837,26 +716,14 @@ ROOM = "WWWW\nWPAW\nWWWW"
         pytest.param(lambda: HarvestGame("WWWW\nWPA.\nWWWW"), "map", id="a gap in the wall"),
         pytest.param(lambda: HarvestGame("WWW\nWPW\nWWW"), "map", id="no apple"),
         pytest.param(lambda: HarvestGame(ROOM), "num_players", id="seven players on one spawn cell"),
-        pytest.param(lambda: HarvestGame(num_players=0), "num_players", id="no players"),
+        pytest.param(lambda: HarvestGame(num_players=-1), "num_players", id="no players"),
         pytest.param(lambda: HarvestGame(num_players=2.5), "num_players", id="half a player"),
-        pytest.param(lambda: HarvestGame(horizon=0), "horizon", id="horizon 0"),
         pytest.param(lambda: HarvestGame(window=(9, 1)), "window", id="two numbers"),
         pytest.param(lambda: HarvestGame(window=(9, 0, 5)), "window", id="nothing behind"),
-        pytest.param(lambda: HarvestGame("pond").reset(0), "batch", id="batch 0"),
-        pytest.param(lambda: play(*room([(1, 1, NORTH)]), 8), "actions", id="action 8"),
-        pytest.param(lambda: play(*room([(1, 1, NORTH)]), 0, 0), "actions", id="two actions for one player"),
-        pytest.param(lambda: HarvestGame.render(*room([(1, 1, NORTH)]), world=1), "world", id="world 1 of 1"),
-        pytest.param(lambda: HarvestGame.render(*room([(1, 1, NORTH)]), scale=0), "scale", id="scale 0"),
-        pytest.param(
-            lambda: free_harvester(HarvestGame(), torch.zeros(2, 7, 5, 11, 10)), "observations", id="another window"
-        ),
-        pytest.param(
-            lambda: free_harvester(HarvestGame(rgb=True), torch.zeros(2, 7, 88, 88, 3)), "observations", id="pixels"
-        ),
+        pytest.param(lambda: render(*room([(1, 1, NORTH)]), world=1), "world", id="world 1 of 1"),
+        pytest.param(lambda: render(*room([(1, 1, NORTH)]), scale=0), "scale", id="scale 0"),
         pytest.param(lambda: collective_return(torch.ones(3)), "rewards", id="one axis"),
         pytest.param(lambda: sustainability(torch.ones(2, 3, dtype=torch.long)), "rewards", id="integers"),
-        pytest.param(lambda: equality(-torch.ones(2, 3)), "rewards", id="negative returns"),
-        pytest.param(lambda: peace(torch.ones(2, 3)), "out", id="time-outs as floats"),
     ],
 )
 def test_bad_input_is_refused_by_name(call: Callable[[], object], named: str) -> None:

@@ -1,17 +1,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from copy import deepcopy
-from dataclasses import FrozenInstanceError
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scripted_play import play_scripts
 
 from aa_core import games
 from aa_core.games import MatrixGame
-from aa_core.games.matrix import CLASSIC_PAYOFFS, STATES, SWAP, C, D
+from aa_core.games.matrix import CLASSIC_PAYOFFS, SCRIPTED, STATES, SWAP, C, D, memory_one
 
 CELLS = {"CC": (C, C), "CD": (C, D), "DC": (D, C), "DD": (D, D)}
 every_game = pytest.mark.parametrize("name", games.matrix_names())
@@ -131,50 +130,8 @@ def test_symmetric_game_takes_axelrods_letters() -> None:
 # --- play
 
 
-@pytest.mark.parametrize("horizon", [1, 2, 5])
-def test_a_game_is_done_at_its_horizon_and_not_before(horizon: int) -> None:
-    game = games.make("stag_hunt", horizon=horizon)
-    state, _ = game.reset(3)
-    ends = []
-    for _ in range(horizon):
-        state, _, _, done = game.step(state, torch.zeros(3, 2, dtype=torch.long))
-        assert done.shape == (3,)
-        ends.append(done.all().item())
-    assert ends == [False] * (horizon - 1) + [True]
-
-
-def test_shapes_and_dtypes_of_a_step() -> None:
-    game = games.make("chicken")
-    state, observations = game.reset(6)
-    _, following, rewards, done = game.step(state, torch.zeros(6, 2, dtype=torch.long))
-    assert observations.shape == following.shape == rewards.shape == (6, 2)
-    assert (observations.dtype, rewards.dtype, done.dtype) == (torch.long, torch.float32, torch.bool)
-
-
 def random_actions(steps: int, batch: int, seed: int = 0) -> torch.Tensor:
     return torch.randint(2, (steps, batch, 2), generator=torch.Generator().manual_seed(seed))
-
-
-@every_game
-def test_stepping_twice_from_one_state_gives_the_same_results(name: str) -> None:
-    game = games.make(name)
-    actions = random_actions(3, 4)
-    state, _ = game.step(game.reset(4)[0], actions[0])[:2]
-    before = deepcopy(state)
-    first, *seen = game.step(state, actions[1])
-    game.step(first, actions[2])  # another branch further on
-    second, *again = game.step(state, actions[1])
-    assert all(x.equal(y) for x, y in zip(seen, again, strict=True))
-    assert state.joint.equal(before.joint)
-    assert state.time == before.time
-    assert first.joint.equal(second.joint)
-    assert first.time == second.time == state.time + 1
-
-
-def test_a_state_cannot_be_changed_in_place() -> None:
-    state, _ = games.make("chicken").reset(1)
-    with pytest.raises(FrozenInstanceError):
-        state.time = 3
 
 
 @every_game
@@ -192,6 +149,31 @@ def test_a_batch_plays_like_its_games_one_by_one(name: str) -> None:
             assert done[i].equal(done_alone[0])
 
 
+# --- strategies
+
+MEETINGS = {  # joint actions of the first rounds
+    ("tit for tat", "always defect"): "CD DD DD DD",
+    ("tit for tat", "tit for tat"): "CC CC CC CC",
+    ("grim trigger", "always cooperate"): "CC CC CC CC",
+    ("win-stay lose-shift", "always defect"): "CD DD CD DD",
+}
+
+
+@pytest.mark.parametrize("names", MEETINGS, ids=" - ".join)
+def test_strategies_play_as_their_names_say(names: tuple[str, str]) -> None:
+    game = games.make("prisoners_dilemma", horizon=4)
+    rewards = play_scripts(game, [SCRIPTED[name] for name in names], 3, torch.Generator())
+    expected = torch.tensor([PAYOFFS["prisoners_dilemma"][list(CELLS).index(cell)] for cell in MEETINGS[names].split()])
+    assert rewards.equal(expected.T.float().expand(3, 2, 4))
+
+
+def test_a_memory_one_player_cooperates_as_often_as_its_table_says() -> None:
+    table, batch = [0.1, 0.9, 0.3, 0.6, 0.0], 20_000
+    seen = torch.arange(5).repeat_interleave(batch)
+    actions = memory_one(table)(games.make("chicken"), seen, torch.Generator().manual_seed(0))
+    assert (actions.view(5, batch) == C).float().mean(1).tolist() == pytest.approx(table, abs=0.015)
+
+
 # --- bad input
 
 FOUR = ((1, 1), (2, 2), (3, 3), (4, 4))
@@ -200,42 +182,20 @@ FOUR = ((1, 1), (2, 2), (3, 3), (4, 4))
 @pytest.mark.parametrize(
     ("call", "named"),
     [
-        pytest.param(lambda: games.make("checkers"), "name", id="unknown game"),
-        pytest.param(lambda: games.make("chicken", horizon=0), "horizon", id="horizon 0"),
-        pytest.param(lambda: games.make("chicken", horizon=2.5), "horizon", id="horizon a fraction"),
         pytest.param(lambda: MatrixGame(FOUR[:3]), "payoffs", id="three cells"),
         pytest.param(lambda: MatrixGame(((1, 2, 3),) * 4), "payoffs", id="three players"),
         pytest.param(lambda: MatrixGame(((1, 2), (1, 2), (1, 2), (1,))), "payoffs", id="ragged"),
         pytest.param(lambda: MatrixGame((*FOUR[:3], (1, float("nan")))), "payoffs", id="NaN"),
         pytest.param(lambda: MatrixGame((*FOUR[:3], (1, float("inf")))), "payoffs", id="infinite"),
         pytest.param(lambda: MatrixGame((*FOUR[:3], ("a", "b"))), "payoffs", id="letters"),
+        pytest.param(lambda: memory_one([0.5] * 4), "cooperation", id="no probability for START"),
+        pytest.param(lambda: memory_one([0.5] * 4 + [1.5]), "cooperation", id="no probability"),
+        pytest.param(lambda: memory_one([0.5] * 4 + [float("nan")]), "cooperation", id="NaN probability"),
     ],
 )
 def test_bad_games_are_refused_by_name(call: Callable[[], MatrixGame], named: str) -> None:
     with pytest.raises(ValueError, match=rf"^{named} must"):
         call()
-
-
-def test_an_unknown_game_is_told_the_names() -> None:
-    with pytest.raises(ValueError, match=r"chicken.*stag_hunt.*got 'checkers'"):
-        games.make("checkers")
-
-
-@pytest.mark.parametrize(
-    "actions",
-    [
-        pytest.param(torch.zeros(2, 2), id="floats"),
-        pytest.param(torch.zeros(2, dtype=torch.long), id="one player"),
-        pytest.param(torch.zeros(3, 2, dtype=torch.long), id="another batch"),
-        pytest.param(torch.full((2, 2), 2), id="too large"),
-        pytest.param(torch.full((2, 2), -1), id="negative"),
-        pytest.param([[0, 0], [0, 0]], id="a list"),
-    ],
-)
-def test_bad_actions_are_refused_by_name(actions: object) -> None:
-    game = games.make("chicken")
-    with pytest.raises(ValueError, match=r"^actions must"):
-        game.step(game.reset(2)[0], actions)
 
 
 @pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int32, torch.int64])

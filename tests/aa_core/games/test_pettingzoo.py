@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pickle
 import sys
 import warnings
 from importlib import import_module
@@ -65,6 +66,23 @@ def test_spaces() -> None:
     assert negotiation.action_space("player_1") == spaces.Box(0, 5, (3,), np.float32)
     assert coin.action_space("player_0") is not coin.action_space("player_1")  # each agent samples on its own
     assert coin.metadata["name"] == "coin"
+
+
+@every_game
+def test_vector_wrappers_find_what_they_ask_for(name: str) -> None:
+    """What `supersuit.pettingzoo_env_to_vec_env_v1` and `concat_vec_envs_v1` use, over the ends of games."""
+    env = pickle.loads(pickle.dumps(parallel_env(name, horizon=2)))
+    assert env.unwrapped is env
+    assert env.render_mode is None is env.unwrapped.render_mode
+    assert env.metadata["render_modes"] == []
+    spaces_of = [(env.observation_space(agent), env.action_space(agent)) for agent in env.possible_agents]
+    assert all(pair == spaces_of[0] for pair in spaces_of)
+    for _ in range(3):
+        env.reset(seed=0)
+        for _ in range(2):
+            actions = {agent: env.action_space(agent).sample() for agent in env.possible_agents}
+            env.step({agent: np.asarray(action) for agent, action in actions.items()})
+        assert not env.agents
 
 
 def test_options_reach_the_game() -> None:
@@ -157,5 +175,5 @@ def test_a_missing_package_is_named_with_the_command_that_installs_it(
 ) -> None:
     monkeypatch.delitem(sys.modules, "aa_core.games.pettingzoo")
     monkeypatch.setitem(sys.modules, missing, None)
-    with pytest.raises(ImportError, match=r"pip install aa-companion\[pettingzoo\]"):
+    with pytest.raises(ImportError, match=r"pip install pettingzoo$"):
         import_module("aa_core.games.pettingzoo")

@@ -1,11 +1,7 @@
-"""Execute a notebook headless with papermill.
-
-python -m aa_core.execute notebooks/04_ipd.ipynb build/laptop/04_ipd.ipynb --profile laptop
-"""
+"""Execute a notebook headless with papermill, from a clean slate and without traces of where."""
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 import time
@@ -13,23 +9,23 @@ from pathlib import Path
 
 import nbformat
 import papermill
-from papermill.exceptions import PapermillExecutionError
 
 from aa_core.records import write_atomically
 
 
-def execute(source: Path, target: Path, profile: str, fresh: bool = False) -> float:
+def execute(source: Path, target: Path, profile: str, stale: bool = False) -> float:
     """Run `source` top to bottom in its own folder and write it with outputs to `target`; returns the seconds taken.
 
     Raises:
         PapermillExecutionError: a cell failed; `target` is not written.
     """
     os.environ["AA_HEADLESS"] = "1"  # the kernel inherits it
+    os.environ.pop("MPLBACKEND", None)  # an inherited one would leave the notebook without pictures
     started = time.perf_counter()
     executed = papermill.execute_notebook(
         str(source),
         None,
-        parameters={"profile": profile, "fresh": fresh},
+        parameters={"profile": profile, "stale": stale},
         kernel_name="python3",
         extra_arguments=["--log-level=40"],  # the kernel's errors, not its warning about a local port
         cwd=str(source.resolve().parent),
@@ -45,30 +41,10 @@ def tidy(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     notebook.metadata.pop("papermill", None)
     notebook.metadata["kernelspec"] = {"display_name": "Python 3", "language": "python", "name": "python3"}
     notebook.metadata["language_info"] = {"name": "python"}
-    injected = [cell for cell in notebook.cells if "injected-parameters" in cell.metadata.get("tags", [])]
-    notebook.cells = [cell for cell in notebook.cells if cell not in injected]
+    notebook.cells = [c for c in notebook.cells if "injected-parameters" not in c.metadata.get("tags", [])]
     for cell in notebook.cells:
         for key in ("papermill", "execution"):
             cell.metadata.pop(key, None)
         if not cell.metadata.get("tags", True):
             del cell.metadata["tags"]
     return notebook
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """Command line; see the module's docstring."""
-    parser = argparse.ArgumentParser(prog="python -m aa_core.execute", description=__doc__.splitlines()[0])
-    parser.add_argument("source", type=Path)
-    parser.add_argument("target", type=Path)
-    parser.add_argument("--profile", default="laptop")
-    parser.add_argument("--fresh", action="store_true", help="make cached runs again")
-    options = parser.parse_args(arguments)
-    try:
-        seconds = execute(options.source, options.target, options.profile, options.fresh)
-    except PapermillExecutionError as error:
-        sys.exit(f"{options.source}: {error}")
-    print(f"notebook {options.source.stem}: {seconds:.0f} s", flush=True)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,6 +1,6 @@
 """Run Snakemake and show what matters of what it says: a progress bar, and a line per finished run and notebook.
 
-python -m aa_core.progress python -m snakemake figures --cores 2
+python -m experiments.progress python -m snakemake figures --cores 2
 """
 
 from __future__ import annotations

@@ -1,0 +1,202 @@
+"""What code a function executes: the identity of a run without any list of files kept by hand.
+
+From a function on, names are followed through the project's own modules, definition by definition: functions, classes
+and constants, imports at the head of a module or inside a function. Docstrings, comments, annotations, the words of
+error messages and whatever is not reached (drawing, another game's rules) do not count.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import fields, is_dataclass
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from aa_core.paths import ROOT
+
+Target = tuple[str, str | None]  # a module and a name in it; None: all of the module
+WORDS = (
+    "ctx",
+    "type_comment",
+    "kind",
+    "annotation",
+    "returns",
+    "type_params",
+)  # of a syntax tree: no part of what it does
+
+
+class Module:
+    """The definitions and imports of one file of the project, by name."""
+
+    def __init__(self, name: str, package: str, source: str) -> None:
+        self.name, self.package = name, package
+        self.definitions: dict[str, list[ast.stmt]] = {}
+        self.imports: dict[str, Target] = {}
+        for statement in ast.parse(source).body:
+            self.imports |= _imported(statement, package)
+            for bound in _bound(statement):
+                self.definitions.setdefault(bound, []).append(statement)
+
+
+def _imported(statement: ast.AST, package: str) -> dict[str, Target]:
+    """What an import statement binds; nothing for other statements."""
+    if isinstance(statement, ast.Import):
+        names = [
+            (a.asname or a.name.split(".")[0], a.name if a.asname else a.name.split(".")[0]) for a in statement.names
+        ]
+        return {bound: (module, None) for bound, module in names}
+    if not isinstance(statement, ast.ImportFrom):
+        return {}
+    parents = package.split(".")[: len(package.split(".")) - statement.level + 1] if statement.level else []
+    base = ".".join([*parents, *([statement.module] if statement.module else [])])
+    return {(a.asname or a.name): (base, a.name) for a in statement.names}
+
+
+def _bound(statement: ast.stmt) -> Iterator[str]:
+    """Names that a statement of a module defines or changes."""
+    if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        yield statement.name
+        return
+    for node in ast.walk(statement):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id
+        elif isinstance(node, ast.Call) and isinstance(statement, ast.Expr):
+            yield from _dotted(node.func)[:1]  # TABLE.update(...)
+        elif isinstance(node, ast.Subscript | ast.Attribute) and not isinstance(node.ctx, ast.Load):
+            yield from _dotted(node)[:1]  # TABLE[...] = ...
+
+
+def _dotted(node: ast.expr) -> list[str]:
+    """The parts of a dotted name; of `name[...].part` those before the bracket; nothing for other expressions."""
+    if isinstance(node, ast.Name):
+        return [node.id]
+    if isinstance(node, ast.Attribute) and (base := _dotted(node.value)):
+        return [*base, node.attr]
+    return _dotted(node.value) if isinstance(node, ast.Subscript) else []
+
+
+@cache
+def _module(name: str, root: Path) -> Module | None:
+    """A module of the project; None for all others (the standard library, packages)."""
+    path = root.joinpath(*name.split("."))
+    for file, package in ((path.with_suffix(".py"), name.rpartition(".")[0]), (path / "__init__.py", name)):
+        if file.is_file():
+            return Module(name, package, file.read_text(encoding="utf-8"))
+    return None
+
+
+def _essence(node: Any) -> Any:
+    """A syntax tree as nested lists, without what does not change what it does, the same in every Python version."""
+    if isinstance(node, list):  # a docstring is a string that stands alone
+        return [_essence(part) for part in node if not (isinstance(part, ast.Expr) and _is_text(part.value))]
+    if isinstance(node, ast.Raise):  # the words of an error are no result
+        return ["Raise"]
+    if not isinstance(node, ast.AST):
+        return [type(node).__name__, repr(node)]
+    parts = [(name, value) for name, value in ast.iter_fields(node) if name not in WORDS and value not in (None, [])]
+    return [type(node).__name__, *([name, _essence(value)] for name, value in parts)]
+
+
+def _is_text(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and isinstance(node.value, str)
+
+
+def _read(node: ast.AST) -> Iterator[ast.AST]:
+    """The nodes of a definition that are executed: all but annotations and raised errors."""
+    if isinstance(node, ast.Raise):
+        return
+    yield node
+    for name, value in ast.iter_fields(node):
+        if name not in WORDS:
+            for child in value if isinstance(value, list) else [value]:
+                if isinstance(child, ast.AST):
+                    yield from _read(child)
+
+
+def _targets(nodes: list[ast.stmt], module: Module, root: Path) -> Iterator[Target]:
+    """What of the project the statements of a module refer to."""
+    read = [node for statement in nodes for node in _read(statement)]
+    imports = dict(module.imports)
+    for node in read:
+        imports |= _imported(node, module.package)
+    inner = {id(node.value) for node in read if isinstance(node, ast.Attribute)}  # of a.b.c the whole name counts
+    names = [node for node in read if isinstance(node, ast.Name | ast.Attribute) and id(node) not in inner]
+    for first, *rest in {tuple(_dotted(node)) for node in names} - {()}:
+        if first in module.definitions:
+            yield module.name, first
+        if first not in imports:
+            continue
+        base, name = imports[first]
+        path = [*([name] if name else []), *rest]
+        while path and _module(f"{base}.{path[0]}", root):  # a module in a package
+            base, *path = f"{base}.{path[0]}", *path[1:]
+        yield base, path[0] if path else None
+
+
+def reached(start: Target, root: Path = ROOT, source: str | None = None) -> dict[str, Any]:
+    """Every definition of the project that code reaches: "module:name" -> its syntax tree without words.
+
+    Args:
+        start: module and name of a function; or, with `source`, any name for that text.
+        root: folder of the project's packages.
+        source: code that is no module, such as the cells of a notebook; all of it counts.
+    """
+    found: dict[str, Any] = {}
+    waiting: list[Target] = [start]
+    if source is not None:
+        nodes = ast.parse(source).body
+        found[start[0]] = _essence(nodes)
+        waiting = list(_targets(nodes, Module(start[0], "", source), root))
+    while waiting:
+        name, attribute = waiting.pop()
+        module = _module(name, root)
+        if module is None or f"{name}:{attribute}" in found:
+            continue
+        if attribute is None:
+            waiting += [(name, definition) for definition in module.definitions]
+        elif attribute in module.definitions:
+            found[f"{name}:{attribute}"] = _essence(module.definitions[attribute])
+            waiting += _targets(module.definitions[attribute], module, root)
+        elif attribute in module.imports:
+            waiting.append(module.imports[attribute])
+    return found
+
+
+def short_hash(content: Any) -> str:
+    """Short hash of JSON content; equal contents have equal hashes, whatever the order of their keys."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@cache
+def code_identity(function: Callable[..., Any], root: Path = ROOT) -> str:
+    """Identity of the code that a module-level function or class executes."""
+    return short_hash(reached((function.__module__, function.__qualname__.split(".")[0]), root))
+
+
+def settings_as_data(settings: Any) -> Any:
+    """Settings as JSON types.
+
+    A function among them stands for its name and its code, a `partial` for that with its options, a dataclass
+    (settings, a game with its rules) for its fields and its code.
+    """
+    if isinstance(settings, partial):
+        return {**settings_as_data(settings.func), "options": settings_as_data(settings.keywords)}
+    if is_dataclass(settings):
+        data = {field.name: settings_as_data(getattr(settings, field.name)) for field in fields(settings)}
+        return data | {"class": type(settings).__name__, "code": code_identity(type(settings))}
+    if isinstance(settings, dict):
+        return {str(key): settings_as_data(value) for key, value in settings.items()}
+    if isinstance(settings, list | tuple | range):
+        return [settings_as_data(value) for value in settings]
+    if callable(settings):
+        return {"function": settings.__name__, "code": code_identity(settings)}
+    return settings.tolist() if isinstance(settings, Tensor) else settings

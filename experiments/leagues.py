@@ -1,0 +1,124 @@
+"""What the Coin Game and Negotiation share: an agent's training, the league of all agents, and recorded games."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from aa_core import selfplay
+from aa_core.actor_critic import ActorCritic, load, save
+from aa_core.advantages import CreditRule
+from aa_core.games.base import Game, Script
+from aa_core.league import league
+from aa_core.selfplay import Mind, SelfPlay, play
+
+AGENT = "agent.safetensors"
+
+
+@dataclass(frozen=True)
+class Training:
+    """One seed of one agent, and how it is looked at along the way."""
+
+    agent: str
+    game: Game
+    self_play: SelfPlay
+    credit: CreditRule
+    seed: int
+    partners: Mapping[str, Script]  # "cooperator" and "defector", whom it meets in evaluations
+    together: Callable[[Tensor], Tensor]  # rewards (games, 2, T) -> how well two agents do
+    evaluate_every: int  # updates
+    evaluation_games: int  # for each point and partner
+    train: Callable[..., ActorCritic] = selfplay.train
+
+
+def meet(game: Game, first: Mind, second: Mind, games: int, generator: torch.Generator) -> Tensor:
+    """Rewards `(games, 2, T)` of two minds, which may be one."""
+    who = torch.zeros(games, 2, dtype=torch.long)
+    who[:, 1] = int(second is not first)
+    return play(game, [first] if second is first else [first, second], who, generator).rewards
+
+
+def evaluate(mind: ActorCritic, settings: Training) -> dict[str, float]:
+    """What an agent and its partners earn per step: with itself, and with both scripts; always the same games."""
+    generator = torch.Generator().manual_seed(12345)
+    count = settings.evaluation_games
+    rewards = meet(settings.game, mind, mind, count, generator)
+    # no coin at all: neither colour preferred
+    metrics = {"reward_self": rewards.mean().item(), "together": settings.together(rewards).nan_to_num(0.5).item()}
+    for role, script in settings.partners.items():
+        own, other = meet(settings.game, mind, script, count, generator).mean((0, 2)).tolist()
+        metrics |= {f"reward_vs_{role}": own, f"reward_of_{role}": other}
+    return metrics
+
+
+def train_agent(settings: Training, folder: Path, needs: list[Path]) -> pd.DataFrame:
+    """Columns agent, seed, update, metric, value: `evaluate` along training and at its end; writes the agent."""
+    rows: list[tuple[int, str, float]] = []
+
+    def look(update: int, mind: ActorCritic, *_: Any) -> None:
+        if update % settings.evaluate_every == 0 or update == settings.self_play.updates:
+            rows.extend((update, metric, value) for metric, value in evaluate(mind, settings).items())
+
+    mind = settings.train(settings.game, settings.self_play, settings.credit, settings.seed, on_update=look)
+    look(settings.self_play.updates, mind)
+    save(mind, folder / AGENT)
+    table = pd.DataFrame(rows, columns=["update", "metric", "value"]).assign(agent=settings.agent, seed=settings.seed)
+    return table[["agent", "seed", "update", "metric", "value"]]
+
+
+@dataclass(frozen=True)
+class League:
+    """Everybody against everybody."""
+
+    game: Game
+    agents: tuple[str, ...]  # whose seeds are needed, agent by agent
+    seeds: int
+    scripts: Mapping[str, Script]
+    games: int  # per pair of seeds
+
+
+def play_league(settings: League, folder: Path, needs: list[Path]) -> pd.DataFrame:
+    """The table of `aa_core.league.league`."""
+    minds = [load(need / AGENT) for need in needs]
+    trained = {
+        agent: minds[place * settings.seeds : (place + 1) * settings.seeds]
+        for place, agent in enumerate(settings.agents)
+    }
+    return league(settings.game, trained | dict(settings.scripts), settings.games)
+
+
+@dataclass(frozen=True)
+class Episodes:
+    """Games kept step by step: of the first agent that is needed, against the second one and against each script."""
+
+    game: Game
+    scripts: Mapping[str, Script]
+    games: int
+    columns: Callable[[Any, Tensor, Tensor], dict[str, Tensor]]  # (state, actions, rewards) of a step -> what is kept
+    opponent: str = "advantage_alignment"  # name of the second one
+
+
+def play_episodes(settings: Episodes, folder: Path, needs: list[Path]) -> pd.DataFrame:
+    """Columns opponent, game, step and those of `settings.columns`."""
+    first, second = (load(need / AGENT) for need in needs)
+    who = torch.tensor([[0, 1]]).repeat(settings.games, 1)
+
+    def steps(opponent: str, mind: Mind) -> Iterator[pd.DataFrame]:
+        kept: list[dict[str, Tensor]] = []
+        generator = torch.Generator().manual_seed(1)
+        play(
+            settings.game, [first, mind], who, generator, on_step=lambda *step: kept.append(settings.columns(*step[:3]))
+        )
+        for step, columns in enumerate(kept):
+            rows = pd.DataFrame({name: values.numpy() for name, values in columns.items()})
+            yield pd.DataFrame({"opponent": opponent, "game": rows.index, "step": step}).join(rows)
+
+    opponents = {settings.opponent: second, **settings.scripts}
+    table = pd.concat([rows for name, mind in opponents.items() for rows in steps(name, mind)])
+    return table.sort_values(["opponent", "game", "step"], kind="stable", ignore_index=True)

@@ -1,0 +1,218 @@
+"""A run: what is computed, with which settings, from which other runs; and where its results are.
+
+A finished run is a folder `build/runs/EXPERIMENT/VARIANT-SEED.IDENTITY/` with its table, its record and, if it trains
+one, its agent. The folder appears by a single renaming: it is whole or not there. Its name holds the run's identity, so
+that results of other settings or other code are other folders, and nothing has to be invalidated.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from aa_core import records
+from aa_core.paths import BUILD, DATA
+from experiments.identity import code_identity, settings_as_data, short_hash
+
+PROFILES = ("smoke", "laptop", "extended", "paper")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One experiment, variant and seed (or batch of seeds).
+
+    Attributes:
+        experiment: name of the experiment.
+        variant: what it varies: an algorithm, mostly.
+        seed: of its randomness; 0 where there is a single run.
+        settings: all that its numbers depend on: a dataclass, with games and credit rules in it.
+        compute: (settings, folder, folders of `needs`) -> tidy table; writes a trained agent into `folder`.
+        needs: runs whose agents or tables it reads.
+        minutes: that it takes on one core of a laptop, roughly.
+        alone: it measures time, so that nothing else should run.
+        gpu: it needs a GPU.
+    """
+
+    experiment: str
+    variant: str
+    seed: int
+    settings: Any
+    compute: Callable[[Any, Path, list[Path]], pd.DataFrame]
+    needs: tuple[Run, ...] = ()
+    minutes: float = 1.0
+    alone: bool = False
+    gpu: bool = False
+
+    @property
+    def name(self) -> str:
+        """EXPERIMENT/VARIANT-SEED, for people and folders; nothing reads it back."""
+        return f"{self.experiment}/{self.variant}-{self.seed}"
+
+    @cached_property
+    def identity(self) -> str:
+        """Hash of its settings, of the code that it executes, and of the runs that it needs."""
+        return short_hash(
+            {
+                "name": self.name,
+                "settings": settings_as_data(self.settings),
+                "code": code_identity(self.compute),
+                "needs": [run.identity for run in self.needs],
+            }
+        )
+
+    @property
+    def folder(self) -> Path:
+        """Where it is made."""
+        return BUILD / "runs" / f"{self.name}.{self.identity}"
+
+    @property
+    def committed(self) -> Path:
+        """Where its agent is kept in the repository, if it is."""
+        return DATA / "agents" / self.name
+
+    def is_made(self) -> bool:
+        """Whether its folder is there."""
+        return (self.folder / "record.json").is_file()
+
+
+def verified(folder: Path) -> dict[str, Any]:
+    """The record of a run's folder, after a look at the checksums of its files.
+
+    Raises:
+        records.DamagedTable: naming the file.
+    """
+    record = records.read_record(folder / "record.json")
+    if record is None:
+        raise records.DamagedTable(f"{folder / 'record.json'} is missing or no JSON: remove {folder} and make it again")
+    for name, expected in record["files"].items():
+        path = folder / name
+        if not path.is_file() or records.checksum(path) != expected:
+            way_out = f"restore it, or remove {folder} and make it again"
+            raise records.DamagedTable(f"{path} is cut, altered or missing: {way_out}")
+    return record
+
+
+def finished(run: Run) -> Path | None:
+    """The folder of a run made by the present settings and code, here or in the repository; None if there is none."""
+    if run.is_made():
+        return run.folder
+    record = records.read_record(run.committed / "record.json")
+    if record is not None and record.get("identity") == run.identity:
+        verified(run.committed)
+        return run.committed
+    return None
+
+
+def make(run: Run, fresh: bool = False) -> Path:
+    """Compute a run and what it needs, unless it is there; returns its folder.
+
+    Args:
+        run: to make.
+        fresh: compute it although it is there (not what it needs).
+    """
+    if not fresh and (folder := finished(run)) is not None:
+        return folder
+    needs = [make(need) for need in run.needs]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # two runs share two cores; also fixes the order of sums
+    scratch = run.folder.with_name(f".{run.folder.name}.{os.getpid()}")
+    try:
+        scratch.mkdir(parents=True)
+        started = time.perf_counter()
+        table = run.compute(run.settings, scratch, needs)
+        record = records.provenance(settings_as_data(run.settings), time.perf_counter() - started)
+        records.write_table(scratch / "table.csv", table, {})
+        (scratch / "table.json").unlink()  # its checksum stands in the record, with those of the other files
+        files = sorted(path for path in scratch.rglob("*") if path.is_file())
+        record |= {
+            "run": run.name,
+            "identity": run.identity,
+            "needs": {need.name: need.identity for need in run.needs},
+            "files": {path.relative_to(scratch).as_posix(): records.checksum(path) for path in files},
+        }
+        records.write_record(scratch / "record.json", record)
+        if fresh and run.folder.exists():
+            shutil.rmtree(run.folder)
+        if not run.is_made():  # otherwise another process was faster
+            shutil.rmtree(run.folder, ignore_errors=True)
+            os.replace(scratch, run.folder)
+    finally:
+        torch.set_num_threads(threads)
+        shutil.rmtree(scratch, ignore_errors=True)
+    return run.folder
+
+
+def sweep_leftovers() -> None:
+    """Remove what killed processes left half-made: folders that end with the number of a process that is gone."""
+    for scratch in (BUILD / "runs").glob("*/.*"):
+        if not _is_alive(int(scratch.name.rpartition(".")[2])):
+            shutil.rmtree(scratch, ignore_errors=True)
+    for temporary in [*BUILD.glob("*/*/.*.*.????????"), *DATA.glob("*/.*.????????")]:  # of `write_atomically`
+        if time.time() - temporary.stat().st_mtime > 60:
+            temporary.unlink(missing_ok=True)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def table_of(folder: Path) -> pd.DataFrame:
+    """The table of a finished run."""
+    return pd.read_csv(folder / "table.csv")
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Runs that differ by variant and seed.
+
+    Attributes:
+        name: of the experiment.
+        variants: profile -> those that the figures need.
+        seeds: profile -> those that the figures need; any other may be asked for.
+        run: (profile, variant, seed) -> its declaration.
+    """
+
+    name: str
+    variants: Callable[[str], Sequence[str]]
+    seeds: Callable[[str], Sequence[int]]
+    run: Callable[[str, str, int], Run]
+
+    def runs(self, profile: str) -> list[Run]:
+        """Every run that the figures need."""
+        return [self.run(profile, variant, seed) for variant in self.variants(profile) for seed in self.seeds(profile)]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table that is put together from runs.
+
+    Attributes:
+        name: of the table.
+        runs: profile -> its runs.
+        keep: what is kept of each run's table.
+        side: a side study: made on demand, in profile `extended` where the others are in `laptop`.
+    """
+
+    name: str
+    runs: Callable[[str], list[Run]]
+    keep: Callable[[pd.DataFrame], pd.DataFrame] = lambda table: table
+    side: bool = False
+
+    def home(self, profile: str) -> str:
+        """The profile under which it is kept."""
+        return "extended" if self.side and profile == "laptop" else profile

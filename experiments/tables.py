@@ -1,0 +1,168 @@
+"""Tables and trained agents for whoever reads them: verified, and never out of date in silence.
+
+A table is looked for in `build/` first, among what has been made here, and then among what is committed in `data/`. It
+must be whole (its checksum) and made by the present settings and code (the identity of each of its runs).
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from tqdm.auto import tqdm
+
+from aa_core import records
+from aa_core.checks import check_choice
+from aa_core.paths import BUILD, HEADLESS
+from aa_core.records import MissingTable, StaleTable
+from experiments import registry
+from experiments.identity import settings_as_data
+from experiments.run import PROFILES, Run, Table, finished, make, table_of, verified
+
+
+def load(name: str, profile: str, stale: bool = False) -> pd.DataFrame:
+    """A table of our runs.
+
+    If nobody has made it yet, its runs are made now, after a word on how long that takes.
+
+    Args:
+        name: of one of `registry.tables()`.
+        profile: one of PROFILES.
+        stale: accept a committed table that other settings or code made; figures drawn from it say so.
+
+    Raises:
+        ValueError: unknown name or profile.
+        StaleTable: other settings or code made it.
+        DamagedTable: it was cut or altered.
+        MissingTable: it is a side study that nobody has made.
+    """
+    check_choice("profile", profile, PROFILES)
+    check_choice("name", name, registry.tables())
+    table = registry.tables()[name]
+    home = table.home(profile)
+    runs = table.runs(home)
+    if all(run.is_made() for run in runs):
+        return assemble(table, home, runs)
+    path = records.find_table(name, home)
+    way_out = f"`{command(table, profile)}` makes it again"
+    if not path.is_file():
+        if table.side and profile == "laptop":
+            raise MissingTable(f"nobody has made the side study {name} yet: `{command(table, profile)}`")
+        announce(name, runs)
+        for run in tqdm(runs, desc=name, disable=HEADLESS, leave=False):
+            make(run)  # here rather than in `assemble`: with a progress bar
+        return assemble(table, home, runs)
+    content, record = records.read_table(path, way_out)
+    differing = out_of_date(record, runs)
+    if differing and not stale:
+        shown = ", ".join(differing[:3]) + (", ..." if len(differing) > 3 else "")
+        raise StaleTable(
+            f"{path} was made by other settings or other code ({len(differing)} of its runs, {shown}): {way_out}, in "
+            f"about {minutes(runs):.0f} minutes of one core; stale=True reads it all the same, and figures say so"
+        )
+    return remember(name, content, record | {"stale": bool(differing)})
+
+
+def out_of_date(record: dict[str, Any], runs: Sequence[Run]) -> list[str]:
+    """Names of the runs in which a table's record differs from the present declarations."""
+    made = {name: run.get("identity") for name, run in (record.get("runs") or {}).items() if isinstance(run, dict)}
+    declared = {run.name: run.identity for run in runs}
+    return sorted(name for name in {*made, *declared} if made.get(name) != declared.get(name))
+
+
+def command(table: Table, profile: str) -> str:
+    """What makes a table again."""
+    if table.side:
+        return f"make studies/{table.name}"
+    option = "" if profile == "laptop" else f" PROFILE={profile}"
+    return f"make tables/{table.name}{option}"
+
+
+def minutes(runs: Sequence[Run]) -> float:
+    """Rough core-minutes of the runs that are still to be made, with what they need."""
+    waiting, seen = list(runs), {}
+    while waiting:
+        run = waiting.pop()
+        if run.name not in seen and not run.is_made():
+            seen[run.name] = run.minutes
+            waiting += run.needs
+    return sum(seen.values())
+
+
+def announce(what: str, runs: Sequence[Run]) -> None:
+    """Say what will be made before it starts."""
+    todo = [run for run in runs if finished(run) is None]
+    if todo:
+        print(
+            f"{what}: making {len(todo)} of {len(runs)} runs, about {minutes(todo):.1f} minutes of one core", flush=True
+        )
+
+
+def assemble(table: Table, home: str, runs: Sequence[Run]) -> pd.DataFrame:
+    """Put a table together from its runs, of which missing ones are made, and write it with its record under build/."""
+    path = BUILD / home / "tables" / f"{table.name}.csv"
+    record = records.read_record(path.with_suffix(".json")) or {}
+    if not path.is_file() or out_of_date(record, runs) or record.get("table_sha256") != records.checksum(path):
+        folders = {run.name: make(run) for run in runs}
+        made = {name: verified(folder) for name, folder in folders.items()}
+        parts = [table.keep(table_of(folder)) for folder in folders.values()]
+        content = pd.concat([part for part in parts if len(part)], ignore_index=True)
+        records.write_table(path, content, {"table": table.name, "runs": made})
+    content, record = records.read_table(path)
+    return remember(table.name, content, record | {"stale": False})
+
+
+def remember(name: str, table: pd.DataFrame, record: dict[str, Any]) -> pd.DataFrame:
+    """Keep the record for the figures drawn from the table; its `attrs["stale"]` says whether it is out of date."""
+    records.READ[name] = record
+    table.attrs["stale"] = bool(record.get("stale"))
+    return table
+
+
+def record(name: str, profile: str, settings: Any, table: pd.DataFrame) -> pd.DataFrame:
+    """Write a small table that a notebook has computed itself, with its settings, under build/; returns it as read."""
+    check_choice("profile", profile, PROFILES)
+    path = BUILD / profile / "tables" / f"{Path(name).name}.csv"
+    if path.stem != name:
+        raise ValueError(f"name must be that of a file without folders, got {name!r}")
+    content = {"table": name, **records.provenance(settings_as_data(settings), 0.0)}
+    records.write_table(path, table, content)
+    return remember(name, *records.read_table(path))
+
+
+def read(name: str, profile: str) -> pd.DataFrame:
+    """A table that a notebook has recorded, from build/ or data/, verified.
+
+    Raises:
+        MissingTable: with the command that makes it.
+        DamagedTable: it was cut or altered.
+    """
+    check_choice("profile", profile, PROFILES)
+    path = records.find_table(name, profile)
+    return remember(name, *records.read_table(path, f"`make figures PROFILE={profile}` makes it"))
+
+
+def agent(run: Run, stale: bool = False) -> Path:
+    """The folder of a run's trained agent, in build/ or as committed; it is trained, after a word, if nobody has.
+
+    Raises:
+        StaleTable: the committed one was trained by other settings or code.
+        DamagedTable: one of its files was cut or altered.
+    """
+    if (folder := finished(run)) is not None:
+        return folder
+    committed = records.read_record(run.committed / "record.json")
+    if committed is None:
+        announce(run.name, [run])
+        return make(run)
+    verified(run.committed)
+    if stale:
+        return run.committed
+    words = shlex.join(["python", "-m", "experiments", "run", run.experiment, run.variant, str(run.seed)])
+    raise StaleTable(
+        f"{run.committed} was trained by other settings or other code: `{words}` trains it again, in about "
+        f"{minutes([run]):.0f} minutes of one core; stale=True takes it all the same"
+    )

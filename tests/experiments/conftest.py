@@ -1,0 +1,71 @@
+"""A project of its own for each test: its build/ and data/, and a registry of toy runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from aa_core import records
+from experiments import build, publish, registry, run, tables
+from experiments.run import Experiment, Run, Table
+
+COUNTED: list[str] = []  # what has been computed
+
+
+@dataclass(frozen=True)
+class Toy:
+    """Settings of a toy run."""
+
+    rate: float
+    seed: int
+
+
+def train_toy(settings: Toy, folder: Path, needs: list[Path]) -> pd.DataFrame:
+    COUNTED.append(f"toy-{settings.seed}")
+    (folder / "agent.safetensors").write_bytes(bytes([settings.seed]))
+    return pd.DataFrame({"seed": [settings.seed] * 2, "value": [settings.rate, settings.seed / 3]})
+
+
+def play_toys(settings: Toy, folder: Path, needs: list[Path]) -> pd.DataFrame:
+    COUNTED.append("league")
+    agents = [(need / "agent.safetensors").read_bytes()[0] for need in needs]
+    return pd.DataFrame({"row_seed": agents, "reward": [settings.rate * agent for agent in agents]})
+
+
+def toy_run(profile: str, variant: str, seed: int) -> Run:
+    return Run("toy", variant, seed, Toy({"slow": 0.5, "fast": 2.0}[variant], seed), train_toy, minutes=3)
+
+
+def toy_league(profile: str, variant: str = "all", seed: int = 0) -> Run:
+    return Run("toy_league", variant, seed, Toy(1.0, 0), play_toys, tuple(TOYS.runs(profile)))
+
+
+TOYS = Experiment("toy", lambda profile: ["slow"], lambda profile: range(2), toy_run)
+LEAGUE = Experiment("toy_league", lambda profile: ["all"], lambda profile: [0], toy_league)
+TABLES = (
+    Table("toys", TOYS.runs, lambda table: table.iloc[-1:]),
+    Table("toy_league", LEAGUE.runs),
+    Table("toy_study", lambda profile: [toy_run(profile, "fast", 0)], side=True),
+)
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for module in (records, run, tables, build, publish):
+        for name in ("BUILD", "DATA"):
+            if hasattr(module, name):
+                monkeypatch.setattr(module, name, tmp_path / name.lower())
+    monkeypatch.setattr(registry, "experiments", lambda: {"toy": TOYS, "toy_league": LEAGUE})
+    monkeypatch.setattr(registry, "tables", lambda: {table.name: table for table in TABLES})
+    monkeypatch.setattr(registry, "agents", TOYS.runs)
+    monkeypatch.setattr(records, "READ", {})
+    COUNTED.clear()
+    return tmp_path
+
+
+@pytest.fixture
+def counted() -> list[str]:
+    return COUNTED

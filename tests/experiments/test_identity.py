@@ -1,0 +1,130 @@
+"""What counts as the code of a run, on a small project of files."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from aa_core.advantages import aligned_advantages, naive_advantages
+from aa_core.games.coin import CoinGame
+from experiments.identity import _module, code_identity, reached, settings_as_data, short_hash
+
+FORMULA = '''"""Formulas."""
+from __future__ import annotations
+import math
+SCALE = 2.0
+TABLE = {}
+TABLE |= {"one": 1}
+
+def credit(x: float) -> float:
+    """Credit."""
+    return SCALE * half(x)  # as in the paper
+
+def half(x):
+    if x < 0:
+        raise ValueError(f"x must be positive, got {x}")
+    return x / 2
+
+def unused(x):
+    return math.sqrt(x)
+
+class Game:
+    """Rules."""
+    size: int = 3
+    def step(self, state: int) -> int:
+        """Next."""
+        return state + TABLE["one"]
+'''
+DRAWING = "def font():\n    return 'serif'\n"
+RUNS = """from toy import formula
+from toy.formula import Game
+from toy.figures import font
+
+def compute(settings):
+    return formula.credit(settings) + Game().step(1)
+
+def lazy(settings):
+    from toy.formula import unused
+    return unused(settings)
+
+def draw():
+    return font()
+"""
+
+
+@pytest.fixture
+def changed(tmp_path: Path) -> Callable[..., dict[str, str]]:
+    """Identity of each function of runs.py, after an edit of a file."""
+
+    def write(file: str = "", old: str = "", new: str = "") -> dict[str, str]:
+        package = tmp_path / "toy"
+        package.mkdir(exist_ok=True)
+        texts = {"__init__": "", "formula": FORMULA, "figures": DRAWING, "runs": RUNS}
+        for name, text in texts.items():
+            if name == file:
+                assert re.search(old, text)
+                text = re.sub(old, new, text)
+            (package / f"{name}.py").write_text(text)
+        _module.cache_clear()
+        names = ("compute", "lazy", "draw")
+        return {name: short_hash(reached(("toy.runs", name), tmp_path)) for name in names}
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "out_of_date"),
+    [
+        ("formula", "x / 2", "x / 3", {"compute"}),  # a formula, two calls away
+        ("formula", "SCALE = 2.0", "SCALE = 2.5", {"compute"}),  # a constant
+        ("formula", '"one": 1', '"one": 2', {"compute"}),  # a statement that changes a constant
+        ("formula", "size: int = 3", "size: int = 4", {"compute"}),  # a rule of a game
+        ("formula", "if x < 0", "if x <= 0", {"compute"}),
+        ("formula", r"math.sqrt\(x\)", "math.sqrt(2 * x)", {"lazy"}),  # reached by an import inside a function only
+        ("figures", "serif", "sans", {"draw"}),  # a font
+        ("runs", r"formula.credit\(settings\)", "2 * formula.credit(settings)", {"compute"}),
+        ("formula", '"""Credit."""', '"""What a step is worth."""', set()),
+        ("formula", '"""Rules."""', "", set()),
+        ("formula", "  # as in the paper", "", set()),
+        ("formula", r"x: float\) -> float", "x)", set()),
+        ("formula", "x must be positive, got", "x was negative:", set()),
+        ("formula", "size: int = 3", "size: float = 3", set()),
+        ("formula", "\n\ndef half", "\n\n\n\ndef half", set()),
+    ],
+)
+def test_exactly_the_code_that_executes_counts(
+    changed: Callable[..., dict[str, str]], file: str, old: str, new: str, out_of_date: set[str]
+) -> None:
+    before, after = changed(), changed(file, old, new)
+    assert {name for name in before if before[name] != after[name]} == out_of_date
+
+
+def test_names_are_followed_through_the_real_package() -> None:
+    found = reached(("aa_core.advantages", "aligned_advantages"))
+    assert {"aa_core.advantages:shaping_weights", "aa_core.checks:check_choice"} <= set(found)
+    assert not [name for name in found if "gae" in name or "figures" in name]
+
+
+def test_the_code_of_a_notebook_counts_with_what_it_calls(tmp_path: Path) -> None:
+    (tmp_path / "toy.py").write_text("def used():\n    return 1\n\ndef other():\n    return 2\n")
+    _module.cache_clear()
+    found = reached(("notebook", None), tmp_path, source="from toy import used\nprint(used())\n")
+    assert set(found) == {"notebook", "toy:used"}
+
+
+def test_settings_hold_the_code_of_rules_and_games() -> None:
+    rule = settings_as_data({"credit": partial(aligned_advantages, beta=0.1, gamma=0.9), "game": CoinGame(horizon=8)})
+    assert rule["credit"]["function"] == "aligned_advantages"
+    assert rule["credit"]["options"] == {"beta": 0.1, "gamma": 0.9}
+    assert rule["credit"]["code"] == code_identity(aligned_advantages)
+    assert rule["game"]["horizon"] == 8
+    assert rule["game"]["code"] != settings_as_data(naive_advantages)["code"]
+
+
+def test_settings_that_are_no_numbers_are_refused() -> None:
+    with pytest.raises(ValueError, match="Out of range float"):
+        short_hash({"beta": float("nan")})

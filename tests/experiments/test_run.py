@@ -1,0 +1,142 @@
+"""A run is there as a whole or not at all, and never out of date."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from aa_core.records import DamagedTable, read_record
+from experiments import registry
+from experiments.run import Run, finished, make, sweep_leftovers, table_of, verified
+
+from .conftest import Toy, toy_league, toy_run, train_toy
+
+
+def everything(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+def test_a_run_is_computed_once(project: Path, counted: list[str]) -> None:
+    run = toy_run("laptop", "slow", 4)
+    assert finished(run) is None
+    folder = make(run)
+    assert make(run) == folder == finished(run) == run.folder
+    assert counted == ["toy-4"]
+    assert table_of(folder).value.tolist() == pytest.approx([0.5, 4 / 3], rel=1e-5)
+
+
+def test_fresh_computes_again(project: Path, counted: list[str]) -> None:
+    run = toy_run("laptop", "slow", 4)
+    make(run)
+    make(run, fresh=True)
+    assert counted == ["toy-4", "toy-4"]
+    verified(run.folder)
+
+
+def test_the_record_says_how_it_was_made(project: Path) -> None:
+    run = toy_league("laptop")
+    record = verified(make(run))
+    assert record["run"] == "toy_league/all-0"
+    assert record["identity"] == run.identity
+    assert record["settings"]["rate"] == 1.0
+    assert record["needs"] == {need.name: need.identity for need in run.needs}
+    assert set(record["files"]) == {"table.csv"}
+
+
+def test_other_settings_are_another_run() -> None:
+    run = toy_run("laptop", "slow", 4)
+    assert replace(run, settings=Toy(0.5, 4)).identity == run.identity
+    assert replace(run, settings=Toy(0.6, 4)).identity != run.identity
+    assert replace(run, minutes=99, alone=True).identity == run.identity  # how it is scheduled changes no number
+
+
+def test_a_run_is_out_of_date_with_what_it_needs() -> None:
+    league = toy_league("laptop")
+    first, second = league.needs
+    changed = replace(league, needs=(replace(first, settings=Toy(0.7, 0)), second))
+    assert changed.identity != league.identity
+
+
+def test_what_a_run_needs_is_made_first(project: Path, counted: list[str]) -> None:
+    make(toy_league("laptop"))
+    assert counted == ["toy-0", "toy-1", "league"]
+
+
+def fail(settings: Toy, folder: Path, needs: list[Path]) -> pd.DataFrame:
+    (folder / "half").write_text("written before the end")
+    raise RuntimeError("diverged")
+
+
+def test_a_failing_run_leaves_nothing(project: Path) -> None:
+    run = replace(toy_run("laptop", "slow", 0), compute=fail)
+    with pytest.raises(RuntimeError, match="diverged"):
+        make(run)
+    assert finished(run) is None
+    assert everything(project / "build" / "runs" / "toy") == []
+
+
+def linger(settings: Toy, folder: Path, needs: list[Path]) -> pd.DataFrame:
+    (folder / "half").write_text("written before the end")
+    time.sleep(60)
+    return pd.DataFrame()
+
+
+def test_a_killed_run_is_no_run_and_is_swept(project: Path) -> None:
+    run = replace(toy_run("laptop", "slow", 0), compute=linger)
+    process = multiprocessing.get_context("fork").Process(target=make, args=(run,))
+    process.start()
+    while not list((project / "build").glob("runs/toy/.*/half")):
+        time.sleep(0.01)
+    sweep_leftovers()  # the process lives: nothing is taken from it
+    assert list((project / "build").glob("runs/toy/.*/half"))
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    assert finished(run) is None
+    sweep_leftovers()
+    assert everything(project / "build" / "runs" / "toy") == []
+
+
+@pytest.mark.parametrize("damage", ["cut", "altered", "missing", "no record"])
+def test_a_damaged_folder_is_named(project: Path, damage: str) -> None:
+    folder = make(toy_run("laptop", "slow", 3))
+    agent, record = folder / "agent.safetensors", folder / "record.json"
+    {
+        "cut": lambda: agent.write_bytes(b""),
+        "altered": lambda: agent.write_bytes(b"x"),
+        "missing": agent.unlink,
+        "no record": lambda: record.write_text("{"),
+    }[damage]()
+    with pytest.raises(DamagedTable, match=r"record\.json" if damage == "no record" else r"agent\.safetensors"):
+        verified(folder)
+
+
+def test_any_seed_can_be_asked_for(project: Path) -> None:
+    experiment = registry.experiments()["toy"]
+    assert list(experiment.seeds("laptop")) == [0, 1]
+    assert read_record(make(experiment.run("laptop", "slow", 101)) / "record.json")["run"] == "toy/slow-101"
+
+
+def test_the_order_of_sums_does_not_depend_on_the_reader_s_threads(project: Path) -> None:
+    import torch
+
+    seen = []
+
+    def threads(settings: Toy, folder: Path, needs: list[Path]) -> pd.DataFrame:
+        seen.append(torch.get_num_threads())
+        return train_toy(settings, folder, needs)
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        make(Run("toy", "threads", 0, Toy(0.5, 0), threads))
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert seen == [1]

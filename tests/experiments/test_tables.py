@@ -1,0 +1,189 @@
+"""Nothing out of date or damaged is read in silence."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import experiments
+from aa_core import records
+from aa_core.records import DamagedTable, MissingTable, StaleTable
+from experiments import build, publish, registry
+from experiments.tables import load
+
+from .conftest import LEAGUE, TABLES, TOYS, Toy, toy_run
+
+
+@pytest.fixture
+def fresh_clone(project: Path, counted: list[str]) -> Path:
+    """Committed tables and agents, nothing under build/."""
+    for name in ("toys", "toy_league"):
+        load(name, "laptop")
+        publish._copy_table(project / "build" / "laptop" / "tables" / f"{name}.csv", project / "data" / "laptop")
+    publish.publish_agents("laptop")
+    (project / "build").rename(project / "old")
+    counted.clear()
+    return project
+
+
+def change_a_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    def changed(profile: str) -> list:
+        return [replace(run, settings=Toy(0.9, run.seed)) for run in TOYS.runs(profile)]
+
+    tables = {table.name: table for table in (replace(TABLES[0], runs=changed), *TABLES[1:])}
+    monkeypatch.setattr(registry, "tables", lambda: tables)
+
+
+def test_a_fresh_clone_reads_what_is_committed(fresh_clone: Path, counted: list[str]) -> None:
+    assert load("toys", "laptop").seed.tolist() == [0, 1]
+    assert counted == []
+    assert not (fresh_clone / "build").exists()
+
+
+def test_a_table_of_other_settings_is_refused_with_the_way_out(
+    fresh_clone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change_a_setting(monkeypatch)
+    with pytest.raises(StaleTable, match=r"toys\.csv was made by other settings.*make tables/toys.*6 minutes"):
+        load("toys", "laptop")
+    table = load("toys", "laptop", stale=True)
+    assert table.attrs["stale"]
+    assert records.READ["toys"]["stale"]
+
+
+def test_a_table_with_a_seed_less_is_out_of_date(fresh_clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tables = {"toys": replace(TABLES[0], runs=lambda profile: TOYS.runs(profile)[:1])}
+    monkeypatch.setattr(registry, "tables", lambda: tables)
+    with pytest.raises(StaleTable, match="1 of its runs, toy/slow-1"):
+        load("toys", "laptop")
+
+
+@pytest.mark.parametrize(
+    "damage", ["cut", "number", "conflict", "empty", "binary", "record cut", "record gone", "foreign"]
+)
+def test_a_damaged_table_is_named(fresh_clone: Path, damage: str) -> None:
+    path = fresh_clone / "data" / "laptop" / "toys.csv"
+    text, sidecar = path.read_text(), path.with_suffix(".json")
+    {
+        "cut": lambda: path.write_text(text[: len(text) // 2]),
+        "number": lambda: path.write_text(text.replace("0.333333", "0.433333")),
+        "conflict": lambda: path.write_text(f"<<<<<<< HEAD\n{text}=======\n{text}>>>>>>> other\n"),
+        "empty": lambda: path.write_text(""),
+        "binary": lambda: path.write_bytes(bytes(range(256))),
+        "record cut": lambda: sidecar.write_text(sidecar.read_text()[:-20]),
+        "record gone": sidecar.unlink,
+        "foreign": lambda: sidecar.write_text(json.dumps({"table": "toys"})),
+    }[damage]()
+    with pytest.raises(DamagedTable, match=r"toys\.(csv|json).*make tables/toys"):
+        load("toys", "laptop", stale=True)
+
+
+def test_what_was_made_here_comes_before_what_is_committed(fresh_clone: Path, counted: list[str]) -> None:
+    for run in TOYS.runs("laptop"):
+        experiments.run.make(run, fresh=True)
+    path = fresh_clone / "data" / "laptop" / "toys.csv"
+    path.write_text("damaged")
+    assert load("toys", "laptop").seed.tolist() == [0, 1]
+
+
+def test_a_missing_table_is_made_after_a_word(
+    project: Path, counted: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    load("toy_league", "smoke")
+    assert counted == ["toy-0", "toy-1", "league"]
+    assert "toy_league: making 1 of 1 runs, about 7.0 minutes of one core" in capsys.readouterr().out
+
+
+def test_a_side_study_is_never_made_unasked(project: Path, counted: list[str]) -> None:
+    with pytest.raises(MissingTable, match="make studies/toy_study"):
+        load("toy_study", "laptop")
+    assert counted == []
+    publish.publish_study("toy_study")
+    assert load("toy_study", "laptop").value.tolist() == [2.0, 0.0]
+    assert (project / "data" / "extended" / "toy_study.csv").is_file()
+
+
+def test_unknown_names_are_refused_with_what_there_is(project: Path) -> None:
+    with pytest.raises(ValueError, match="name must be one of toy_league, toy_study, toys, got 'nothing'"):
+        load("nothing", "laptop")
+    with pytest.raises(ValueError, match=r"profile must be one of .*smoke.*, got 'laptpo'"):
+        load("toys", "laptpo")
+
+
+def test_an_agent_is_taken_from_the_repository(fresh_clone: Path, counted: list[str]) -> None:
+    folder = experiments.agent(toy_run("laptop", "slow", 1))
+    assert folder == fresh_clone / "data" / "agents" / "toy" / "slow-1"
+    assert (folder / "agent.safetensors").read_bytes() == b"\x01"
+    assert counted == []
+
+
+def test_an_agent_of_other_settings_is_refused_with_the_way_out(fresh_clone: Path) -> None:
+    run = replace(toy_run("laptop", "slow", 1), settings=Toy(0.9, 1))
+    with pytest.raises(StaleTable, match="python -m experiments run toy slow 1"):
+        experiments.agent(run)
+    assert experiments.agent(run, stale=True) == run.committed
+
+
+def test_an_agent_that_was_cut_is_named(fresh_clone: Path) -> None:
+    run = toy_run("laptop", "slow", 1)
+    (run.committed / "agent.safetensors").write_bytes(b"")
+    with pytest.raises(DamagedTable, match=r"agent\.safetensors is cut"):
+        experiments.agent(run)
+
+
+def test_an_agent_that_nobody_has_trained_is_announced(
+    project: Path, counted: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    experiments.agent(toy_run("laptop", "slow", 9))
+    assert "toy/slow-9: making 1 of 1 runs, about 3.0 minutes" in capsys.readouterr().out
+    assert counted == ["toy-9"]
+
+
+def test_a_league_in_a_fresh_clone_is_played_by_committed_agents(fresh_clone: Path, counted: list[str]) -> None:
+    experiments.run.make(LEAGUE.runs("laptop")[0])
+    assert counted == ["league"]
+
+
+def test_status_lists_what_is_out_of_date(fresh_clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish.publish_study("toy_study")
+    assert build.status("laptop") == "every committed table and agent was made by the present settings and code"
+    change_a_setting(monkeypatch)
+    assert "stale" in build.status("laptop")
+    (fresh_clone / "data" / "laptop" / "toys.csv").write_text("")
+    assert "damaged" in build.status("laptop")
+
+
+def test_a_table_of_a_notebook_is_written_beside_its_past(project: Path) -> None:
+    table = pd.DataFrame({"seed": [0, 1], "value": [0.5, 0.25]})
+    read = experiments.record("angles", "smoke", {"seeds": 2, "gamma": 0.9}, table)
+    pd.testing.assert_frame_equal(read, table)
+    pd.testing.assert_frame_equal(experiments.read("angles", "smoke"), table)
+    assert records.READ["angles"]["settings"] == {"seeds": 2, "gamma": 0.9}
+    assert not (project / "data").exists()
+    with pytest.raises(ValueError, match="name must be that of a file without folders"):
+        experiments.record("../angles", "smoke", {}, table)
+    with pytest.raises(MissingTable, match="make figures PROFILE=paper"):
+        experiments.read("angles", "paper")
+
+
+def test_a_notebook_waits_for_what_is_out_of_date_only(fresh_clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "NOTEBOOKS", {"00": registry.Notebook("00_start_here", ("toys", "toy_league"))})
+    assert build.before_notebook("00", "laptop", whole=False) == []
+    assert len(build.before_notebook("00", "laptop", whole=True)) == 3
+    change_a_setting(monkeypatch)
+    assert [run.settings.rate for run in build.before_notebook("00", "laptop", whole=False)] == [0.9, 0.9]
+
+
+def test_the_cost_of_every_run_is_told(fresh_clone: Path) -> None:
+    load("toy_league", "laptop")
+    for run in TOYS.runs("laptop"):
+        experiments.run.make(run, fresh=True)
+    table = publish.cost("laptop").set_index("run")
+    assert set(table.index) == {"calibration", "toy/slow-0", "toy/slow-1", "toy_league/all-0"}
+    assert table.seconds["calibration"] > 0
+    assert "0 of 3 runs" not in publish.plan("laptop", 2, fresh=True)
+    assert "3 of 3 runs of profile laptop are to be made" in publish.plan("laptop", 2, fresh=True)

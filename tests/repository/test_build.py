@@ -1,0 +1,151 @@
+"""What a stranger types in a fresh clone: it works, it names what is wrong, and it changes no tracked file."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from experiments import build, registry
+from experiments.identity import reached
+
+Make = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def pictures(notebook: Path) -> int:
+    cells = nbformat.read(notebook, as_version=4).cells
+    return sum("image/png" in output.get("data", {}) for cell in cells for output in cell.get("outputs", []))
+
+
+def test_a_notebook_is_executed_with_pictures_and_changes_nothing_tracked(
+    clone: Path, make: Make, changed: Callable[[], str]
+) -> None:
+    done = make("notebooks/01", "PROFILE=smoke")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert pictures(clone / "build" / "smoke" / "notebooks" / "01_social_dilemmas.ipynb") >= 2
+    assert (clone / "build" / "smoke" / "figures" / "naive_basins.png").is_file()
+    assert not list(clone.parent.glob("my")), "a stray folder beside the clone"
+    assert changed() == ""
+    again = make("notebooks/01", "PROFILE=smoke")
+    assert "notebook 01" not in again.stdout, "executed although nothing had changed"
+
+
+def test_papermill_from_anywhere_changes_nothing_tracked(
+    clone: Path, environment: dict[str, str], changed: Callable[[], str], tmp_path: Path
+) -> None:
+    notebook = clone / "notebooks" / "02_opponent_shaping.ipynb"
+    command = [sys.executable, "-m", "papermill", str(notebook), "out.ipynb", "-p", "profile", "smoke"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert pictures(tmp_path / "out.ipynb") >= 1
+    assert changed() == ""
+
+
+def test_a_failing_notebook_deletes_nothing(clone: Path, make: Make, changed: Callable[[], str]) -> None:
+    path = clone / "notebooks" / "03_loqa_and_advantage_alignment.ipynb"
+    before = path.read_text(encoding="utf-8")
+    broken = json.loads(before)
+    code = next(cell for cell in broken["cells"] if cell["cell_type"] == "code" and "import" in "".join(cell["source"]))
+    code["source"] = 'raise RuntimeError("broken on purpose")'
+    path.write_text(json.dumps(broken), encoding="utf-8")
+    try:
+        done = make("notebooks/03", "PROFILE=smoke")
+        assert done.returncode != 0
+        assert "broken on purpose" in done.stdout + done.stderr
+        assert changed() == "M notebooks/03_loqa_and_advantage_alignment.ipynb"
+    finally:
+        path.write_text(before, encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["figures", "PROFILE=laptpo"], "invalid choice: 'laptpo' (choose from"),
+        (["redraw", "PROFILE=laptpo"], "invalid choice: 'laptpo' (choose from"),
+        (["figures", "PROFILE=extended"], "profile extended holds side studies only: make studies/NAME"),
+        (["notebooks/4"], "invalid choice: '4' (choose from"),
+        (["notebooks/99"], "invalid choice: '99' (choose from"),
+        (["tables/coin"], "invalid choice: 'coin' (choose from"),
+        (["studies/coin_league"], "invalid choice: 'coin_league' (choose from"),
+    ],
+)
+def test_what_does_not_exist_is_refused_with_what_there_is(make: Make, arguments: list[str], message: str) -> None:
+    done = make(*arguments)
+    assert done.returncode != 0
+    assert message in done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_the_command_line_refuses_an_unknown_variant(clone: Path, environment: dict[str, str]) -> None:
+    command = [sys.executable, "-m", "experiments", "run", "coin", "advantage", "7"]
+    done = subprocess.run(command, cwd=clone, env=environment, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 2
+    assert "variant of coin must be one of naive, ppo" in done.stderr
+
+
+def test_every_run_has_resources_for_a_cluster() -> None:
+    runs = registry.runs("paper")
+    language = [run for run in runs if run.experiment.startswith("llm") and run.settings is not None]
+    assert language
+    assert all(build.runtime(run) >= 10 for run in runs)
+    trained = [run for run in language if run.experiment == "llm"]
+    assert all(run.gpu and build.runtime(run) >= 24 * 60 for run in trained)
+    assert not any(run.gpu for run in runs if run.experiment.startswith("ipd"))
+
+
+@pytest.mark.parametrize(
+    ("file", "users"),
+    [
+        ("aa_core.games.text", {"llm", "llm_prior", "llm_crossplay"}),
+        ("aa_core.games.coin", {"coin", "coin_league", "coin_episode"}),
+        ("aa_core.games.negotiation", {"negotiation", "negotiation_league", "negotiation_episode"}),
+        ("aa_core.games.harvest", {"harvest", "harvest_episode", "harvest_frames", "harvest_credit"}),
+        ("aa_core.tabular", {"ipd", "ipd_long", "ipd_sweep"}),
+        ("aa_core.figures", set()),
+    ],
+)
+def test_a_change_of_a_file_concerns_exactly_those_who_use_it(file: str, users: set[str]) -> None:
+    concerned = set()
+    for run in registry.runs("laptop"):
+        starts = [run.compute, *_functions(run.settings)]
+        found = {name for start in starts for name in reached((start.__module__, start.__qualname__.split(".")[0]))}
+        if any(name.startswith((f"{file}:", f"{file}.")) for name in found):
+            concerned.add(run.experiment)
+    assert concerned == users
+
+
+def _functions(settings: object) -> list:
+    """Functions and classes that stand in settings."""
+    from dataclasses import fields, is_dataclass
+    from functools import partial
+
+    if isinstance(settings, partial):
+        return _functions(settings.func) + _functions(settings.keywords)
+    if is_dataclass(settings):
+        own = [type(settings)] if settings.__class__.__module__.startswith("aa_core") else []
+        return own + [part for field in fields(settings) for part in _functions(getattr(settings, field.name))]
+    if isinstance(settings, dict):
+        return [part for value in settings.values() for part in _functions(value)]
+    if isinstance(settings, list | tuple):
+        return [part for value in settings for part in _functions(value)]
+    return [settings] if callable(settings) else []
+
+
+def test_aa_core_knows_nothing_of_experiments() -> None:
+    root = Path(build.ROOT) / "aa_core"
+    offenders = [
+        path.name for path in root.rglob("*.py") if re.search(r"^\s*(from|import) experiments", path.read_text(), re.M)
+    ]
+    assert offenders == []
+
+
+def test_aa_core_is_thin() -> None:
+    lines = {path: len(path.read_text().splitlines()) for path in (Path(build.ROOT) / "aa_core").rglob("*.py")}
+    assert sum(lines.values()) <= 4500
+    assert max(lines.values()) <= 450
