@@ -1,0 +1,110 @@
+"""The one kind of interval: Student's t over seeds, for means, differences and cells of a league.
+
+With three to five seeds a percentile bootstrap is too narrow. Seeds are often shared: two metrics of the same runs, a
+league's cell in which an agent's seeds meet each other. So an interval here comes from a jackknife: how the number
+changes when a seed is left out everywhere at once. The variances of independent populations of seeds add up, with
+Satterthwaite's degrees of freedom. Special cases, exactly: Student's interval of a mean, the paired one of a
+difference of two metrics of the same runs, and Welch's of a difference of two populations.
+
+Source: B. Efron, C. Stein, The Jackknife Estimate of Variance, Annals of Statistics 9 (1981).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+LEVEL = 0.95
+
+
+class Estimate(NamedTuple):
+    """A mean, and the ends of its 95% interval over seeds; NaN ends where a single seed tells of no spread."""
+
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Statistic:
+    """A number that runs of several seeds give.
+
+    Attributes:
+        value: from all seeds.
+        without: population of seeds (an algorithm) -> the value without each of its seeds, indexed by seed; NaN if
+            there is nothing left without it. No population: a constant.
+    """
+
+    value: float
+    without: Mapping[str, pd.Series] = field(default_factory=dict)
+
+    def __sub__(self, other: Statistic) -> Statistic:
+        """Difference; a seed of a population that both have is left out of both."""
+        without = {}
+        for population in sorted(self.without.keys() | other.without.keys()):
+            sides = [side.without.get(population, pd.Series(dtype=float)) for side in (self, other)]
+            seeds = sides[0].index.union(sides[1].index)
+            one, two = (
+                side.reindex(seeds, fill_value=whole.value) for side, whole in zip(sides, (self, other), strict=True)
+            )
+            without[population] = one - two
+        return Statistic(self.value - other.value, without)
+
+    def interval(self) -> Estimate:
+        """The value and its t interval; without a width if no seed makes a difference."""
+        counts = np.array([len(values) for values in self.without.values()])
+        spreads = [((values - values.mean()) ** 2).sum(skipna=False) for values in self.without.values()]
+        errors = np.array(spreads) * (counts - 1) / counts  # squared, one per population
+        total = errors.sum()
+        if not total > 0:
+            return Estimate(self.value, *(2 * [self.value if total == 0 else np.nan]))
+        freedom = total**2 / (errors**2 / (counts - 1)).sum()
+        half = float(stats.t.ppf((1 + LEVEL) / 2, freedom) * total**0.5)
+        return Estimate(self.value, self.value - half, self.value + half)
+
+
+def mean_of(samples: pd.Series, population: str = "") -> Statistic:
+    """Mean of one number per seed.
+
+    Args:
+        samples: indexed by seed.
+        population: whose seeds they are.
+
+    Raises:
+        ValueError: no samples.
+    """
+    if not len(samples):
+        raise ValueError("samples must be a sequence of numbers, at least one, got none")
+    mean = samples.mean()
+    left = mean + (mean - samples) / (len(samples) - 1) if len(samples) > 1 else samples * np.nan
+    return Statistic(float(mean), {population: left})
+
+
+def mean_interval(samples: Sequence[float] | np.ndarray) -> Estimate:
+    """Mean and Student's t interval of independent samples `(seeds,)`.
+
+    Raises:
+        ValueError: not a sequence of at least one number.
+    """
+    samples = np.asarray(samples, dtype=float)
+    if samples.ndim != 1 or not len(samples):
+        raise ValueError(f"samples must be a sequence of numbers, at least one, got shape {samples.shape}")
+    return mean_of(pd.Series(samples)).interval()
+
+
+def difference(one: Sequence[float] | np.ndarray, other: Sequence[float] | np.ndarray) -> Estimate:
+    """Difference of the means of two independent groups of samples with Welch's t interval."""
+    sides = zip((one, other), ("one", "other"), strict=True)
+    one, other = (mean_of(pd.Series(np.asarray(side, dtype=float)), name) for side, name in sides)
+    return (one - other).interval()
+
+
+def show(estimate: Estimate, digits: int = 2, sign: str = "") -> str:
+    """An estimate as text, without the interval where there is none; `sign` "+" shows the sign of differences."""
+    mean, low, high = (f"{round(value, digits) + 0.0:{sign}.{digits}f}" for value in estimate)  # no -0.00
+    return mean if np.isnan(estimate[1]) else f"{mean} [{low}, {high}]"
