@@ -23,6 +23,7 @@ figures: setup ## train, execute the notebooks, draw every figure (PROFILE=smoke
 	@$(if $(DRY),,$(PY) -m experiments publish --profile $(PROFILE))
 
 redraw: setup ## execute all notebooks on the committed tables and agents, without training, into build/
+	@$(PY) -m experiments check --profile $(PROFILE)
 	+@$(call RUN_SNAKEMAKE,redraw,redraw)
 
 notebooks/%: setup ## execute one notebook by its number, with what it lacks: make notebooks/04

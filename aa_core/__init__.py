@@ -6,3 +6,10 @@ Language Models* (arXiv 2511.19405).
 Letters in shape comments: B batch (games), S seeds, P players, N games of one seed, T time, K states of a table.
 Player 1 is "own" or `policy`, the other one `co_player`. Actions: C = 0, D = 1.
 """
+
+from importlib.metadata import PackageNotFoundError, version
+
+try:
+    __version__ = version("aa-companion")
+except PackageNotFoundError:  # a clone on the path that nobody installed
+    __version__ = "unknown"

@@ -222,25 +222,17 @@ def aligned_advantages(
 def _caring(advantages: Tensor, over: str | Tensor) -> Tensor:
     """How much player i cares about j, `(players, players)`, with a zero diagonal."""
     players = advantages.shape[-2]
-    if isinstance(over, Tensor):
-        if over.shape != (players, players):
-            raise ValueError(f"over must be weights of shape {(players, players)}, got {tuple(over.shape)}")
-        weights = over.to(advantages)
-    else:
-        weights = advantages.new_ones(players, players)
-        if over == "mean":
-            weights = weights / max(players - 1, 1)
-    return weights.masked_fill(torch.eye(players, dtype=torch.bool, device=advantages.device), 0.0)
+    if not isinstance(over, Tensor):
+        check_choice("over", over, ("mean", "product", "sum"))
+        over = advantages.new_full((players, players), 1 / max(players - 1, 1) if over == "mean" else 1.0)
+    if over.shape != (players, players):
+        raise ValueError(f"over must be weights of shape {(players, players)}, got {tuple(over.shape)}")
+    return over.to(advantages).clone().fill_diagonal_(0.0)  # a clone, since the weights are the caller's
 
 
 def _co_players(advantages: Tensor, over: str | Tensor) -> Tensor:
     """Aggregate `(..., players, time)` of each player's co-players."""
-    if isinstance(over, Tensor):
-        return _caring(advantages, over) @ advantages
-    check_choice("over", over, ("mean", "product", "sum"))
-    players = advantages.shape[-2]
-    if over == "product":
-        others = ~torch.eye(players, dtype=torch.bool, device=advantages.device)
+    if isinstance(over, str) and over == "product":
+        others = ~torch.eye(advantages.shape[-2], dtype=torch.bool, device=advantages.device)
         return torch.stack([advantages[..., row, :].prod(-2) for row in others], -2)
-    total = advantages.sum(-2, keepdim=True) - advantages
-    return total / max(players - 1, 1) if over == "mean" else total
+    return _caring(advantages, over) @ advantages

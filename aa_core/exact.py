@@ -7,7 +7,7 @@ V = E sum_t gamma^t r_t, so every quantity is a rational function of the two tab
 Since a state *is* the last joint action, Q_i(s, a, b) = r_i(a, b) + gamma V_i(ab) does not depend on s.
 
 All gradients are of player 1, with respect to its logits `(..., 5)`; for player 2 exchange the two policies and use
-`game.swapped()`. AA is arXiv 2406.14662.
+`game.swapped()`. Everywhere `gamma`, the discount, is in [0, 1). AA is arXiv 2406.14662.
 """
 
 from __future__ import annotations
@@ -43,21 +43,16 @@ def action_probabilities(logits: Tensor) -> Tensor:
 
 
 def chain(policy: Tensor, co_player: Tensor, game: MatrixGame, gamma: float) -> Chain:
-    """Solve the chain of two action tables.
+    """Solve the chain of two action tables pi(a|s) `(..., 5, 2)`, each with rows from its player's own side.
 
-    Args:
-        policy: pi1(a|s) `(..., 5, 2)`, rows from player 1's side. Rows need not sum to 1: the values are then those of
-            the same polynomial, which is what differentiating by unconstrained probabilities needs.
-        co_player: pi2(b|s), same shape, rows from player 2's side.
-        game: payoffs.
-        gamma: discount in [0, 1).
+    Rows need not sum to 1: the values are then those of the same polynomial, which is what differentiating by
+    unconstrained probabilities needs.
     """
     if not 0.0 <= gamma < 1.0:
         raise ValueError(f"gamma must be in [0, 1) for an infinite game, got {gamma!r}")
-    if policy.shape[-2:] != (5, 2):
-        raise ValueError(f"policy must be (..., 5, 2) action probabilities, got shape {tuple(policy.shape)}")
-    if co_player.shape[-2:] != (5, 2):
-        raise ValueError(f"co_player must be (..., 5, 2) action probabilities, got shape {tuple(co_player.shape)}")
+    for name, table in (("policy", policy), ("co_player", co_player)):
+        if table.shape[-2:] != (5, 2):
+            raise ValueError(f"{name} must be (..., 5, 2) action probabilities, got shape {tuple(table.shape)}")
     payoffs = game.payoff_tensor.to(policy)
     joint = (policy[..., :, None] * co_player[..., list(SWAP), None, :]).flatten(-2)  # (..., 5, 4)
     system = torch.eye(4).to(policy) - gamma * joint[..., 1:, :]
@@ -117,16 +112,8 @@ def lola_shaping(
     """First-order shaping term of LOLA for a unit step of the co-player, (grad_2 V1)^T d(step_2)/d(theta_1).
 
     The co-player's step is its gradient grad_2 V2 (Foerster et al. 2018, LOLA), or with `natural` its natural
-    gradient, whose logit entries are Q2(s, C) - Q2(s, D).
-
-    Args:
-        logits: player 1 `(..., 5)`.
-        co_parameters: player 2 `(..., parameters)`.
-        game: payoffs.
-        gamma: discount in [0, 1).
-        co_policy: player 2's action table `(..., 5, 2)` from its parameters: logits by default, `torch.exp` for a table
-            of log-probabilities, any network.
-        natural: see above; only for the default `co_policy`.
+    gradient, whose logit entries are Q2(s, C) - Q2(s, D). `co_policy` makes its action table `(..., 5, 2)` of its
+    parameters `(..., parameters)`: logits by default, `torch.exp` for a table of log-probabilities, any network.
     """
     if natural and co_policy is not action_probabilities:
         raise ValueError("co_policy must be the default with natural=True: the natural step is written in logits")
@@ -136,7 +123,7 @@ def lola_shaping(
     solved = chain(policy, co_policy(other), game, gamma)
     stake = torch.autograd.grad(solved.values[..., 0, 0].sum(), other, retain_graph=True)[0]
     if natural:
-        co_values = _co_action_values(solved, policy, player=1)
+        co_values = _own_action_averaged(solved, policy)[..., 1, list(SWAP), :]
         step = co_values[..., 0] - co_values[..., 1]
     else:
         step = torch.autograd.grad(solved.values[..., 1, 0].sum(), other, create_graph=True)[0]
@@ -153,11 +140,11 @@ def lola_alignment_form(
 
         E sum_t grad log pi1(a_t|s_t) [gamma^t (sum_{k<=t} w_k) A2_t + sum_{k>t} gamma^k w_k Q2_k].
 
-    The first part is an alignment of the own past with the co-player's present; the second rewards going where the
-    co-player's steps matter. Here both are computed from linear recurrences, without differentiating anything.
+    The first part aligns the own past with the co-player's present; the second rewards going where the co-player's
+    steps matter. Both come from linear recurrences here, nothing is differentiated.
 
-    With `baseline`, advantages stand for Q1(s, b) and Q2(s, b). A policy gradient with normalised policies allows that;
-    orthonormal scores do not sum to zero, so here it is another direction, the one that AA's theorem is written with.
+    With `baseline`, advantages stand for Q1(s, b) and Q2(s, b), as AA's theorem is written. For normalised policies
+    that changes nothing; orthonormal scores do not sum to zero, so here it is another direction.
 
     Returns:
         The two parts, each `(..., 5)`; without baseline their sum is `lola_shaping` with `co_policy=torch.exp`.
@@ -167,10 +154,8 @@ def lola_alignment_form(
     solved = chain(policy, co_policy, game, gamma)
     visits = visitation(solved.joint, gamma)
     co_probs = co_policy[..., list(SWAP), :]
-    own_q = _co_action_values(solved, policy, player=0)[..., list(SWAP), :]
-    other_q = _co_action_values(solved, policy, player=1)[..., list(SWAP), :]
-    if baseline:
-        own_q, other_q = own_q - solved.values[..., 0, :, None], other_q - solved.values[..., 1, :, None]
+    q_values = _own_action_averaged(solved, policy)
+    own_q, other_q = (q_values - solved.values[..., None] if baseline else q_values).unbind(-3)
     stake = visits[..., None] * co_probs * own_q  # (..., 5, 2) over b
     stake_ab = torch.cat([stake, stake], -1)  # (..., 5, 4)
 
@@ -190,10 +175,9 @@ def lola_alignment_form(
     return tuple((solved.joint * part * score).sum(-1) for part in (aligned, visiting))
 
 
-def _co_action_values(solved: Chain, policy: Tensor, player: int) -> Tensor:
-    """Q_player(s, b) = sum_a pi1(a|s) Q_player(a, b), `(..., 5, 2)`, rows from player 2's side."""
-    q_values = solved.q_values[..., player, :].unflatten(-1, (2, 2))
-    return (policy @ q_values)[..., list(SWAP), :]
+def _own_action_averaged(solved: Chain, policy: Tensor) -> Tensor:
+    """Q_i(s, b) = sum_a pi1(a|s) Q_i(a, b), `(..., 2, 5, 2)`, rows from player 1's side."""
+    return policy[..., None, :, :] @ solved.q_values.unflatten(-1, (2, 2))
 
 
 def lola_gradient(
@@ -234,20 +218,14 @@ def alignment_shaping(
       Theorem 2);
     - "full": grad Q2(b_k) - sum_b pi2(b|s_k) grad Q2(b).
 
-    Args:
-        logits: player 1 `(..., 5)`.
-        co_logits: player 2 `(..., 5)`.
-        game: payoffs.
-        gamma: discount in [0, 1).
-        include_current: also t = k (just-in-time variant, no leading gamma).
-        softmax: see above.
-        marginal: average A1 and the live value over the own action a_k, which the co-player does not see when it
-            chooses b_k. False: both depend on the sampled a_k, as in the papers' estimators.
+    `include_current` adds t = k (the just-in-time variant, without the leading gamma). `marginal` averages A1 and the
+    live value over the own action a_k, which the co-player does not see when it chooses b_k; by default both depend on
+    the sampled a_k, as in the papers' estimators.
     """
     check_choice("softmax", softmax, ("none", "taken", "full"))
-    own, other = _leaves(logits, co_logits)
-    live_policy = action_probabilities(own)
-    co_policy = action_probabilities(other.detach())
+    check_same_shape("co_logits", co_logits, "logits", logits)
+    own = logits.detach().requires_grad_()
+    live_policy, co_policy = action_probabilities(own), action_probabilities(co_logits.detach())
     live = chain(live_policy, co_policy, game, gamma)
     policy, joint = live_policy.detach(), live.joint.detach()
     visits = visitation(joint, gamma)[..., None] * joint  # (..., 5, 4) d(s) pi1(a|s) pi2(b|s)
@@ -284,16 +262,9 @@ def _average_own_action(x: Tensor, policy: Tensor) -> Tensor:
 def advantage_alignment_gradient(
     logits: Tensor, co_logits: Tensor, game: MatrixGame, gamma: float, beta: float = 1.0, **options: object
 ) -> Tensor:
-    """grad_1 V1 + beta * `alignment_shaping` (AA); `options` are those of the shaping term."""
+    """grad_1 V1 + beta * `alignment_shaping` (AA), whose `options` it takes; `softmax="taken"` is LOQA."""
     shaping = alignment_shaping(logits, co_logits, game, gamma, **options)
     return naive_gradient(logits, co_logits, game, gamma) + beta * shaping
-
-
-def loqa_gradient(
-    logits: Tensor, co_logits: Tensor, game: MatrixGame, gamma: float, beta: float = 1.0, **options: object
-) -> Tensor:
-    """Expected LOQA gradient (Aghajohari et al. 2024, in the form of AA, Theorem 2)."""
-    return advantage_alignment_gradient(logits, co_logits, game, gamma, beta, softmax="taken", **options)
 
 
 def cosine(x: Tensor, y: Tensor) -> Tensor:
@@ -310,13 +281,13 @@ def ascend(
     learning_rate: float,
     record_every: int = 1,
 ) -> tuple[Tensor, Tensor]:
-    """Simultaneous gradient ascent of both players.
+    """Simultaneous gradient ascent of both players, each by its own field, from its own side.
 
     Args:
-        gradient: player 1's field, (own logits, other's logits) -> gradient.
-        co_gradient: player 2's field, likewise from its own side.
+        gradient: player 1's field.
+        co_gradient: player 2's field.
         logits: start of player 1 `(..., 5)`.
-        co_logits: start of player 2 `(..., 5)`.
+        co_logits: start of player 2, same shape.
         steps: number of updates.
         learning_rate: step length; the game's raw discounted values are ascended, so it scales with 1 - gamma.
         record_every: keep every n-th point.
@@ -337,17 +308,11 @@ def ascend(
 def best_response(policy: Tensor, game: MatrixGame, gamma: float) -> tuple[Tensor, Tensor]:
     """What the best co-player takes from a memory-one policy, and how it plays.
 
-    Against a fixed memory-one policy the game is a Markov decision process on STATES, so one of the 2^5 deterministic
-    tables is optimal; all are evaluated.
-
-    Args:
-        policy: P(C|s) `(..., 5)`.
-        game: payoffs.
-        gamma: discount in [0, 1).
+    Against a fixed policy the game is a Markov decision process on STATES, so one of 32 deterministic tables is best.
 
     Returns:
-        Mean rewards per round of (policy, best responder) `(..., 2)` and the responder's table `(..., 5)`. Where
-        several tables are equally good for the responder, the one that is worst for the policy is taken.
+        For P(C|s) `(..., 5)`, mean rewards per round of (policy, best responder) `(..., 2)` and the responder's table
+        `(..., 5)`; of several that are equally good for the responder, the one that is worst for the policy.
     """
     if policy.shape[-1:] != (5,):
         raise ValueError(f"policy must be (..., 5) probabilities of cooperation, got shape {tuple(policy.shape)}")

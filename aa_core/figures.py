@@ -5,20 +5,24 @@ Colours are Okabe and Ito's, which colour-blind readers can tell apart; an algor
 
 from __future__ import annotations
 
-import json
-import os
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from io import BytesIO
+from itertools import product
 from typing import Any
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
-from scipy.stats import bootstrap
 
 from aa_core import paths, records
+from aa_core.estimates import mean_interval
 from aa_core.games.matrix import STATES
 
 STARTED = time.perf_counter()  # of this process: notebooks import this module in their first cell
@@ -58,7 +62,16 @@ KIND_COLOURS = {
 
 
 def use_style() -> None:
-    """Set matplotlib's defaults for all figures of the companion."""
+    """Set matplotlib's defaults for all figures of the companion; in a notebook, pictures of 160 dots per inch.
+
+    An inherited MPLBACKEND=Agg, as headless machines have it, would leave a notebook without pictures: it is overruled.
+    """
+    ipython = sys.modules.get("IPython")  # not imported: not in a notebook
+    shell = ipython.get_ipython() if ipython else None
+    if hasattr(shell, "kernel"):
+        if mpl.get_backend().lower() == "agg":
+            shell.run_line_magic("matplotlib", "inline")
+        shell.run_line_magic("config", "InlineBackend.figure_formats = ['retina']")  # twice figure.dpi
     plt.style.use("seaborn-v0_8-whitegrid")
     mpl.rcParams.update(
         {
@@ -77,32 +90,9 @@ def use_style() -> None:
     )
 
 
-def interval(samples: Sequence[float] | np.ndarray, seed: int = 0, level: float = 0.95) -> tuple[float, float, float]:
-    """Mean and percentile bootstrap interval over independent samples (seeds).
-
-    Args:
-        samples: one number per seed.
-        seed: of the bootstrap.
-        level: confidence level.
-
-    Returns:
-        (mean, low, high); with a single sample or none that differs, low and high are the mean.
-    """
-    samples = np.asarray(samples, dtype=float)
-    if samples.ndim != 1 or len(samples) == 0:
-        raise ValueError(f"samples must be a sequence of numbers, at least one, got shape {samples.shape}")
-    mean = float(samples.mean())
-    if np.ptp(samples) == 0:
-        return mean, mean, mean
-    found = bootstrap(
-        (samples,),
-        np.mean,
-        confidence_level=level,
-        n_resamples=2000,
-        method="percentile",
-        rng=np.random.default_rng(seed),
-    ).confidence_interval
-    return mean, float(found.low), float(found.high)
+def student(samples: Sequence[float]) -> tuple[float, float]:
+    """Ends of Student's interval of a mean: for seaborn's argument `errorbar`."""
+    return mean_interval(samples)[1:]
 
 
 def policy_bars(axes: Axes, bars: Mapping[str, np.ndarray], published: Sequence[float] | None = None) -> None:
@@ -110,73 +100,120 @@ def policy_bars(axes: Axes, bars: Mapping[str, np.ndarray], published: Sequence[
 
     Args:
         axes: to draw on.
-        bars: algorithm -> `(seeds, 5)`; the bar is the mean, the line the 2.5th to 97.5th percentile over seeds.
+        bars: algorithm -> `(seeds, 5)`; the bar is the mean, the line its 95% interval over seeds.
         published: the paper's numbers `(5,)`, drawn as grey bars.
     """
-    names = [*bars, *(["published"] if published is not None else [])]
-    ours = " (ours)" if published is not None else ""
-    width = 0.8 / len(names)
-    for index, name in enumerate(names):
-        positions = np.arange(len(STATES)) + (index - (len(names) - 1) / 2) * width
-        if name == "published":
-            axes.bar(positions, published, width, color=COLOURS[name], label="published")
-            continue
-        mean = bars[name].mean(0)
-        low, high = np.percentile(bars[name], [2.5, 97.5], axis=0)
-        axes.bar(positions, mean, width, color=COLOURS[name], label=LABELS[name] + ours)
-        # the mean can lie outside the percentiles when one seed is far off
-        errors = np.clip([mean - low, high - mean], 0, None)
-        axes.errorbar(positions, mean, errors, fmt="none", ecolor="black", elinewidth=1, capsize=2)
-    axes.set(xticks=range(len(STATES)), xticklabels=STATES, ylim=(0, 1.05), ylabel="P(cooperate)")
-    axes.set_xlabel("state (own last move, other's last move)")
+    ours, shown = " (ours)" if published is not None else "", {LABELS[name]: rows for name, rows in bars.items()}
+    palette = {LABELS[name] + ours: COLOURS[name] for name in bars} | {"published": COLOURS["published"]}
+    parts = [pd.DataFrame(np.asarray(rows), columns=STATES).assign(who=name + ours) for name, rows in shown.items()]
+    if published is not None:
+        parts.append(pd.DataFrame([list(published)], columns=STATES).assign(who="published"))
+    sns.barplot(
+        pd.concat(parts).melt("who", var_name="state"), x="state", y="value", hue="who", palette=palette, saturation=1,
+        errorbar=student, err_kws={"linewidth": 1, "color": "black"}, capsize=0.3, ax=axes,
+    )  # fmt: skip
+    axes.legend_.remove()  # the caller places it
+    axes.set(ylim=(0, 1.05), ylabel="P(cooperate)", xlabel="state (own last move, other's last move)")
     axes.grid(axis="x", visible=False)
 
 
 def learning_curves(axes: Axes, steps: np.ndarray, curves: np.ndarray, colour: str, label: str) -> None:
     """Every seed as a thin line and the mean as a thick one; `steps` `(K,)`, `curves` `(K, seeds)`."""
-    few = curves.shape[1] <= 10
-    axes.plot(steps, curves, color=colour, alpha=0.5 if few else 0.15, linewidth=0.9 if few else 0.6)
-    axes.plot(steps, curves.mean(1), color=colour, linewidth=2, label=label)
+    seeds, few = curves.shape[1], curves.shape[1] <= 10
+    points = {"x": np.repeat(np.asarray(steps), seeds), "y": np.asarray(curves).ravel(), "color": colour, "ax": axes}
+    every = {"alpha": 0.5 if few else 0.15, "linewidth": 0.9 if few else 0.6}
+    sns.lineplot(**points, units=np.tile(np.arange(seeds), len(steps)), estimator=None, legend=False, **every)
+    sns.lineplot(**points, errorbar=None, linewidth=2, label=label, legend=False)
+
+
+def heat_map(
+    axes: Axes,
+    cells: pd.DataFrame,
+    rows: Sequence[str] | None = None,
+    columns: Sequence[str] | None = None,
+    limits: tuple[float, float] | None = None,
+    cmap: str = "viridis",
+) -> QuadMesh:
+    """Matrix of what the row's agent earns from the column's, each with half the width of its interval.
+
+    Args:
+        axes: to draw on.
+        cells: as `league.summarise` returns it; `low` and `high` may be missing (published numbers).
+        rows: agents in order; None: in the order of the table.
+        columns: likewise; None: as `rows`.
+        limits: of the colours; None: smallest and largest mean.
+        cmap: name of the colours.
+
+    Returns:
+        What a colour bar needs.
+
+    Raises:
+        ValueError: a cell is missing.
+    """
+    rows = list(dict.fromkeys(cells["row_agent"]) if rows is None else rows)
+    columns = rows if columns is None else list(columns)
+    pairs = cells.set_index(["row_agent", "column_agent"])
+    if missing := [pair for pair in product(rows, columns) if pair not in pairs.index]:
+        raise ValueError(f"cells must hold every pair of agents, got none for {missing[0]}")
+    halves = (pairs["high"] - pairs["low"]) / 2 if "low" in pairs else 0 * pairs["row_reward"]
+    texts = pairs["row_reward"].map(lambda mean: f"{round(mean, 2) + 0.0:.2f}")  # no -0.00
+    texts += halves.map(lambda half: f"\n±{half:.2f}" if half > 0 else "")
+    means, texts = (x.unstack().loc[rows, columns] for x in (pairs["row_reward"], texts))
+    low, high = limits or (None, None)
+    sns.heatmap(
+        means, vmin=low, vmax=high, cmap=cmap, annot=texts, fmt="", annot_kws={"fontsize": 8},
+        square=True, cbar=False, linewidths=0.5, ax=axes,
+        xticklabels=[LABELS.get(name, name) for name in columns], yticklabels=[LABELS.get(name, name) for name in rows],
+    )  # fmt: skip
+    axes.set(xlabel="from", ylabel="who earns")
+    plt.setp(axes.get_xticklabels(), rotation=30, ha="right", rotation_mode="anchor")
+    return axes.collections[0]
 
 
 def save(figure: Figure, name: str, notebook: str, parameters: Mapping[str, Any], data: Sequence[str] = ()) -> None:
-    """Write NAME.png, NAME.svg and NAME.json: the picture and where it came from.
+    """Write NAME.png, NAME.svg and NAME.json under build/PROFILE/figures: the picture and where it came from.
 
     Beside what is given here the JSON has `seeds`, by table the number of seeds that were used (null: the table has no
-    seeds: it is exact, or draws from one generator), and `seconds`: of the runs behind the tables, as
-    `records.seconds_of` counts them, and of the notebook, from its import of this module to this call.
+    seeds: it is exact, or draws from one generator); `seconds`, of the runs behind the tables, as `records.seconds_of`
+    counts them, and of the notebook, from its import of this module to this call; and `stale`, the tables that other
+    settings or other code made. If there are any, the picture says so.
 
     Args:
         figure: to save.
-        name: of the files, in `paths.FIGURES`.
+        name: of the files.
         notebook: file name of the notebook that draws it.
         parameters: the notebook's parameters, with "profile".
-        data: names of the tables that it was drawn from; PROFILE:NAME if not of the notebook's profile.
+        data: names of the tables that it was drawn from, all read in this process.
+
+    Raises:
+        ValueError: a table of `data` was not read.
     """
-    paths.FIGURES.mkdir(parents=True, exist_ok=True)
+    if missing := [table for table in data if table not in records.READ]:
+        raise ValueError(f"data must name tables that were read with experiments.load, read or record, got {missing}")
+    sources = {table: records.READ[table] for table in data}
+    if stale := [table for table, source in sources.items() if source.get("stale")]:
+        warning = f"drawn from tables that other settings or code made:\n{', '.join(stale)}"
+        style = {"color": "#D55E00", "fontsize": 14, "bbox": {"color": "white", "alpha": 0.8}}
+        figure.text(0.5, 0.5, warning, ha="center", va="center", rotation=15, zorder=10, **style)
+    folder = paths.BUILD / parameters["profile"] / "figures"
     for suffix, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
-        temporary = paths.FIGURES / f".{name}.{suffix}"
-        figure.savefig(temporary, format=suffix, metadata=metadata)
-        os.replace(temporary, paths.FIGURES / f"{name}.{suffix}")
-    profile, most = parameters["profile"], parameters.get("seeds")
-    places = {table: (table.split(":") if ":" in table else (profile, table)) for table in data}
-    sources = {table: records.record_of(*place) for table, place in places.items()}
-    counts = {table: records.count_seeds(records.read_table(*place)) for table, place in places.items()}
+        picture = BytesIO()
+        figure.savefig(picture, format=suffix, metadata=metadata)
+        records.write_atomically(folder / f"{name}.{suffix}", picture.getvalue())
+    counts, most = {table: source.get("seeds") for table, source in sources.items()}, parameters.get("seeds")
     record = {
         "figure": name,
         "notebook": notebook,
         "parameters": dict(parameters),
         "data": sources,
+        "stale": stale,
         "seeds": {table: min(count, most) if count and most else count for table, count in counts.items()},
-        "seconds": {
-            "runs": records.seconds_of(sources.values()),
-            "notebook": round(time.perf_counter() - STARTED, 1),
-        },
+        "seconds": {"runs": records.seconds_of(sources.values()), "notebook": round(time.perf_counter() - STARTED, 1)},
         "drawn": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "git_commit": records.git_commit(),
         "packages": records.package_versions(),
     }
-    records.write_atomically(paths.FIGURES / f"{name}.json", json.dumps(record, indent=1, sort_keys=True) + "\n")
+    records.write_record(folder / f"{name}.json", record)
 
 
 def explore(draw: Callable[..., None], **sliders: Any) -> None:

@@ -21,7 +21,7 @@ from typing import Any
 
 import pandas as pd
 
-from aa_core.paths import BUILD, DATA, ROOT
+from aa_core import paths
 
 SEED_COLUMNS = ("seed", "row_seed", "column_seed")
 PACKAGES = ("torch", "numpy", "scipy", "pandas", "matplotlib", "axelrod", "transformers", "peft", "trl")
@@ -97,13 +97,14 @@ def package_versions() -> dict[str, str]:
 
 
 def git_commit() -> str | None:
-    """Commit of the checkout, with "-dirty" if the code differs from it; None where ROOT is no checkout of its own."""
+    """Commit of the code, with "-dirty" if it differs from it; None where it is not that of a checkout of its own."""
 
     def git(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True)
+        return subprocess.run(["git", *arguments], cwd=paths.ROOT, capture_output=True, text=True)
 
     try:
-        if Path(git("rev-parse", "--show-toplevel").stdout.strip()) != ROOT:
+        code = Path(__file__).resolve().parents[1]  # not in the clone if installed, with AA_ROOT
+        if not paths.ROOT == code == Path(git("rev-parse", "--show-toplevel").stdout.strip()):
             return None
         commit = git("rev-parse", "HEAD").stdout.strip()
         dirty = git("status", "--porcelain", "--", "aa_core", "experiments", "notebooks").stdout.strip()
@@ -167,9 +168,9 @@ def read_table(
 
 
 def find_table(name: str, profile: str) -> Path:
-    """Where a table is: being made in BUILD, or committed in DATA (also if there is none)."""
-    path = BUILD / profile / "tables" / f"{name}.csv"
-    return path if path.is_file() else DATA / profile / f"{name}.csv"
+    """Where a table is: being made in `paths.BUILD`, or committed in `paths.DATA` (also if there is none)."""
+    path = paths.BUILD / profile / "tables" / f"{name}.csv"
+    return path if path.is_file() else paths.DATA / profile / f"{name}.csv"
 
 
 def count_seeds(table: pd.DataFrame) -> int | None:

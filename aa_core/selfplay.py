@@ -1,222 +1,356 @@
-"""Sampled self-play of tabular policies: many seeds in one batch, every algorithm by one switch.
+"""Self-play of actor-critics: any number of players, past selves, scripts, one loop.
 
-Two independent learners per seed start near 1/2 and play `games` repeated games per update. Advantages are returns
-minus the leave-one-out group baseline; the algorithms differ only in the credit that multiplies grad log pi:
+An update plays games and learns from them once (or `epochs` times). Every seat is held by a mind: the network that
+learns, a past snapshot of it (the agent buffer) or a script. Only the learner's seats are trained, but everybody's
+advantages, each by its own critic, enter the credit. What makes an algorithm is the credit, an argument.
 
-| algorithm | credit of player 1 at step t |
-|---|---|
-| naive | A1_t |
-| sum_of_rewards | A1_t + A2_t |
-| advantage_alignment | A1_t + beta gamma (sum_{k<t} gamma^(t-k) A1_k) A2_t |
-| loqa | the same with each A1_k multiplied by 1 - pi2(b_k given s_k) (AA, Theorem 2) |
-| lola_dice | none: V1 after one gradient step of the co-player is differentiated through DiCE |
+Games either begin anew with every update, or they live on: then an update plays a chunk of steps in each, and only then
+does a game whose horizon is over begin anew, the games in turn, so that every batch holds young and old ones. Sums over
+the past begin anew with every chunk, as in the authors' code for Melting Pot.
 """
 
 from __future__ import annotations
 
-import math
+from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from copy import deepcopy
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, NamedTuple
 
 import torch
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
+from torch.nn.functional import huber_loss
 from tqdm.auto import tqdm
 
-from aa_core.advantages import aligned_advantages, discounted_returns, group_baseline, group_relative_advantages
-from aa_core.checks import check_choice, check_positive, check_unit_interval
+from aa_core.actor_critic import ActorCritic, Network, Seen, Spaces
+from aa_core.advantages import CreditRule, gae, naive_advantages
+from aa_core.checks import check_count, check_positive, check_unit_interval
 from aa_core.games.base import Game
-from aa_core.objectives import dice_objective, policy_gradient_loss
+from aa_core.objectives import policy_gradient_loss, proximal_loss
 from aa_core.paths import HEADLESS
 
-ALGORITHMS = ("naive", "sum_of_rewards", "lola_dice", "loqa", "advantage_alignment")
+Mind = ActorCritic | Callable[[Game, Tensor, Generator], Tensor]  # a network, or a script
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """Past snapshots of the learner as co-players: the agent buffer of AA and LOQA."""
+
+    share: float = 0.5  # of the games in which they play, the last ones
+    seats: int = 1  # which they hold there, the last ones that no script holds
+    drawn: int = 8  # snapshots drawn per update, which split those games evenly
+    every: int = 10  # updates between two snapshots
+    until: int | None = None  # updates after which none is taken; None: to the end
+    capacity: int = 1000  # snapshots kept, the latest ones
+
+    def __post_init__(self) -> None:
+        check_unit_interval("share", self.share)
+        for name in ("seats", "drawn", "every", "capacity"):
+            check_count(name, getattr(self, name))
+        if self.until is not None:
+            check_count("until", self.until)
 
 
 @dataclass(frozen=True)
 class SelfPlay:
-    """Settings of a self-play run."""
+    """Settings of self-play. The defaults train agents of the 3 x 3 Coin Game within minutes on one CPU thread."""
 
-    algorithm: str = "advantage_alignment"  # one of ALGORITHMS
+    network: Network = field(default_factory=Network)
     updates: int = 300
-    games: int = 128  # per seed and update
-    learning_rate: float = 0.03  # of Adam
-    gamma: float = 0.9  # discount of returns and of the alignment term
-    beta: float = 0.1  # strength of shaping (advantage_alignment, loqa)
-    include_current: bool = False  # just-in-time alignment
-    inner_learning_rate: float = 0.3  # the co-player's step (lola_dice)
-    initial_scale: float = 0.1  # standard deviation of the first logits
-    record_every: int = 10  # updates between two points of the history
+    games: int = 256  # per update
+    chunk: int | None = None  # steps per update of games that live on; None: whole games, which begin with the update
+    gamma: float = 0.96  # discount of returns
+    lam: float = 0.95  # of the advantages' GAE
+    critic_lam: float = 1.0  # of the critic's targets, values + GAE; 1: discounted returns
+    normalise: bool = True  # advantages to mean 0 and deviation 1, before they are combined
+    greedy_updates: int = 0  # first updates with naive credit, so that the agent buffer holds greedy agents to meet
+    entropy: float = 0.05  # weight of the entropy bonus, in nats per step
+    clip: float | None = None  # of the probability ratio (PPO); None: the plain policy gradient
+    epochs: int = 1  # passes over a batch
+    learning_rate: float = 3e-3  # of Adam, actor
+    critic_learning_rate: float = 3e-3  # of Adam, critic; of its head only if the trunk is shared
+    critic_weight: float = 1.0  # of the critic's Huber loss
+    max_gradient_norm: float = 1.0  # actor and critic apart; math.inf: no clipping
+    buffer: Buffer | None = None
+    scripts: tuple[Callable[[Game, Tensor, Generator], Tensor], ...] = ()  # hold the last seats of every game
 
     def __post_init__(self) -> None:
-        check_choice("algorithm", self.algorithm, ALGORITHMS)
-        check_unit_interval("gamma", self.gamma)
-        for name in ("updates", "games", "record_every"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} must be a positive integer, got {value!r}")
-        for name in ("learning_rate", "inner_learning_rate"):
-            check_positive(name, getattr(self, name))
-        for name in ("beta", "initial_scale"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"{name} must be a finite number of at least 0, got {getattr(self, name)!r}")
+        for name in ("updates", "epochs"):
+            check_count(name, getattr(self, name))
+        if self.chunk is not None and not self.network.shared:  # a critic's own trunk remembers no former chunk
+            raise ValueError("network must have a shared trunk if games live on, got shared=False")
 
 
-class History(NamedTuple):
-    """What a run leaves behind, at K recorded updates."""
-
-    updates: Tensor  # (K,)
-    logits: Tensor  # (K, seeds, players, 5) of cooperation
-    rewards: Tensor  # (K, seeds, players) mean per round, of the games that the recorded update was computed from
+# --- play
 
 
-class Trajectories(NamedTuple):
-    """Games of a batch, time last (observations have their own axes after it)."""
+@dataclass
+class Stage:
+    """Where a batch of games stands between two calls of `play`, which moves it on."""
 
-    observations: Tensor  # (batch, players, time, *obs_shape)
-    actions: Tensor  # (batch, players, time)
-    rewards: Tensor  # (batch, players, time)
+    steps: int  # that a call plays
+    state: Any
+    observations: Tensor  # (games, players, *obs_shape)
+    actions: Tensor  # (games, players), or (games, players, items) before squashing, of the step before; first 0
+    rewards: Tensor  # (games, players) of the step before; first 0
+    hidden: Tensor | None = None  # (games, players, H) of the seats of the first mind; None: zeros
+    age: Tensor | None = None  # (games,) steps played
+
+
+class Trajectory(NamedTuple):
+    """What was played in T steps."""
+
+    rewards: Tensor  # (games, players, T)
+    log_probs: Tensor  # (games, players, T) of the actions taken; 0 for scripts, who are sure of what they do
+    active: Tensor | None  # (games, players, T) bool: whose actions count; None: everybody's
+    seen: Seen  # (T + 1, games, players, ...) time first; the actions of step t are its `actions[t + 1]`
+    hidden: Tensor | None  # (rows, H) of the first mind's seats before the first step
+
+
+def begin(game: Game, games: int, generator: Generator | None, steps: int | None = None) -> Stage:
+    """New games, of which `play` plays so many steps (None: all)."""
+    state, observations = game.reset(games, generator)
+    rewards = torch.zeros(observations.shape[:2])
+    actions = rewards.long() if game.num_actions is not None else rewards.new_zeros(*rewards.shape, *game.action_shape)
+    return Stage(game.horizon if steps is None else steps, state, observations, actions, rewards)
+
+
+def seats_of(who: Tensor, minds: int) -> dict[int, Tensor | slice]:
+    """The seats of each mind that holds any, as indices into (games, players) flattened; a slice if it holds all."""
+    if who.dim() != 2 or who.is_floating_point() or who.min() < 0 or who.max() >= minds:
+        raise ValueError(f"who must be (games, players) of indices below {minds}, got {who}")
+    held = {mind: (who.flatten() == mind).nonzero()[:, 0] for mind in who.unique().tolist()}
+    return held if len(held) > 1 else {mind: slice(None) for mind in held}
 
 
 @torch.no_grad()
-def rollout(
-    game: Game, act: Callable[[Tensor, int], Tensor], batch: int, generator: Generator | None = None
-) -> Trajectories:
-    """Play `batch` games to their horizon.
+def play(
+    game: Game,
+    minds: Sequence[Mind],
+    who: Tensor,
+    generator: Generator | None,
+    on_step: Callable[[Any, Tensor, Tensor, Any], None] | None = None,
+    stage: Stage | None = None,
+) -> Trajectory:
+    """Play a batch of games with any minds in any seats.
 
     Args:
-        game: any `Game`.
-        act: (observations `(batch, players, *obs_shape)`, time) -> actions `(batch, players)`.
-        batch: number of games.
-        generator: for the game's own randomness.
+        game: any game of tensors; its method `active(state)`, if it has one, tells whose actions count.
+        minds: networks, and scripts (game, observations `(seats, *obs_shape)`, generator) -> actions `(seats, ...)`.
+        who: `(games, players)`, whose mind holds a seat, by index.
+        generator: of games and actions.
+        on_step: called after every step with the state before it, the actions `(games, players, ...)` as the game was
+            told, the rewards `(games, players)` and the state after it.
+        stage: games to go on with, which is changed; the first mind remembers what it has seen before, the others begin
+            with this call. None: new games, to their horizon.
+
+    Raises:
+        ValueError: `who` names a mind that is not there.
     """
-    state, observation = game.reset(batch, generator)
-    observations, actions, rewards = [], [], []
-    for time in range(game.horizon):
-        action = act(observation, time)
-        observations.append(observation)
-        actions.append(action)
-        state, observation, reward, _ = game.step(state, action, generator)
-        rewards.append(reward)
-    # stacked along the first axis, then viewed time-last: stacking along the last one is many times slower
-    return Trajectories(*(torch.stack(x).movedim(0, 2) for x in (observations, actions, rewards)))
+    stage = begin(game, len(who), generator) if stage is None else stage
+    spaces, shape, seats = Spaces.of(game), who.shape, seats_of(who, len(minds))
+    scripts = [index for index in seats if not isinstance(minds[index], ActorCritic)]
+    outputs = torch.zeros(stage.steps, who.numel(), spaces.choices * (1 if spaces.bounds is None else 2))
+    memories = {} if stage.hidden is None else {0: stage.hidden.flatten(0, 1)[seats[0]]}
+    start, active, seen = memories.get(0), [], [(stage.observations, stage.actions, stage.rewards)]
+    for step in range(stage.steps):
+        now = Seen(*(x[None] for x in seen[-1]))
+        for index in seats.keys() - scripts:
+            looks = now.at(seats[index])
+            outputs[step, seats[index]], memories[index] = minds[index].act(looks, memories.get(index))
+        drawn = spaces.draw(outputs[step], generator)
+        told = spaces.to_game(drawn)
+        for index in scripts:
+            looks = now.at(seats[index]).observations[0]
+            drawn[seats[index]] = told[seats[index]] = minds[index](game, looks, generator)
+        before, told = stage.state, told.unflatten(0, shape)
+        if hasattr(game, "active"):
+            active.append(game.active(before))
+        stage.state, observations, rewards, _ = game.step(before, told, generator)
+        seen.append((observations, drawn.unflatten(0, shape), rewards))
+        if on_step is not None:
+            on_step(before, told, rewards, stage.state)
+    stage.observations, stage.actions, stage.rewards = seen[-1]
+    if stage.hidden is not None:
+        stage.hidden = torch.zeros_like(stage.hidden)  # not in place: the record's may be a view of the former one
+        stage.hidden.flatten(0, 1)[seats[0]] = memories[0]
+    record = Seen(*(torch.stack(column) for column in zip(*seen, strict=True)))
+    log_probs = spaces.log_probs(outputs, record.actions[1:].flatten(1, 2))
+    for index in scripts:
+        log_probs[:, seats[index]] = 0.0
+    rewards, log_probs = (
+        record.rewards[1:].permute(1, 2, 0).contiguous(),
+        log_probs.unflatten(1, shape).permute(1, 2, 0),
+    )
+    return Trajectory(rewards, log_probs, torch.stack(active, -1) if active else None, record, start)
 
 
-def tabular_log_prob(logits: Tensor, observations: Tensor, actions: Tensor) -> Tensor:
-    """log pi(a_t|s_t) `(S, P, N, T)` of tables `(S, P, 5)` at states and actions `(S, P, N, T)`."""
-    table = torch.nn.functional.logsigmoid(torch.stack([logits, -logits], -1)).flatten(-2)  # (S, P, 10)
-    return table.gather(-1, (2 * observations + actions).flatten(2)).view(actions.shape)
+def begin_anew(game: Game, stage: Stage, generator: Generator | None) -> None:
+    """Replace the games whose horizon is over, in place."""
+    over = stage.age >= game.horizon
+    if not over.any():
+        return
+    fresh, stage.observations[over] = game.reset(int(over.sum()), generator)
+    changed = {one.name: getattr(fresh, one.name) for one in fields(fresh)}
+    for name, new in changed.items():
+        if isinstance(new, Tensor):
+            changed[name] = getattr(stage.state, name).index_put((over,), new)
+    stage.state = replace(stage.state, **changed)
+    for held in (stage.actions, stage.rewards, stage.hidden, stage.age):
+        held[over] = 0
 
 
-def _play(game: Game, logits: Tensor, games: int, generators: Sequence[Generator]) -> Trajectories:
-    """`games` games per seed, `(S, P, N, T)`; seed s draws from generators[s] only."""
-    seeds, players, states = logits.shape
-    noise = torch.stack([torch.rand(game.horizon, games, players, generator=g) for g in generators], 1)
-    noise = noise.flatten(1, 2)  # (T, batch, P)
-    table = logits.detach().sigmoid().flatten()
-    offsets = states * torch.arange(seeds * players).view(seeds, players).repeat_interleave(games, 0)  # (batch, P)
-
-    def act(observation: Tensor, time: int) -> Tensor:
-        return (noise[time] >= table[offsets + observation]).long()
-
-    played = rollout(game, act, seeds * games)
-    return Trajectories(*(x.unflatten(0, (seeds, games)).transpose(1, 2).contiguous() for x in played))
+# --- learning
 
 
-def _group_relative(rewards: Tensor, gamma: float) -> Tensor:
-    """Group-relative advantages of rewards `(S, P, N, T)`: a group is the games of one seed and one seat."""
-    groups = torch.arange(rewards.shape[0] * rewards.shape[1]).repeat_interleave(rewards.shape[2])
-    return group_relative_advantages(rewards.flatten(0, 2), gamma, groups).view_as(rewards)
+def seating(game: Game, settings: SelfPlay) -> Tensor:
+    """`who` of a training: 0 the learner, then the snapshots drawn from the buffer, then the scripts.
 
-
-def credits(settings: SelfPlay, advantages: Tensor, taken_probabilities: Tensor) -> Tensor:
-    """Credit of every player and step by algorithm, divided by its standard deviation over games and time.
-
-    Args:
-        settings: which algorithm.
-        advantages: `(S, 2, N, T)`.
-        taken_probabilities: pi(a_t|s_t) of each player's taken action, same shape.
+    Raises:
+        ValueError: no seat left to the learner, or more snapshots than games that they could split.
     """
-    other = advantages.flip(1)
-    if settings.algorithm == "naive":
-        credit = advantages
-    elif settings.algorithm == "sum_of_rewards":
-        credit = advantages + other
-    else:
-        past_factor = 1 - taken_probabilities.flip(1) if settings.algorithm == "loqa" else None
-        credit = aligned_advantages(
-            advantages, other, settings.beta, settings.gamma, settings.include_current, past_factor
+    who = torch.zeros(settings.games, game.num_players, dtype=torch.long)
+    buffer, scripts = settings.buffer, len(settings.scripts)
+    free, held, drawn = game.num_players - scripts, buffer.seats if buffer else 0, buffer.drawn if buffer else 0
+    if held >= free:
+        raise ValueError(
+            f"buffer and scripts must leave a seat of {game.num_players} to the learner, got {held} and {scripts}"
         )
-    deviation = (credit - credit.mean((2, 3), keepdim=True)).square().mean((2, 3), keepdim=True).sqrt()
-    return credit / deviation.clamp(min=1e-6)
+    if buffer is not None:
+        each = int(buffer.share * settings.games) // drawn
+        if not each:
+            raise ValueError(
+                f"share must give each of {drawn} snapshots one of {settings.games} games, got {buffer.share}"
+            )
+        who[-each * drawn :, free - held : free] = 1 + torch.arange(drawn).repeat_interleave(each)[:, None]
+    who[:, free:] = 1 + drawn + torch.arange(scripts)
+    return who
 
 
-def _surrogate_gradient(game: Game, logits: Tensor, settings: SelfPlay, generators: Sequence[Generator]):
-    """Gradient of the loss `(S, P, 5)` and mean rewards `(S, P)` of one batch of games."""
-    played = _play(game, logits, settings.games, generators)
-    logits = logits.detach().requires_grad_()
-    log_probs = tabular_log_prob(logits, played.observations, played.actions)
-    credit = credits(settings, _group_relative(played.rewards, settings.gamma), log_probs.detach().exp())
-    loss = policy_gradient_loss(log_probs, credit) * logits.shape[0] * logits.shape[1]  # a mean per seed and player
-    return torch.autograd.grad(loss, logits)[0], played.rewards.mean((2, 3))
+@torch.no_grad()
+def credits(
+    minds: Sequence[Mind], who: Tensor, played: Trajectory, values: Tensor, settings: SelfPlay, credit: CreditRule
+) -> tuple[Tensor, Tensor]:
+    """Credits and the critics' targets, both `(games, players, T)`.
+
+    Args:
+        minds: as they played; snapshots are valued by their own critics, scripts by that of the first mind.
+        who: as it was played.
+        played: T steps.
+        values: `(T, seats)` of the first mind's seats by its critic, or `(T + 1, seats)` if something comes after.
+        settings: discounts, and whether advantages are normalised first, over all seats.
+        credit: combines the advantages.
+    """
+    known, everybody = len(values), torch.zeros(played.rewards.shape[-1] + 1, who.numel())
+    for index, held in seats_of(who, len(minds)).items():
+        critic = minds[index] if isinstance(minds[index], ActorCritic) else minds[0]
+        everybody[:known, held] = critic.values(played.seen.at(held, slice(known))) if index else values
+    everybody = everybody.T.unflatten(0, who.shape)
+    advantages = gae(played.rewards, everybody, settings.gamma, settings.lam)
+    targets = everybody[..., :-1] + gae(played.rewards, everybody, settings.gamma, settings.critic_lam)
+    if settings.normalise:
+        advantages = (advantages - advantages.mean()) / advantages.std(correction=0).clamp(min=1e-6)
+    discrete = minds[0].spaces.bounds is None  # densities are no probabilities
+    return credit(advantages, played.log_probs.exp() if discrete else None), targets
 
 
-def _lola_dice_gradient(game: Game, logits: Tensor, settings: SelfPlay, generators: Sequence[Generator]):
-    """LOLA-DiCE with one inner step, for both players at once; see `_surrogate_gradient`."""
+def learn(
+    minds: Sequence[Mind],
+    who: Tensor,
+    played: Trajectory,
+    optimizer: torch.optim.Optimizer,
+    settings: SelfPlay,
+    credit: CreditRule,
+) -> None:
+    """Train the first mind, an actor-critic, on what was played; `optimizer` has its `parts` as groups."""
+    mind, time, own = minds[0], played.rewards.shape[-1], seats_of(who, len(minds))[0]
 
-    def objective(first: Tensor, second: Tensor, player: int) -> tuple[Tensor, Tensor]:
-        tables = torch.stack([first, second], 1)
-        played = _play(game, tables, settings.games, generators)
-        log_probs = tabular_log_prob(tables, played.observations, played.actions).sum(1)
-        rewards = played.rewards[:, player]
-        returns = discounted_returns(rewards, settings.gamma)
-        groups = torch.arange(len(rewards)).repeat_interleave(settings.games)
-        baseline = group_baseline(returns.flatten(0, 1), groups).view_as(rewards)
-        value = dice_objective(log_probs, rewards, baseline, settings.gamma).mean(1)  # (S,)
-        return value.sum(), played.rewards.mean((2, 3))
+    def of_rows(x: Tensor) -> Tensor:
+        """`(games, players, T)` to `(T, rows)`."""
+        return x.flatten(0, 1)[own].T
 
-    gradients, mean_rewards = [], None
-    for player in (0, 1):
-        own = logits[:, player].detach().requires_grad_()
-        other = logits[:, 1 - player].detach().requires_grad_()
-        seats = (lambda x, y: (x, y)) if player == 0 else (lambda x, y: (y, x))
-        co_value, rewards = objective(*seats(own, other), 1 - player)
-        step = torch.autograd.grad(co_value, other, create_graph=True)[0]
-        value, _ = objective(*seats(own, other + settings.inner_learning_rate * step), player)
-        gradients.append(-torch.autograd.grad(value, own)[0])
-        mean_rewards = rewards if mean_rewards is None else mean_rewards
-    return torch.stack(gradients, 1), mean_rewards
+    rows = played.seen.at(own, slice(time if settings.chunk is None else time + 1))  # nothing comes after an end
+    actions = played.seen.at(own, slice(1, None)).actions
+    active = None if played.active is None else of_rows(played.active)
+    for epoch in range(settings.epochs):
+        outputs, values = mind(rows, played.hidden)
+        if epoch == 0:
+            credit_of_rows, targets = map(of_rows, credits(minds, who, played, values, settings, credit))
+        log_probs = mind.spaces.log_probs(outputs[:time], actions)
+        if settings.clip is None:
+            loss = policy_gradient_loss(log_probs, credit_of_rows, active)
+        else:
+            loss = proximal_loss(log_probs, of_rows(played.log_probs), credit_of_rows, settings.clip, active)
+        loss = loss + settings.critic_weight * huber_loss(values[:time], targets)
+        (loss - settings.entropy * mind.spaces.entropies(outputs[:time], actions).mean()).backward()
+        step(optimizer, settings.max_gradient_norm)
+
+
+def adam(mind: ActorCritic, learning_rate: float, critic_learning_rate: float) -> torch.optim.Adam:
+    """Adam with the actor's and the critic's parameters as its groups."""
+    check_positive("learning_rate", learning_rate)
+    check_positive("critic_learning_rate", critic_learning_rate)
+    rates = (learning_rate, critic_learning_rate)
+    groups = [{"params": part, "lr": rate} for part, rate in zip(mind.parts(), rates, strict=True)]
+    return torch.optim.Adam(groups, fused=True)
+
+
+def step(optimizer: torch.optim.Optimizer, max_gradient_norm: float) -> None:
+    """Clip the gradient of each group of parameters, and apply it."""
+    for group in optimizer.param_groups:
+        nn.utils.clip_grad_norm_(group["params"], max_gradient_norm)
+    optimizer.step()
+    optimizer.zero_grad()
 
 
 def train(
-    game: Game, settings: SelfPlay, seeds: Sequence[int], progress: bool = True, initial: Tensor | None = None
-) -> History:
-    """Train two independent tabular learners per seed with Adam.
+    game: Game,
+    settings: SelfPlay,
+    credit: CreditRule,
+    seed: int,
+    on_update: Callable[[int, ActorCritic, Trajectory], None] | None = None,
+    progress: bool = True,
+) -> ActorCritic:
+    """Train one agent by self-play.
 
     Args:
-        game: a two-player game with two actions, whose observations are indices.
-        settings: algorithm and hyperparameters.
-        seeds: one integer per independent run; a seed's random numbers do not depend on the other seeds.
+        game: any number of players, discrete or bounded continuous actions.
+        settings: everything but the credit.
+        credit: what makes the algorithm, see `advantages.CreditRule`.
+        seed: of all randomness.
+        on_update: called in every update, when its games are played and before they are learned from, with its number
+            from 0, the learner that played them and what was played.
         progress: show a progress bar.
-        initial: first logits `(seeds, 2, 5)`; None draws them from N(0, initial_scale^2).
+
+    Raises:
+        ValueError: settings that do not fit the game.
     """
-    if len(seeds) == 0 or len(set(seeds)) != len(seeds):
-        raise ValueError(f"seeds must be different integers, at least one, got {list(seeds)!r}")
-    generators = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
-    shape = (game.num_players, game.num_observations)
-    logits = torch.stack([settings.initial_scale * torch.randn(shape, generator=g) for g in generators])
-    if initial is not None:
-        if initial.shape != logits.shape:
-            raise ValueError(f"initial must have shape {tuple(logits.shape)}, got {tuple(initial.shape)}")
-        logits = initial.float().clone()
-    gradient = _lola_dice_gradient if settings.algorithm == "lola_dice" else _surrogate_gradient
-    optimizer = torch.optim.Adam([logits], lr=settings.learning_rate)
-    recorded = []
-    for update in tqdm(
-        range(settings.updates + 1), desc=settings.algorithm, disable=HEADLESS or not progress, leave=False
-    ):
-        logits.grad, rewards = gradient(game, logits, settings, generators)
-        if update % settings.record_every == 0 or update == settings.updates:
-            recorded.append((torch.tensor(update), logits.detach().clone(), rewards))
-        if update < settings.updates:
-            optimizer.step()
-    return History(*(torch.stack(column) for column in zip(*recorded, strict=True)))
+    if settings.chunk is not None and game.horizon % settings.chunk:
+        raise ValueError(f"chunk must divide the horizon {game.horizon}, got {settings.chunk}")
+    who = seating(game, settings)
+    generator = torch.Generator().manual_seed(seed)
+    mind = ActorCritic(Spaces.of(game), settings.network, generator)
+    optimizer = adam(mind, settings.learning_rate, settings.critic_learning_rate)
+    buffer: deque[dict[str, Tensor]] = deque(maxlen=settings.buffer.capacity if settings.buffer else 0)
+    past = [deepcopy(mind) for _ in range(settings.buffer.drawn if settings.buffer else 0)]
+    minds, stage = [mind, *past, *settings.scripts], None
+    if settings.chunk is not None:
+        stage = begin(game, settings.games, generator, settings.chunk)
+        stage.hidden = torch.zeros(*who.shape, settings.network.hidden)
+        stage.age = settings.chunk * (torch.arange(settings.games) % (game.horizon // settings.chunk))  # end in turn
+    for number in tqdm(range(settings.updates), disable=HEADLESS or not progress, leave=False):
+        if past:
+            if number % settings.buffer.every == 0 and (
+                settings.buffer.until is None or number < settings.buffer.until
+            ):
+                buffer.append(deepcopy(mind.state_dict()))
+            for one, drawn in zip(past, torch.randint(len(buffer), (len(past),), generator=generator), strict=True):
+                one.load_state_dict(buffer[drawn])
+        played = play(game, minds, who, generator, stage=stage)
+        if stage is not None:
+            stage.age += settings.chunk
+            begin_anew(game, stage, generator)
+        if on_update is not None:
+            on_update(number, mind, played)
+        learn(minds, who, played, optimizer, settings, naive_advantages if number < settings.greedy_updates else credit)
+    return mind

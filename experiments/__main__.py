@@ -13,11 +13,8 @@ import sys
 import time
 from pathlib import Path
 
-from papermill.exceptions import PapermillExecutionError
-
 from aa_core.paths import BUILD, ROOT
 from experiments import build, publish, registry
-from experiments.execute import execute
 from experiments.run import PROFILES, Run, make, sweep_leftovers
 from experiments.tables import load
 
@@ -92,6 +89,10 @@ def main(arguments: list[str] | None = None) -> None:
     elif options.command == "table":
         load(options.name, options.profile)
     elif options.command == "notebook":
+        from papermill.exceptions import PapermillExecutionError  # here: it takes seconds that a run can do without
+
+        from experiments.execute import execute
+
         name = registry.NOTEBOOKS[options.number].name
         source, target = ROOT / "notebooks" / f"{name}.ipynb", BUILD / options.profile / "notebooks" / f"{name}.ipynb"
         try:

@@ -12,16 +12,19 @@ from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import pandas as pd
 import torch
 from torch import Tensor
 
 from aa_core import lola
+from aa_core.actor_critic import ActorCritic, Network
 from aa_core.advantages import CreditRule, aligned_advantages, naive_advantages, summed_advantages
 from aa_core.games.base import random_player
 from aa_core.games.coin import SCRIPTED, CoinGame, CoinState
 from aa_core.league import own_coin_rate
+from aa_core.lola import Lola
 from aa_core.selfplay import Buffer, SelfPlay, train
 from experiments.leagues import Episodes, League, Training, evaluate, play_episodes, play_league, train_agent
 from experiments.run import Experiment, Run, Table
@@ -41,10 +44,13 @@ AGENTS: dict[str, tuple[SelfPlay, CreditRule]] = {
     "advantage_alignment": (REPLAY, partial(aligned_advantages, beta=0.2, gamma=GAMMA)),
     "proximal_advantage_alignment": (replace(REPLAY, **PPO), partial(aligned_advantages, beta=0.2, gamma=GAMMA)),
 }
-LOLA_DICE = SelfPlay(updates=150, games=128, gamma=GAMMA, learning_rate=5e-3, entropy=0.02)
-INNER_LEARNING_RATE = 0.1  # with 1 or 5 next to nothing was learned
+LOLA_DICE = Lola(
+    updates=150, games=128, gamma=GAMMA, learning_rate=5e-3, entropy=0.02,
+    inner_learning_rate=0.1,  # with 1 or 5 next to nothing was learned
+)  # fmt: skip
 # LOQA's published settings, whose code AA's agents come from; AA's own beta is not public, ours stays
 PAPER = {"updates": 25400, "games": 512, "learning_rate": 1e-3, "critic_learning_rate": 1e-2, "entropy": 0.1}
+PAPER_LOLA = {"updates": 50001, "games": 2000, "learning_rate": 3e-3}  # POLA's
 
 
 @dataclass(frozen=True)
@@ -82,24 +88,30 @@ def sized(settings: SelfPlay, profile: str) -> SelfPlay:
     return settings
 
 
+def train_lola(game: CoinGame, settings: Lola, credit: None, seed: int, **options: Any) -> ActorCritic:
+    """`lola.train`, called as `selfplay.train` is; there is no credit."""
+    return lola.train(game, settings, seed, **options)
+
+
 def agent_run(profile: str, variant: str, seed: int) -> Run:
     """Training of one seed of an agent."""
     size = SIZES[profile]
     options = {}
     if variant == "lola_dice":
-        self_play, credit = LOLA_DICE, naive_advantages
-        options["train"] = partial(lola.train, inner_learning_rate=INNER_LEARNING_RATE)
+        changes = {"paper": PAPER_LOLA, "smoke": {"updates": 4, "games": 8, "network": Network(hidden=8)}}
+        self_play, credit, options["train"] = replace(LOLA_DICE, **changes.get(profile, {})), None, train_lola
     else:
         self_play, credit = AGENTS[variant]
+        self_play = sized(self_play, profile)
     game = CoinGame(horizon=size.horizon)
     settings = Training(
-        variant, game, sized(self_play, profile), credit, seed, PARTNERS, own_coin_rate, size.evaluate_every,
-        size.evaluation_games, **options,
+        variant, game, self_play, credit, seed, PARTNERS, own_coin_rate, size.evaluate_every, size.evaluation_games,
+        **options,
     )  # fmt: skip
-    return Run("coin", variant, seed, settings, train_agent, minutes=MINUTES.get(variant, 0.5), gpu=profile == "paper")
+    return Run("coin", variant, seed, settings, train_agent, minutes=MINUTES.get(variant, 0.8), gpu=profile == "paper")
 
 
-MINUTES = {"loqa": 1.0, "advantage_alignment": 1.0, "proximal_advantage_alignment": 2.0, "lola_dice": 2.0}
+MINUTES = {"loqa": 1.6, "advantage_alignment": 1.6, "proximal_advantage_alignment": 2.6, "lola_dice": 1.0}
 NAMES = (*AGENTS, "lola_dice")
 
 
@@ -183,9 +195,9 @@ class Timing:
     """Seconds per update of one algorithm, by horizon and grid."""
 
     algorithm: str
-    train: Callable[..., object]
-    credit: CreditRule
-    self_play: SelfPlay
+    train: Callable[..., ActorCritic]
+    credit: CreditRule | None
+    self_play: SelfPlay | Lola
     horizons: tuple[int, ...]
     grids: tuple[int, ...]
 
@@ -195,12 +207,14 @@ PRICED = ("naive", "lola_dice", "loqa", "advantage_alignment")
 
 def cost_run(profile: str, variant: str, seed: int = 0) -> Run:
     """What an update of an algorithm costs: the same network, batch and optimiser for all, no agent buffer."""
-    train_, credit = (train, naive_advantages) if variant in ("naive", "lola_dice") else (train, AGENTS[variant][1])
-    if variant == "lola_dice":
-        train_ = partial(lola.train, inner_learning_rate=INNER_LEARNING_RATE)
     small = profile == "smoke"
+    amount = {"updates": 3 if small else 7, "games": 4 if small else 128}
+    if variant == "lola_dice":
+        how = train_lola, None, replace(LOLA_DICE, **amount)
+    else:
+        how = train, AGENTS[variant][1], SelfPlay(**amount, gamma=GAMMA)
     settings = Timing(
-        variant, train_, credit, SelfPlay(updates=3 if small else 6, games=4 if small else 128, gamma=GAMMA),
+        variant, *how,
         horizons=(4, 8) if small else (16, 32, 50, 64, 128), grids=(3, 4) if small else (3, 4, 5, 6, 7),
     )  # fmt: skip
     return Run("shaping_cost", variant, seed, settings, time_updates, minutes=0.5, alone=True)
@@ -215,7 +229,6 @@ def time_updates(settings: Timing, folder: Path, needs: list[Path]) -> pd.DataFr
         game = CoinGame(grid, grid, horizon)
         watch = partial(_mark, marks)
         settings.train(game, settings.self_play, settings.credit, 0, on_update=watch, progress=False)
-        marks.append(time.perf_counter())
         seconds = median(after - before for before, after in pairwise(marks[1:]))  # the first one warms up
         games = settings.self_play.games
         rows.append((settings.algorithm, games, horizon, grid, seconds, games * horizon / seconds))
@@ -244,7 +257,7 @@ def speed_run(profile: str, variant: str, seed: int = 0) -> Run:
     small = profile == "smoke"
     settings = Speed(
         int(variant), 8 if small else 4096, 4 if small else 512, horizons=(8,) if small else (16, 50),
-        widths=(8,) if small else (64, 128), updates=3 if small else 6,
+        widths=(8,) if small else (64, 128), updates=3 if small else 7,
     )  # fmt: skip
     return Run("coin_speed", variant, seed, settings, time_speed, minutes=0.5, alone=True)
 

@@ -17,11 +17,22 @@ from torch import Tensor
 
 from aa_core.actor_critic import ActorCritic, Network, load, save
 from aa_core.advantages import (
-    CreditRule, aligned_advantages, gae, naive_advantages, shaping_weights, summed_advantages,
+    CreditRule,
+    aligned_advantages,
+    gae,
+    naive_advantages,
+    shaping_weights,
+    summed_advantages,
 )  # fmt: skip
 from aa_core.games.base import Script
 from aa_core.games.harvest import (
-    SCRIPTED, HarvestGame, HarvestState, collective_return, equality, peace, sustainability,
+    SCRIPTED,
+    HarvestGame,
+    HarvestState,
+    collective_return,
+    equality,
+    peace,
+    sustainability,
 )  # fmt: skip
 from aa_core.selfplay import Buffer, Mind, SelfPlay, begin, begin_anew, play, train
 from experiments.leagues import AGENT

@@ -16,6 +16,7 @@ from aa_core.actor_critic import ActorCritic, load, save
 from aa_core.advantages import CreditRule
 from aa_core.games.base import Game, Script
 from aa_core.league import league
+from aa_core.lola import Lola
 from aa_core.selfplay import Mind, SelfPlay, play
 
 AGENT = "agent.safetensors"
@@ -27,8 +28,8 @@ class Training:
 
     agent: str
     game: Game
-    self_play: SelfPlay
-    credit: CreditRule
+    self_play: SelfPlay | Lola
+    credit: CreditRule | None  # None: LOLA-DiCE, which is no credit
     seed: int
     partners: Mapping[str, Script]  # "cooperator" and "defector", whom it meets in evaluations
     together: Callable[[Tensor], Tensor]  # rewards (games, 2, T) -> how well two agents do

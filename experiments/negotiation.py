@@ -20,7 +20,7 @@ GAMMA = 0.96
 NAIVE = SelfPlay(updates=150, games=256, gamma=GAMMA, entropy=0.005)
 # it stops while all seeds cooperate, as AA's code stops at a reward of 0.4; `negotiation_long` shows what comes after
 ALIGNED = replace(NAIVE, updates=175)
-LONG = 300
+LONG = {"smoke": 6, "laptop": 300, "extended": 300, "paper": 1600}
 AVERAGED = partial(aligned_advantages, beta=3.0, gamma=GAMMA, past="averaged")  # as AA's negotiation code has it
 AGENTS: dict[str, tuple[SelfPlay, CreditRule]] = {
     "naive": (NAIVE, naive_advantages),
@@ -57,9 +57,8 @@ def agent_run(profile: str, variant: str, seed: int) -> Run:
 
 def long_run(profile: str, variant: str, seed: int) -> Run:
     """Advantage Alignment, trained on for longer than the league's agent."""
-    settings = _training(profile, variant, replace(ALIGNED, updates=LONG), AVERAGED, seed)
-    if profile == "paper":
-        settings = replace(settings, self_play=replace(settings.self_play, updates=1600))
+    settings = _training(profile, variant, ALIGNED, AVERAGED, seed)
+    settings = replace(settings, self_play=replace(settings.self_play, updates=LONG[profile]))
     return Run("negotiation_long", variant, seed, settings, train_agent, minutes=0.7)
 
 
@@ -104,7 +103,7 @@ MAP: dict[str, tuple[CreditRule, dict[str, object]]] = {  # cell -> credit, chan
 def map_run(profile: str, variant: str, seed: int) -> Run:
     """One cell of the map, one seed."""
     credit, changes = MAP[variant]
-    settings = _training(profile, variant, replace(NAIVE, updates=300, **changes), credit, seed)
+    settings = _training(profile, variant, replace(NAIVE, **{"updates": 300} | changes), credit, seed)
     settings = replace(settings, evaluate_every=10**9)
     return Run("negotiation_map", variant, seed, settings, coin.train_cell, minutes=0.6)
 

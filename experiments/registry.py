@@ -28,10 +28,20 @@ NOTEBOOKS = {
     "04": Notebook(
         "04_iterated_prisoners_dilemma", ("ipd_policy", "ipd_returns", "ipd_long", "ipd_sweep", "ipd_tournament")
     ),
-    "05": Notebook("05_coin_game_league", ("coin_curves", "coin_league", "coin_episode")),
-    "06": Notebook("06_negotiation", ("negotiation_curves", "negotiation_league", "negotiation_episode")),
+    "05": Notebook(
+        "05_coin_game_league",
+        ("coin_curves", "coin_league", "coin_episode"),
+        ("coin_map", "shaping_cost", "coin_speed"),
+    ),
+    "06": Notebook(
+        "06_negotiation",
+        ("negotiation_curves", "negotiation_league", "negotiation_episode"),
+        ("negotiation_long", "negotiation_map"),
+    ),
     "07": Notebook(
-        "07_commons_harvest", ("harvest", "harvest_curves", "harvest_episode", "harvest_frames", "harvest_credit")
+        "07_commons_harvest",
+        ("harvest", "harvest_curves", "harvest_episode", "harvest_frames", "harvest_credit"),
+        ("harvest_open_curves", "harvest_variants"),
     ),
     "08": Notebook("08_group_baseline"),
     "09": Notebook("09_llms_under_naive_rl", ("llm_training",)),

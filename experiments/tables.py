@@ -117,7 +117,7 @@ def assemble(table: Table, home: str, runs: Sequence[Run]) -> pd.DataFrame:
 
 def remember(name: str, table: pd.DataFrame, record: dict[str, Any]) -> pd.DataFrame:
     """Keep the record for the figures drawn from the table; its `attrs["stale"]` says whether it is out of date."""
-    records.READ[name] = record
+    records.READ[name] = record | {"seeds": records.count_seeds(table)}
     table.attrs["stale"] = bool(record.get("stale"))
     return table
 

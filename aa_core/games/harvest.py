@@ -299,6 +299,10 @@ class HarvestGame:
         done = torch.full((batch,), following.time >= self.horizon)
         return following, self.observe(following), ate.float(), done
 
+    def active(self, state: HarvestState) -> Tensor:
+        """`(batch, players)` bool: who is in play, so that what it does has an effect."""
+        return state.out == 0
+
     def _move(self, state: HarvestState, actions: Tensor, generator: Generator | None) -> Tensor:
         aim = self._moves.flatten()[(state.cell * 4 + state.heading) * self.num_actions + actions]
         standing = self._standing(state.cell, state.out)

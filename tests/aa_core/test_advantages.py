@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from itertools import product
 
 import numpy as np
 import pytest
@@ -12,13 +15,14 @@ from torch import Tensor
 
 from aa_core.advantages import (
     aligned_advantages,
-    aligned_advantages_n,
     discounted_returns,
     discounted_sum,
     gae,
     group_baseline,
     group_relative_advantages,
+    naive_advantages,
     shaping_weights,
+    summed_advantages,
 )
 
 LENGTHS = (1, 2, 3, 8, 63, 64, 65, 130)  # around the chunk length of 64, and more than two chunks
@@ -76,65 +80,86 @@ def test_gae_is_the_loop_over_errors(steps: int, gamma: float, lam: float) -> No
         close(row, torch.tensor(expected, dtype=torch.float64))
 
 
+@pytest.mark.parametrize("past", ["averaged", "regularised"])
 @pytest.mark.parametrize("include_current", [False, True])
+@pytest.mark.parametrize("steps", LENGTHS)
+def test_undiscounted_pasts_are_sums_over_the_number_of_steps(steps: int, include_current: bool, past: str) -> None:
+    x = normal(2, steps)
+    counts = torch.arange(steps).clamp(min=1) if past == "averaged" and not include_current else 1 + torch.arange(steps)
+    expected = past_loop(x, 1.0, include_current) / counts
+    close(shaping_weights(x, 0.3, include_current, past), expected)  # gamma is not looked at
+
+
 @every_size
-def test_aligned_advantages_are_the_formula_of_the_paper(steps: int, gamma: float, include_current: bool) -> None:
+def test_aligned_advantages_are_the_formula_of_the_paper(steps: int, gamma: float) -> None:
     own, other, beta = normal(2, steps), normal(2, steps, seed=1), 0.7
-    past = past_loop(own, gamma, include_current)
-    leading = 1.0 if include_current else gamma
-    close(aligned_advantages(own, other, beta, gamma, include_current), own + beta * leading * past * other)
+    expected = own + beta * gamma * past_loop(own, gamma, include_current=False) * other
+    close(pair(own, other, beta=beta, gamma=gamma), expected)
 
 
-@every_size
-def test_aligned_advantages_n_sum_over_co_players(steps: int, gamma: float) -> None:
-    advantages, beta = normal(2, 4, steps), 0.3
-    expected = advantages.clone()
-    for player in range(4):
-        past = past_loop(advantages[:, player], gamma, include_current=False)
-        for co_player in range(4):
-            if co_player != player:
-                expected[:, player] += beta * gamma * past * advantages[:, co_player]
-    close(aligned_advantages_n(advantages, beta, gamma), expected)
+def pair(own: Tensor, other: Tensor, **options: object) -> Tensor:
+    """Aligned advantages of the first of two players."""
+    return aligned_advantages(torch.stack([own, other], -2), **options)[..., 0, :]
 
 
-def aggregate_loop(values: list[float], over: str, weights: list[float]) -> float:
-    """What co-players' advantages come to, one by one; `weights` are those of one player for the co-players."""
-    if over == "weights":
-        return sum(w * v for w, v in zip(weights, values, strict=True))
-    product = 1.0
-    for value in values:
-        product *= value
-    return {"sum": sum(values), "mean": sum(values) / len(values), "product": product}[over]
+@dataclass(frozen=True)
+class Form:
+    """One combination of the options of `aligned_advantages`, without its strength and discount."""
+
+    past: str = "discounted"
+    include_current: bool = False
+    over: str = "sum"
+    loqa: bool = False
+
+    def __call__(self, x: Tensor, probabilities: Tensor, weights: Tensor, beta: float = 0.3, gamma: float = 0.9):
+        options = asdict(self) | ({"over": weights} if self.over == "weights" else {})
+        return aligned_advantages(x, probabilities, beta=beta, gamma=gamma, **options)
+
+    def past_of(self, own: list[float], t: int, gamma: float) -> float:
+        """What the past weighs at step t, with the constant that the formula has before it."""
+        steps = range(t + 1) if self.include_current else range(t)
+        if self.past == "discounted":
+            leading = 1.0 if self.include_current else gamma
+            return leading * sum(gamma ** (t - k) * own[k] for k in steps)
+        count = t if self.past == "averaged" and not self.include_current else t + 1
+        return sum(own[k] for k in steps) / count if count else 0.0
+
+    def literal(self, a: list, pi: list, weights: list, beta: float = 0.3, gamma: float = 0.9) -> list:
+        """One game, entry by entry: every pair of players has a past of its own; only a product has not."""
+        players = range(len(a))
+        credits = [list(row) for row in a]
+        for i in players:
+            for t in range(len(a[i])):
+                if self.over == "product":
+                    present = math.prod(a[j][t] for j in players if j != i)
+                    credits[i][t] += beta * self.past_of(a[i], t, gamma) * present
+                    continue
+                for j in players:
+                    if j == i:
+                        continue
+                    own = [a[i][k] * (1 - pi[j][k]) if self.loqa else a[i][k] for k in range(len(a[i]))]
+                    care = {"sum": 1.0, "mean": 1 / (len(a) - 1), "weights": weights[i][j]}[self.over]
+                    credits[i][t] += beta * care * self.past_of(own, t, gamma) * a[j][t]
+        return credits
 
 
-@pytest.mark.parametrize("past", ["discounted", "averaged"])
-@pytest.mark.parametrize("over", ["sum", "mean", "product", "weights"])
+FORMS = [
+    Form(*options)
+    for options in product(
+        ("discounted", "averaged", "regularised"), (False, True), ("sum", "mean", "product", "weights"), (False, True)
+    )
+    if options[2:] != ("product", True)  # refused
+]
+PLAIN, LOQA = [form for form in FORMS if not form.loqa], [form for form in FORMS if form.loqa]
+every_form = pytest.mark.parametrize("form", FORMS, ids=str)
+
+
+@every_form
 @pytest.mark.parametrize("players", [2, 3, 5])
-@pytest.mark.parametrize("steps", [1, 2, 9, 65])
-def test_every_form_for_n_players_is_the_literal_loop(steps: int, players: int, over: str, past: str) -> None:
-    x, weights, beta, gamma = normal(2, players, steps), normal(players, players, seed=1), 0.3, 0.9
-    expected = x.clone()
-    for game in range(2):
-        a = x[game].tolist()
-        for i in range(players):
-            apart = [j for j in range(players) if j != i]
-            for t in range(steps):
-                discounted = gamma * sum(gamma ** (t - k) * a[i][k] for k in range(t))
-                before = discounted if past == "discounted" else sum(a[i][:t]) / t if t else 0.0
-                others = aggregate_loop([a[j][t] for j in apart], over, [weights[i, j].item() for j in apart])
-                expected[game, i, t] += beta * before * others
-    close(aligned_advantages_n(x, beta, gamma, past=past, over=weights if over == "weights" else over), expected)
-
-
-@pytest.mark.parametrize("over", ["sum", "mean", "product"])
-def test_the_just_in_time_form_goes_with_every_aggregate(over: str) -> None:
-    x = normal(2, 3, 9)
-    expected = x.clone()
-    for i in range(3):
-        others = [x[:, j] for j in range(3) if j != i]
-        total = others[0] * others[1] if over == "product" else (others[0] + others[1]) / (2 if over == "mean" else 1)
-        expected[:, i] += 0.3 * past_loop(x[:, i], 0.9, include_current=True) * total
-    close(aligned_advantages_n(x, 0.3, 0.9, include_current=True, over=over), expected)
+def test_every_form_is_the_literal_loop(form: Form, players: int) -> None:
+    x, probabilities, weights = normal(2, players, 9), normal(2, players, 9, seed=1).sigmoid(), normal(players, players)
+    expected = [form.literal(x[game].tolist(), probabilities[game].tolist(), weights.tolist()) for game in range(2)]
+    close(form(x, probabilities, weights), torch.tensor(expected, dtype=torch.float64))
 
 
 @pytest.mark.parametrize("steps", [1, 3, 65])
@@ -197,108 +222,105 @@ def test_later_advantages_do_not_change_earlier_weights(steps: int) -> None:
     close(shaping_weights(x, 0.9)[: steps // 2 + 1], shaping_weights(changed, 0.9)[: steps // 2 + 1])
 
 
-# --- aligned advantages: limits and symmetries
+# --- credit rules: limits and symmetries
 
 
-@pytest.mark.parametrize("include_current", [False, True])
-def test_beta_zero_is_no_shaping(include_current: bool) -> None:
-    own = normal(3, 70)
-    assert aligned_advantages(own, normal(3, 70, seed=1), 0.0, 0.9, include_current).equal(own)
+def example(players: int, steps: int = 9, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+    """Advantages and probabilities of two games, and weights of the players for one another."""
+    shape = (2, players, steps)
+    return normal(*shape, seed=seed), normal(*shape, seed=seed + 1).sigmoid(), normal(players, players, seed=seed + 2)
 
 
-@pytest.mark.parametrize("include_current", [False, True])
-def test_an_indifferent_co_player_gives_no_shaping(include_current: bool) -> None:
-    own = normal(3, 70)
-    assert aligned_advantages(own, torch.zeros_like(own), 2.0, 0.9, include_current).equal(own)
+def test_naive_and_summed_advantages_by_hand() -> None:
+    x = torch.tensor([[1.0, -2.0], [0.5, 4.0], [0.0, 1.0]])
+    assert naive_advantages(x, None).equal(x)
+    assert summed_advantages(x, None).tolist() == [[1.5, 3.0]] * 3
+
+
+def test_summed_advantages_are_those_of_the_sum_of_rewards() -> None:
+    rewards, values = normal(4, 3, 9), normal(4, 3, 10, seed=1)
+    together = gae(rewards.sum(1), values.sum(1), 0.9, 0.7)
+    close(summed_advantages(gae(rewards, values, 0.9, 0.7)), together[:, None].expand(4, 3, 9))
+    together = group_relative_advantages(rewards.sum(1), 0.9)
+    separate = torch.stack([group_relative_advantages(rewards[:, i], 0.9) for i in range(3)], 1)
+    close(summed_advantages(separate), together[:, None].expand(4, 3, 9))
+
+
+@given(st.sampled_from(FORMS), st.integers(1, 6), st.integers(0, 100))
+def test_without_strength_the_credit_is_the_advantage(form: Form, players: int, seed: int) -> None:
+    x, *rest = example(players, seed=seed)
+    assert form(x, *rest, beta=0.0).equal(x)
+
+
+@given(st.sampled_from(FORMS), st.integers(2, 6), st.integers(0, 100))
+def test_indifferent_co_players_give_no_shaping(form: Form, players: int, seed: int) -> None:
+    x, *rest = example(players, seed=seed)
+    x[:, 1:] = 0.0
+    assert form(x, *rest, beta=2.0)[:, 0].equal(x[:, 0])
 
 
 def test_a_good_past_reinforces_what_is_good_for_the_co_player() -> None:
     own, other = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
-    assert aligned_advantages(own, other, 1.0, 0.9)[1] > 0
-    assert aligned_advantages(-own, other, 1.0, 0.9)[1] < 0
-    assert aligned_advantages(own, -other, 1.0, 0.9)[1] < 0
-
-
-@pytest.mark.parametrize("include_current", [False, True])
-def test_past_factor_multiplies_the_past_and_nothing_else(include_current: bool) -> None:
-    own, other, factor = normal(2, 9), normal(2, 9, seed=1), normal(2, 9, seed=2)
-    leading = 1.0 if include_current else 0.8
-    expected = own + 0.5 * leading * past_loop(own * factor, 0.8, include_current) * other
-    close(aligned_advantages(own, other, 0.5, 0.8, include_current, factor), expected)
+    assert pair(own, other, beta=1.0, gamma=0.9)[1] > 0
+    assert pair(-own, other, beta=1.0, gamma=0.9)[1] < 0
+    assert pair(own, -other, beta=1.0, gamma=0.9)[1] < 0
 
 
 def test_beta_may_differ_by_game() -> None:
-    own, other, beta = normal(3, 9), normal(3, 9, seed=1), torch.tensor([0.0, 0.5, 2.0], dtype=torch.float64)
-    rows = [aligned_advantages(own[i], other[i], beta[i].item(), 0.9) for i in range(3)]
-    close(aligned_advantages(own, other, beta[:, None], 0.9), torch.stack(rows))
+    x, beta = normal(3, 2, 9), torch.tensor([0.0, 0.5, 2.0], dtype=torch.float64)
+    rows = [aligned_advantages(x[i], beta=beta[i].item(), gamma=0.9) for i in range(3)]
+    close(aligned_advantages(x, beta=beta[:, None, None], gamma=0.9), torch.stack(rows))
 
 
-@given(st.integers(1, 140), st.sampled_from(GAMMAS), st.booleans())
-def test_two_players_are_the_two_player_formula(steps: int, gamma: float, include_current: bool) -> None:
-    x = normal(3, 2, steps)
-    first = aligned_advantages(x[:, 0], x[:, 1], 0.4, gamma, include_current)
-    second = aligned_advantages(x[:, 1], x[:, 0], 0.4, gamma, include_current)
-    close(aligned_advantages_n(x, 0.4, gamma, include_current), torch.stack([first, second], 1))
+@given(st.sampled_from(FORMS), st.permutations(range(5)), st.integers(0, 100))
+def test_renaming_the_players_renames_their_credit(form: Form, order: list[int], seed: int) -> None:
+    x, probabilities, weights = example(5, seed=seed)
+    renamed = form(x[:, order], probabilities[:, order], weights[order][:, order])
+    close(renamed, form(x, probabilities, weights)[:, order])
 
 
-@given(st.permutations(range(5)), st.booleans())
-def test_renaming_the_players_renames_their_credit(order: list[int], include_current: bool) -> None:
-    x = normal(2, 5, 9)
-    close(
-        aligned_advantages_n(x[:, order], 0.4, 0.9, include_current),
-        aligned_advantages_n(x, 0.4, 0.9, include_current)[:, order],
-    )
+@given(st.sampled_from(FORMS), st.integers(0, 8), st.integers(0, 100))
+def test_later_steps_do_not_change_earlier_credit(form: Form, step: int, seed: int) -> None:
+    x, probabilities, weights = example(3, seed=seed)
+    changed, others, _ = example(3, seed=seed + 7)
+    changed[..., : step + 1], others[..., : step + 1] = x[..., : step + 1], probabilities[..., : step + 1]
+    before, after = form(x, probabilities, weights), form(changed, others, weights)
+    close(after[..., : step + 1], before[..., : step + 1])
 
 
-FORMS = [(past, over) for past in ("discounted", "averaged") for over in ("sum", "mean", "product")]
+@given(st.sampled_from(PLAIN), st.integers(1, 70), st.integers(0, 100))
+def test_with_one_co_player_all_aggregates_are_its_advantage(form: Form, steps: int, seed: int) -> None:
+    x, probabilities, _ = example(2, steps, seed)
+    close(form(x, probabilities, torch.ones(2, 2)), replace(form, over="sum")(x, probabilities, torch.ones(2, 2)))
 
 
-@given(st.permutations(range(5)), st.sampled_from(FORMS), st.integers(0, 100))
-def test_renaming_the_players_renames_their_credit_in_every_form(
-    order: list[int], form: tuple[str, str], seed: int
-) -> None:
-    x, (past, over) = normal(2, 5, 9, seed=seed), form
-    found = aligned_advantages_n(x[:, order], 0.4, 0.9, past=past, over=over)
-    close(found, aligned_advantages_n(x, 0.4, 0.9, past=past, over=over)[:, order])
+@given(st.sampled_from(FORMS), st.integers(2, 6), st.integers(0, 100))
+def test_equal_weights_are_the_sum_and_the_diagonal_is_ignored(form: Form, players: int, seed: int) -> None:
+    x, probabilities, _ = example(players, seed=seed)
+    total = replace(form, over="sum")(x, probabilities, None)
+    close(replace(form, over="mean")(x, probabilities, None, beta=0.3 * (players - 1)), total)
+    weights = torch.ones(players, players) + 7 * torch.eye(players)
+    close(replace(form, over="weights")(x, probabilities, weights), total)
+    assert weights.equal(torch.ones(players, players) + 7 * torch.eye(players)), "the caller's weights changed"
 
 
-@given(st.permutations(range(5)), st.integers(0, 100))
-def test_weights_are_renamed_with_the_players(order: list[int], seed: int) -> None:
-    x, weights = normal(2, 5, 9, seed=seed), normal(5, 5, seed=seed + 1)
-    renamed = aligned_advantages_n(x[:, order], 0.4, 0.9, over=weights[order][:, order])
-    close(renamed, aligned_advantages_n(x, 0.4, 0.9, over=weights)[:, order])
+@given(st.sampled_from([replace(form, loqa=False) for form in LOQA]), st.integers(2, 5), st.integers(0, 100))
+def test_loqa_with_equal_probabilities_is_a_smaller_beta(form: Form, players: int, seed: int) -> None:
+    x, _, weights = example(players, seed=seed)
+    loqa = replace(form, loqa=True)(x, torch.full_like(x, 0.25), weights)
+    close(loqa, form(x, None, weights, beta=0.75 * 0.3))
 
 
-@given(st.integers(1, 6), st.sampled_from(FORMS), st.integers(0, 100))
-def test_without_strength_the_credit_is_the_advantage(players: int, form: tuple[str, str], seed: int) -> None:
-    x = normal(2, players, 9, seed=seed)
-    assert aligned_advantages_n(x, 0.0, 0.9, past=form[0], over=form[1]).equal(x)
-    assert aligned_advantages_n(x, 0.0, 0.9, over=normal(players, players)).equal(x)
-
-
-@given(st.integers(1, 70), st.sampled_from(GAMMAS), st.integers(0, 100))
-def test_with_one_co_player_all_aggregates_are_its_advantage(steps: int, gamma: float, seed: int) -> None:
-    x = normal(3, 2, steps, seed=seed)
-    pair = torch.stack([aligned_advantages(x[:, i], x[:, 1 - i], 0.4, gamma) for i in range(2)], 1)
-    for over in ("sum", "mean", "product", torch.ones(2, 2)):
-        close(aligned_advantages_n(x, 0.4, gamma, over=over), pair)
-
-
-@given(st.integers(2, 6), st.sampled_from(["discounted", "averaged"]), st.integers(0, 100))
-def test_equal_weights_are_the_sum_and_the_diagonal_is_ignored(players: int, past: str, seed: int) -> None:
-    x = normal(2, players, 9, seed=seed)
-    total = aligned_advantages_n(x, 0.4, 0.9, past=past)
-    close(aligned_advantages_n(x, 0.4, 0.9, past=past, over=torch.ones(players, players)), total)
-    yourself = torch.ones(players, players) + 7 * torch.eye(players)
-    close(aligned_advantages_n(x, 0.4, 0.9, past=past, over=yourself), total)
-    mean = aligned_advantages_n(x, 0.4 * (players - 1), 0.9, past=past, over="mean")
-    close(mean, total)
+@given(st.sampled_from(LOQA), st.integers(2, 5), st.integers(0, 100))
+def test_loqa_forgets_what_a_certain_co_player_did(form: Form, players: int, seed: int) -> None:
+    x, _, weights = example(players, seed=seed)
+    close(form(x, torch.ones_like(x), weights), x)
 
 
 def test_a_single_player_has_nobody_to_align_with() -> None:
     x = normal(2, 1, 9)
     for over in ("sum", "mean"):
-        close(aligned_advantages_n(x, 0.4, 0.9, over=over), x)
+        close(aligned_advantages(x, beta=0.4, gamma=0.9, over=over), x)
 
 
 # --- group baseline
@@ -376,10 +398,11 @@ def test_gae_bootstraps_from_the_last_value() -> None:
         pytest.param(lambda x: discounted_sum(x, 0.9), 1, id="discounted_sum"),
         pytest.param(lambda x: discounted_returns(x, 0.9), 1, id="discounted_returns"),
         pytest.param(lambda x: shaping_weights(x, 0.9), 1, id="shaping_weights"),
-        pytest.param(lambda x, y: aligned_advantages(x, y, 0.4, 0.9), 2, id="aligned_advantages"),
-        pytest.param(lambda x, y, z: aligned_advantages(x, y, 0.4, 0.9, True, z), 3, id="past_factor"),
+        pytest.param(lambda *x: aligned_advantages(torch.stack(x, 1), beta=0.4, gamma=0.9), 3, id="aligned_advantages"),
+        pytest.param(
+            lambda *x: Form(loqa=True)(torch.stack(x[:3], 1), torch.stack(x[3:], 1).sigmoid(), None), 6, id="loqa"
+        ),
         pytest.param(lambda x, y: group_relative_advantages(torch.cat([x, y]), 0.9), 2, id="group_relative"),
-        pytest.param(lambda x, y: aligned_advantages_n(torch.stack([x, y, x - y], 1), 0.4, 0.9), 2, id="n_players"),
     ],
 )
 def test_gradients_agree_with_finite_differences(function: Callable[..., Tensor], inputs: int, steps: int) -> None:
@@ -395,7 +418,7 @@ def test_gradients_of_gae_agree_with_finite_differences(steps: int) -> None:
 
 def test_gradient_by_beta_is_the_shaping_term() -> None:
     own, other, beta = normal(6), normal(6, seed=1), torch.tensor(0.4, dtype=torch.float64, requires_grad=True)
-    (slope,) = torch.autograd.grad(aligned_advantages(own, other, beta, 0.9).sum(), beta)
+    (slope,) = torch.autograd.grad(pair(own, other, beta=beta, gamma=0.9).sum(), beta)
     close(slope, (0.9 * shaping_weights(own, 0.9) * other).sum())
 
 
@@ -404,7 +427,8 @@ def test_gradient_by_beta_is_the_shaping_term() -> None:
 def test_the_dtype_is_kept(dtype: torch.dtype, steps: int) -> None:
     x = normal(2, steps).to(dtype)
     assert discounted_returns(x, 0.9).dtype == dtype
-    assert aligned_advantages(x, x, 0.1, 0.9).dtype == dtype
+    for form in FORMS:
+        assert form(x, x.sigmoid(), torch.ones(2, 2)).dtype == dtype
     assert group_relative_advantages(x, 0.9).dtype == dtype
 
 
@@ -413,6 +437,7 @@ def test_the_dtype_is_kept(dtype: torch.dtype, steps: int) -> None:
 X, NAN = torch.ones(2, 3), torch.tensor([[0.0, float("nan"), 1.0], [0.0, 0.0, 0.0]])
 INF = torch.tensor([[float("inf"), -float("inf"), 1.0], [0.0, 0.0, 0.0]])
 INTEGERS = torch.ones(2, 3, dtype=torch.long)
+STRENGTH = {"beta": 0.1, "gamma": 0.9}
 
 
 @pytest.mark.parametrize(
@@ -443,28 +468,23 @@ INTEGERS = torch.ones(2, 3, dtype=torch.long)
         pytest.param(lambda: group_baseline(X, torch.zeros(2)), "groups", id="groups: floats"),
         pytest.param(lambda: group_baseline(X, [0, 1]), "groups", id="groups: a list"),
         pytest.param(lambda: group_relative_advantages(NAN, 0.9), "rewards", id="relative: NaN"),
-        pytest.param(lambda: aligned_advantages(X, torch.ones(2, 4), 0.1, 0.9), "other", id="aligned: shape"),
-        pytest.param(lambda: aligned_advantages(X, torch.ones(1, 3), 0.1, 0.9), "other", id="aligned: no broadcast"),
-        pytest.param(lambda: aligned_advantages(X, NAN, 0.1, 0.9), "other", id="aligned: other NaN"),
-        pytest.param(lambda: aligned_advantages(NAN, X, 0.1, 0.9), "own", id="aligned: own NaN"),
-        pytest.param(lambda: aligned_advantages(INTEGERS, X, 0.1, 0.9), "own", id="aligned: own integers"),
+        pytest.param(lambda: shaping_weights(X, 0.9, past="all"), "past", id="weights: past"),
+        pytest.param(lambda: aligned_advantages(X[0], **STRENGTH), "advantages", id="aligned: no player axis"),
+        pytest.param(lambda: aligned_advantages(NAN, **STRENGTH), "advantages", id="aligned: NaN"),
+        pytest.param(lambda: aligned_advantages(INTEGERS, **STRENGTH), "advantages", id="aligned: integers"),
+        pytest.param(lambda: aligned_advantages(X, beta=0.1, gamma=1.9), "gamma", id="aligned: gamma"),
+        pytest.param(lambda: aligned_advantages(X, past="all", **STRENGTH), "past", id="aligned: past"),
+        pytest.param(lambda: aligned_advantages(X, over="max", **STRENGTH), "over", id="aligned: over"),
+        pytest.param(lambda: aligned_advantages(X, over=torch.ones(3, 3), **STRENGTH), "over", id="aligned: weights"),
+        pytest.param(lambda: aligned_advantages(X, loqa=True, **STRENGTH), "probabilities", id="loqa: none"),
+        pytest.param(lambda: aligned_advantages(X, NAN, loqa=True, **STRENGTH), "probabilities", id="loqa: NaN"),
         pytest.param(
-            lambda: aligned_advantages(X, X, 0.1, 0.9, past_factor=torch.ones(3)), "past_factor", id="factor: shape"
-        ),
-        pytest.param(lambda: aligned_advantages(X, X, 0.1, 0.9, past_factor=NAN), "past_factor", id="factor: NaN"),
-        pytest.param(lambda: aligned_advantages(X, X, 0.1, 1.9), "gamma", id="aligned: gamma"),
-        pytest.param(lambda: aligned_advantages_n(X[0], 0.1, 0.9), "advantages", id="n players: no player axis"),
-        pytest.param(lambda: aligned_advantages_n(X[None], 0.1, 0.9, past="all"), "past", id="n players: past"),
-        pytest.param(lambda: aligned_advantages_n(X[None], 0.1, 0.9, over="max"), "over", id="n players: over"),
-        pytest.param(
-            lambda: aligned_advantages_n(X[None], 0.1, 0.9, over=torch.ones(3, 3)), "over", id="n players: weights"
+            lambda: aligned_advantages(X, torch.ones(3), loqa=True, **STRENGTH), "probabilities", id="loqa: axes"
         ),
         pytest.param(
-            lambda: aligned_advantages_n(X[None], 0.1, 0.9, True, past="averaged"),
-            "include_current",
-            id="n players: averaged just in time",
+            lambda: aligned_advantages(X, torch.ones(2, 4), loqa=True, **STRENGTH), "probabilities", id="loqa: shape"
         ),
-        pytest.param(lambda: aligned_advantages_n(NAN[None], 0.1, 0.9), "advantages", id="n players: NaN"),
+        pytest.param(lambda: aligned_advantages(X, X, loqa=True, over="product", **STRENGTH), "over", id="loqa: over"),
     ],
 )
 def test_bad_input_is_refused_by_name(call: Callable[[], Tensor], named: str) -> None:

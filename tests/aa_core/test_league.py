@@ -6,28 +6,33 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from matplotlib.figure import Figure
-from torch import Generator
+from torch import Generator, Tensor
 
-from aa_core import games
+from aa_core.actor_critic import ActorCritic, Network, Spaces
+from aa_core.estimates import mean_interval
 from aa_core.games import coin, negotiation
-from aa_core.league import heat_map, league, own_coin_rate, play_pair, summarise, welfare
-from aa_core.recurrent import Policies, initial_policies
+from aa_core.games.base import Game, Script
+from aa_core.league import cell, league, own_coin_rate, play_pair, summarise, welfare
 
 COLUMNS = ["row_agent", "column_agent", "row_seed", "column_seed", "row_reward", "column_reward"]
+GAMES = {
+    "coin": (coin.CoinGame(horizon=5), coin.SCRIPTED),
+    "negotiation": (negotiation.NegotiationGame(horizon=5), negotiation.SCRIPTED),
+}
 
 
-def policies(name: str, count: int, first: int = 0) -> Policies:
-    return initial_policies(games.make(name), 8, [Generator().manual_seed(first + seed) for seed in range(count)])
+def minds(game: Game, count: int, first: int = 0) -> list[ActorCritic]:
+    network = Network(hidden=8)
+    return [ActorCritic(Spaces.of(game), network, Generator().manual_seed(first + seed)) for seed in range(count)]
 
 
-def constant_claims(*claims: float) -> Policies:
-    """One network per claim, which asks for nearly that share of every item whatever it sees."""
-    drawn = policies("negotiation", len(claims))
-    parameters = {name: torch.zeros_like(x) for name, x in drawn.parameters.items()}
-    parameters["actor.head_bias"] = torch.atanh(torch.tensor(claims)[:, None, None].expand(-1, 1, 3) / 2)
-    parameters["actor.log_std"] = torch.full((len(claims), 1, 3), -2.0)
-    return Policies(parameters, drawn.bounds)
+def claim(share: float) -> Script:
+    """Asks for one share of every item whatever it sees; stands in for a trained agent."""
+
+    def act(game: Game, observations: Tensor, generator: Generator | None) -> Tensor:
+        return torch.full((len(observations), 3), share * 5)
+
+    return act
 
 
 def mean_rewards(table: pd.DataFrame, row: str, column: str) -> tuple[float, float]:
@@ -35,11 +40,10 @@ def mean_rewards(table: pd.DataFrame, row: str, column: str) -> tuple[float, flo
     return pair.row_reward.mean(), pair.column_reward.mean()
 
 
-@pytest.mark.parametrize("name", ["coin", "negotiation"])
+@pytest.mark.parametrize("name", GAMES)
 def test_the_league_is_complete_and_symmetric(name: str) -> None:
-    scripted = {"coin": coin.SCRIPTED, "negotiation": negotiation.SCRIPTED}[name]
-    agents = {"three": policies(name, 3), "two": policies(name, 2, 10), **scripted}
-    table = league(games.make(name, horizon=5), agents, games=4)
+    game, scripted = GAMES[name]
+    table = league(game, {"three": minds(game, 3), "two": minds(game, 2, 10), **scripted}, games=4)
     assert list(table.columns) == COLUMNS
     seeds = {"three": 3, "two": 2, **dict.fromkeys(scripted, 1)}
     expected = {
@@ -59,7 +63,7 @@ def test_the_league_is_complete_and_symmetric(name: str) -> None:
 
 
 def test_scripted_players_of_the_negotiation_game_earn_what_the_rules_say() -> None:
-    table = league(games.make("negotiation"), negotiation.SCRIPTED, games=200)
+    table = league(negotiation.NegotiationGame(), negotiation.SCRIPTED, games=200)
     known = {
         ("cooperate", "cooperate"): (0.5, 0.5),
         ("defect", "defect"): (0.3, 0.3),
@@ -71,93 +75,117 @@ def test_scripted_players_of_the_negotiation_game_earn_what_the_rules_say() -> N
 
 
 def test_scripted_players_of_the_coin_game_earn_what_others_report() -> None:
-    table = league(games.make("coin"), coin.SCRIPTED, games=1000)
+    table = league(coin.CoinGame(), coin.SCRIPTED, games=1000)
     assert mean_rewards(table, "always cooperate", "always cooperate") == pytest.approx((0.349, 0.349), abs=0.01)
     assert mean_rewards(table, "always defect", "always defect") == pytest.approx((0.0, 0.0), abs=0.01)
     assert mean_rewards(table, "always cooperate", "always defect")[0] == pytest.approx(-0.26, abs=0.02)
 
 
 def test_every_seed_plays_as_itself_on_either_side() -> None:
-    # claims of -1.9 and 1.9 are nearly 0 and 5 of every item: who claims all gets all against who claims nothing
-    table = league(
-        games.make("negotiation"), {"claims": constant_claims(-1.9, 1.9), "one": constant_claims(1.9)}, games=50
-    )
-    rewards = table.set_index(COLUMNS[:4])
+    # who claims all of every item gets all against who claims nothing
+    agents = {"claims": [claim(0.0), claim(1.0)], "one": [claim(1.0)]}
+    rewards = league(negotiation.NegotiationGame(), agents, games=50).set_index(COLUMNS[:4])
     alone = rewards.loc[("claims", "claims", 1, 0)]
     assert alone.row_reward > 0.5
-    assert alone.column_reward < 0.05
+    assert alone.column_reward == 0.0
     assert rewards.loc[("claims", "one", 1, 0)].row_reward == pytest.approx(0.3, abs=0.02)
-    assert rewards.loc[("claims", "one", 0, 0)].row_reward == pytest.approx(alone.column_reward, abs=0.02)
+    assert rewards.loc[("claims", "one", 0, 0)].row_reward == 0.0
     assert rewards.loc[("one", "claims", 0, 0)].row_reward == pytest.approx(alone.row_reward, abs=0.02)
-    assert rewards.loc[("claims", "claims", 0, 0)].row_reward < 0.1
 
 
 def test_the_league_repeats_itself_and_leaves_the_global_generator() -> None:
-    game, agents = games.make("coin", horizon=5), {"learned": policies("coin", 2), "random": coin.random_moves}
+    game, _ = GAMES["coin"]
+    agents = {"learned": minds(game, 2), "random": coin.SCRIPTED["random"]}
     before = torch.get_rng_state()
     first = league(game, agents, games=3, seed=4)
     assert torch.get_rng_state().equal(before)
     pd.testing.assert_frame_equal(first, league(game, agents, games=3, seed=4))
     assert not first.equals(league(game, agents, games=3, seed=5))
-    larger = league(game, {**agents, "third": coin.always_defect}, games=3, seed=4)
+    larger = league(game, {**agents, "third": coin.SCRIPTED["always defect"]}, games=3, seed=4)
     kept = larger[larger.row_agent.isin(agents) & larger.column_agent.isin(agents)]
     pd.testing.assert_frame_equal(
         first.sort_values(COLUMNS[:4], ignore_index=True), kept.sort_values(COLUMNS[:4], ignore_index=True)
     )
 
 
+def test_a_pair_plays_all_its_games() -> None:
+    game, scripted = GAMES["coin"]
+    rewards = play_pair(game, minds(game, 2), minds(game, 3), 4, Generator().manual_seed(0))
+    assert rewards.shape == (2, 3, 4, 2, 5)
+    assert play_pair(game, scripted["random"], minds(game, 3), 4, Generator()).shape == (1, 3, 4, 2, 5)
+
+
 def test_measures_of_cooperation() -> None:
-    game = games.make("coin")
+    game, scripted = coin.CoinGame(), coin.SCRIPTED
     friends, foes = (
-        play_pair(game, player, player, 200, Generator().manual_seed(0))[0, 0]
-        for player in (coin.always_cooperate, coin.always_defect)
+        play_pair(game, scripted[name], scripted[name], 200, Generator().manual_seed(0))[0, 0]
+        for name in ("always cooperate", "always defect")
     )
     assert own_coin_rate(friends) == 1.0
     assert own_coin_rate(foes) == pytest.approx(0.5, abs=0.02)
     assert welfare(friends) == pytest.approx(2 * 0.349, abs=0.02)
 
 
-def test_an_interval_covers_the_mean_and_narrows_with_agreement() -> None:
-    rng = np.random.default_rng(0)
-    skill = rng.normal(size=6)
-    table = pd.DataFrame(
-        [
-            (row, column, i, j, skill[i] * (row == "varied"), 0.0)
-            for row, column in product(["varied", "steady"], repeat=2)
-            for i in range(6)
-            for j in range(6)
-        ],
-        columns=COLUMNS,
-    )
-    summary = summarise(table).set_index(["row_agent", "column_agent"])
-    varied, steady = summary.loc[("varied", "steady")], summary.loc[("steady", "varied")]
-    assert varied.row_reward == pytest.approx(skill.mean())
-    assert varied.low < varied.row_reward < varied.high
-    # six seeds, not 36 games: the width is that of a mean of six
-    assert varied.high - varied.low == pytest.approx(2 * 1.96 * skill.std() / 6**0.5, rel=0.15)
-    assert (steady.low, steady.row_reward, steady.high) == (0.0, 0.0, 0.0)
-    pd.testing.assert_frame_equal(summarise(table), summarise(table))
+# --- intervals
 
 
-def test_the_heat_map_has_two_triangles_a_cell() -> None:
-    summary = summarise(league(games.make("negotiation"), negotiation.SCRIPTED, games=20))
-    axes = Figure().subplots()
-    colours = heat_map(axes, summary, limits=(0.2, 0.6))
-    assert len(axes.patches) == len(axes.texts) == 8
-    assert axes.texts[2].get_text().startswith("0.2")  # always cooperate, upper left, against always defect
-    assert axes.texts[3].get_text().startswith("0.5")  # and always defect in the same cell
-    assert [label.get_text() for label in axes.get_xticklabels()] == ["always cooperate", "always defect"]
-    assert colours.get_clim() == (0.2, 0.6)
-    published = summary.drop(columns=["low", "high", "seeds"])
-    heat_map(Figure().subplots(), published, ["always defect"])
-    with pytest.raises(ValueError, match="summary must hold every pair of agents, got none for"):
-        heat_map(axes, summary, ["always defect", "nobody"])
+def played(rewards: dict[tuple[str, str], np.ndarray]) -> pd.DataFrame:
+    rows = [
+        (row, column, i, j, matrix[i, j], 0.0)
+        for (row, column), matrix in rewards.items()
+        for i, j in np.ndindex(matrix.shape)
+    ]
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def test_six_seeds_are_six_samples_not_thirty_six_games() -> None:
+    skill = np.random.default_rng(0).normal(size=6)
+    table = played({("a", "b"): np.repeat(skill[:, None], 6, 1), ("b", "a"): np.zeros((6, 6))})
+    assert cell(table, "a", "b").interval() == pytest.approx(mean_interval(skill))
+    assert cell(table, "b", "a").interval() == (0.0, 0.0, 0.0)
+    # what the partner's seeds make of it is chance too
+    table = played({("a", "b"): np.repeat(skill[None], 6, 0)})
+    assert cell(table, "a", "b").interval() == pytest.approx(mean_interval(skill))
+
+
+def test_seeds_that_meet_each_other_are_left_out_on_both_sides() -> None:
+    own, other = np.random.default_rng(1).normal(size=(2, 5))
+    table = played({("a", "a"): own[:, None] + other[None]})
+    assert cell(table, "a", "a").interval() == pytest.approx(mean_interval(own + other))
+
+
+def test_an_interval_over_few_seeds_that_meet_each_other_covers_the_truth() -> None:
+    rng, covered = np.random.default_rng(0), []
+    for _ in range(300):
+        own, other = rng.normal(size=(2, 5))
+        rewards = own[:, None] + 0.7 * own[None] + other[:, None] * own[None] * 0.5 + 0.3 * rng.normal(size=(5, 5))
+        _, low, high = cell(played({("a", "a"): rewards}), "a", "a").interval()
+        covered.append(low < 0 < high)
+    assert np.mean(covered) > 0.92
+
+
+def test_two_cells_with_the_same_seeds_are_compared_seed_by_seed() -> None:
+    skill, noise = np.random.default_rng(2).normal(size=(2, 4))
+    table = played({("a", "x"): skill[:, None], ("a", "y"): (skill + 0.1 * noise - 1)[:, None]})
+    gap = (cell(table, "a", "x", "xy") - cell(table, "a", "y", "xy")).interval()
+    assert gap == pytest.approx(mean_interval(1 - 0.1 * noise))
+
+
+def test_a_script_is_no_sample_but_a_learned_agent_of_one_seed_is() -> None:
+    table = played({("a", "x"): np.array([[1.0], [2.0]]), ("x", "x"): np.array([[0.5]])})
+    assert np.isnan(cell(table, "a", "x").interval().low), "x may be a single seed of something"
+    assert cell(table, "a", "x", {"x"}).interval() == pytest.approx(mean_interval([1.0, 2.0]))
+    assert cell(table, "x", "x", {"x"}).interval() == (0.5, 0.5, 0.5)
+    with pytest.raises(LookupError, match="no games of 'x' against 'a'"):
+        cell(table, "x", "a")
+    summary = summarise(table, {"x"})
+    assert list(summary.columns) == ["row_agent", "column_agent", "row_reward", "low", "high"]
+    assert summary.iloc[0].tolist() == ["a", "x", *mean_interval([1.0, 2.0])]
 
 
 def test_bad_arguments_are_named() -> None:
+    game, scripted = GAMES["coin"]
     with pytest.raises(ValueError, match="games must be a positive integer, got 0"):
-        league(games.make("coin"), coin.SCRIPTED, games=0)
+        league(game, scripted, games=0)
     with pytest.raises(ValueError, match="agents must hold at least one agent, got none"):
-        league(games.make("coin"), {})
-    with pytest.raises(ValueError, match="game must have two players, got 7"):
-        league(games.make("harvest"), coin.SCRIPTED)
+        league(game, {})

@@ -12,13 +12,11 @@ from torch import Tensor
 
 from aa_core.games.matrix import CLASSIC_PAYOFFS
 from aa_core.objectives import (
-    advantage_alignment_loss,
     dice_objective,
     entropy,
     magic_box,
     masked_mean,
     policy_gradient_loss,
-    proximal_advantage_alignment_loss,
     proximal_loss,
 )
 
@@ -31,15 +29,10 @@ def log_probabilities(*shape: int, seed: int = 0) -> Tensor:
     return -normal(*shape, seed=seed).exp()
 
 
-# name -> loss of (log_probs, old_log_probs, own, other, mask)
+# name -> loss of (log_probs, old_log_probs, advantages, mask)
 LOSSES: dict[str, Callable[..., Tensor]] = {
-    "policy_gradient": lambda new, old, own, other, mask: policy_gradient_loss(new, own, mask),
-    "proximal": lambda new, old, own, other, mask: proximal_loss(new, old, own, 0.2, mask),
-    "alignment": lambda new, old, own, other, mask: advantage_alignment_loss(new, own, other, 0.3, 0.9, False, mask),
-    "just_in_time": lambda new, old, own, other, mask: advantage_alignment_loss(new, own, other, 0.3, 0.9, True, mask),
-    "proximal_alignment": lambda new, old, own, other, mask: proximal_advantage_alignment_loss(
-        new, old, own, other, 0.3, 0.9, 0.2, False, mask
-    ),
+    "policy_gradient": lambda new, old, advantages, mask: policy_gradient_loss(new, advantages, mask),
+    "proximal": lambda new, old, advantages, mask: proximal_loss(new, old, advantages, 0.2, mask),
 }
 every_loss = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES.keys())
 
@@ -83,21 +76,6 @@ def test_proximal_loss_by_hand(ratio: float, advantage: float, expected: float) 
     assert loss.item() == pytest.approx(expected, rel=1e-6)
 
 
-@pytest.mark.parametrize("include_current", [False, True])
-def test_alignment_losses_by_hand(include_current: bool) -> None:
-    own, other = torch.tensor([[1.0, -2.0, 3.0]]), torch.tensor([[0.5, 1.5, -1.0]])
-    beta, gamma = 0.5, 0.8
-    # strict past: 0, .8, .64 - 1.6, times the leading .8; just-in-time: 1, .8 - 2, .64 - 1.6 + 3
-    weights = [1.0, -1.2, 2.04] if include_current else [0.0, 0.64, -0.768]
-    aligned = [a + beta * w * b for a, w, b in zip(own[0].tolist(), weights, other[0].tolist(), strict=True)]
-    log_probs = torch.tensor([[-0.1, -0.2, -0.3]])
-    expected = (0.1 * aligned[0] + 0.2 * aligned[1] + 0.3 * aligned[2]) / 3
-    loss = advantage_alignment_loss(log_probs, own, other, beta, gamma, include_current)
-    assert loss.item() == pytest.approx(expected, rel=1e-5)
-    loss = proximal_advantage_alignment_loss(log_probs, log_probs, own, other, beta, gamma, 0.2, include_current)
-    assert loss.item() == pytest.approx(-sum(aligned) / 3, rel=1e-5)
-
-
 @pytest.mark.parametrize("count", [2, 3, 7])
 def test_entropy_is_largest_for_the_uniform_policy(count: int) -> None:
     assert entropy(torch.zeros(4, count)).tolist() == pytest.approx([math.log(count)] * 4, rel=1e-6)
@@ -129,13 +107,13 @@ def test_appended_padding_changes_neither_loss_nor_gradient(
 ) -> None:
     batch, longest = len(lengths), max(lengths)
     tensors = [log_probabilities(batch, longest), log_probabilities(batch, longest, seed=1)]
-    tensors += [normal(batch, longest, seed=2), normal(batch, longest, seed=3)]
+    tensors += [normal(batch, longest, seed=2)]
     mask = torch.arange(longest) < torch.tensor(lengths)[:, None]
     value, slope = loss_and_gradient(loss, *tensors, mask)
 
-    # beyond each game's end, within the batch and in extra columns; the four kinds of garbage differ
+    # beyond each game's end, within the batch and in extra columns; the three kinds of garbage differ
     padded = []
-    for sign, x in zip((1, -1, 1, -0.5), tensors, strict=True):
+    for sign, x in zip((1, -1, -0.5), tensors, strict=True):
         x = torch.where(mask, x, sign * garbage)
         padded.append(torch.cat([x, torch.full((batch, extra), sign * garbage, dtype=x.dtype)], 1))
     long_mask = torch.cat([mask, torch.zeros(batch, extra, dtype=torch.bool)], 1)
@@ -149,20 +127,20 @@ def test_appended_padding_changes_neither_loss_nor_gradient(
 @every_loss
 @pytest.mark.parametrize("dtype", [torch.bool, torch.long, torch.float64])
 def test_masks_of_any_dtype_are_the_same_mask(loss: Callable[..., Tensor], dtype: torch.dtype) -> None:
-    tensors = [log_probabilities(2, 3), log_probabilities(2, 3, seed=1), normal(2, 3, seed=2), normal(2, 3, seed=3)]
+    tensors = [log_probabilities(2, 3), log_probabilities(2, 3, seed=1), normal(2, 3, seed=2)]
     mask = torch.tensor([[1, 1, 0], [1, 0, 0]])
     assert loss(*tensors, mask.to(dtype)).item() == pytest.approx(loss(*tensors, mask.bool()).item())
 
 
 @every_loss
 def test_a_mask_of_ones_is_no_mask(loss: Callable[..., Tensor]) -> None:
-    tensors = [log_probabilities(2, 3), log_probabilities(2, 3, seed=1), normal(2, 3, seed=2), normal(2, 3, seed=3)]
+    tensors = [log_probabilities(2, 3), log_probabilities(2, 3, seed=1), normal(2, 3, seed=2)]
     torch.testing.assert_close(loss(*tensors, torch.ones(2, 3, dtype=torch.bool)), loss(*tensors, None))
 
 
 @every_loss
 def test_a_batch_of_padding_only_has_loss_zero(loss: Callable[..., Tensor]) -> None:
-    tensors = [log_probabilities(2, 3), log_probabilities(2, 3, seed=1), normal(2, 3, seed=2), normal(2, 3, seed=3)]
+    tensors = [log_probabilities(2, 3), log_probabilities(2, 3, seed=1), normal(2, 3, seed=2)]
     value, slope = loss_and_gradient(loss, *tensors, torch.zeros(2, 3, dtype=torch.bool))
     assert value == 0
     assert (slope == 0).all()
@@ -175,10 +153,9 @@ def test_masked_mean_ignores_nan_where_masked() -> None:
 # --- gradients
 
 
-@pytest.mark.parametrize("pair", [("policy_gradient", "proximal"), ("alignment", "proximal_alignment")])
-def test_proximal_gradient_is_the_policy_gradient_while_the_policy_is_the_old_one(pair: tuple[str, str]) -> None:
-    new, own, other = log_probabilities(2, 5), normal(2, 5, seed=1), normal(2, 5, seed=2)
-    (_, plain), (_, proximal) = (loss_and_gradient(LOSSES[name], new, new, own, other, None) for name in pair)
+def test_proximal_gradient_is_the_policy_gradient_while_the_policy_is_the_old_one() -> None:
+    new, advantages = log_probabilities(2, 5), normal(2, 5, seed=1)
+    (_, plain), (_, proximal) = (loss_and_gradient(loss, new, new, advantages, None) for loss in LOSSES.values())
     torch.testing.assert_close(proximal, plain)
 
 
@@ -197,18 +174,18 @@ def test_clipping_kills_the_gradient_only_of_steps_that_already_went_far_enough(
 
 @every_loss
 def test_no_gradient_flows_through_advantages_and_old_log_probabilities(loss: Callable[..., Tensor]) -> None:
-    constants = [log_probabilities(2, 5, seed=1), normal(2, 5, seed=2), normal(2, 5, seed=3)]
+    constants = [log_probabilities(2, 5, seed=1), normal(2, 5, seed=2)]
     new, *leaves = [x.requires_grad_() for x in (log_probabilities(2, 5), *constants)]
     slopes = torch.autograd.grad(loss(new, *leaves, None), [new, *leaves], allow_unused=True)
     assert (slopes[0] != 0).any()
-    assert slopes[1:] == (None, None, None)
+    assert slopes[1:] == (None, None)
 
 
 @every_loss
 def test_losses_have_the_gradients_of_finite_differences(loss: Callable[..., Tensor]) -> None:
-    old, own, other = log_probabilities(2, 5, seed=1), normal(2, 5, seed=2), normal(2, 5, seed=3)
+    old, advantages = log_probabilities(2, 5, seed=1), normal(2, 5, seed=2)
     new = (old + 0.1 * normal(2, 5)).requires_grad_()
-    assert torch.autograd.gradcheck(lambda x: loss(x, old, own, other, None), [new])
+    assert torch.autograd.gradcheck(lambda x: loss(x, old, advantages, None), [new])
 
 
 # --- DiCE
@@ -326,11 +303,6 @@ X, Y = torch.zeros(2, 3), torch.zeros(2, 4)
         pytest.param(lambda: proximal_loss(X, X, Y), "advantages", id="proximal advantages"),
         pytest.param(lambda: proximal_loss(X, X, X, clip=0.0), "clip", id="clip 0"),
         pytest.param(lambda: proximal_loss(X, X, X, clip=float("nan")), "clip", id="clip NaN"),
-        pytest.param(lambda: advantage_alignment_loss(X, X, Y, 0.1, 0.9), "other", id="other"),
-        pytest.param(lambda: advantage_alignment_loss(X, X, X, 0.1, 1.9), "gamma", id="gamma"),
-        pytest.param(
-            lambda: proximal_advantage_alignment_loss(X, Y, X, X, 0.1, 0.9), "old_log_probs", id="old aligned"
-        ),
         pytest.param(lambda: dice_objective(X, Y, X, 0.9), "rewards", id="dice rewards"),
         pytest.param(lambda: dice_objective(X, X, Y, 0.9), "baseline", id="dice baseline"),
     ],

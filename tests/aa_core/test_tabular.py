@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -9,24 +10,39 @@ import torch
 from oracles import act, dp_values, gradient, joint_probability, other_view, rewards_of, states_before, trajectories
 from torch import Generator, Tensor
 
-from aa_core import games
-from aa_core.games.matrix import CLASSIC_PAYOFFS
-from aa_core.policies import classify, strategy
-from aa_core.selfplay import (
-    ALGORITHMS,
-    SelfPlay,
-    _lola_dice_gradient,
-    _play,
-    _surrogate_gradient,
-    credits,
+from aa_core.advantages import CreditRule, aligned_advantages, naive_advantages, summed_advantages
+from aa_core.games.base import Game
+from aa_core.games.matrix import CLASSIC_PAYOFFS, MatrixGame
+from aa_core.policies import classify
+from aa_core.tabular import (
+    History,
+    Tabular,
+    lola_gradient,
+    play_tables,
     rollout,
+    tabular_gradient,
     tabular_log_prob,
+    tabular_loss,
     train,
+    train_lola,
 )
 
-TINY = SelfPlay(updates=4, games=8, learning_rate=0.05, record_every=2)
-every_algorithm = pytest.mark.parametrize("algorithm", ALGORITHMS)
-SURROGATES = [algorithm for algorithm in ALGORITHMS if algorithm != "lola_dice"]
+TINY = Tabular(updates=4, games=8, learning_rate=0.05, record_every=2)
+GAMMA, BETA = 0.8, 0.5
+RULES: dict[str, CreditRule] = {
+    "naive": naive_advantages,
+    "sum_of_rewards": summed_advantages,
+    "loqa": partial(aligned_advantages, beta=BETA, gamma=GAMMA, loqa=True),
+    "advantage_alignment": partial(aligned_advantages, beta=BETA, gamma=GAMMA),
+}
+every_rule = pytest.mark.parametrize("rule", RULES)
+every_algorithm = pytest.mark.parametrize("algorithm", [*RULES, "lola_dice"])
+
+
+def run(algorithm: str, settings: Tabular, seeds: list[int]) -> History:
+    if algorithm == "lola_dice":
+        return train_lola(small_game(), settings, 0.3, seeds, progress=False)
+    return train(small_game(), settings, RULES[algorithm], seeds, progress=False)
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
@@ -37,8 +53,12 @@ def generators(count: int, first: int = 0) -> list[Generator]:
     return [Generator().manual_seed(first + seed) for seed in range(count)]
 
 
-def small_game(horizon: int = 6) -> games.MatrixGame:
-    return games.make("prisoners_dilemma", horizon=horizon)
+def small_game(horizon: int = 6) -> MatrixGame:
+    return MatrixGame(CLASSIC_PAYOFFS["prisoners_dilemma"], horizon)
+
+
+def chicken(horizon: int) -> Game:
+    return MatrixGame(CLASSIC_PAYOFFS["chicken"], horizon)
 
 
 # --- random numbers
@@ -46,34 +66,32 @@ def small_game(horizon: int = 6) -> games.MatrixGame:
 
 @every_algorithm
 def test_the_same_seeds_give_the_same_numbers(algorithm: str) -> None:
-    settings = replace(TINY, algorithm=algorithm)
     torch.manual_seed(1)
-    first = train(small_game(), settings, [3, 5], progress=False)
+    first = run(algorithm, TINY, [3, 5])
     torch.manual_seed(2)  # somebody else draws from the global generators
     torch.rand(10)
     np.random.seed(7)  # noqa: NPY002
-    again = train(small_game(), settings, [3, 5], progress=False)
+    again = run(algorithm, TINY, [3, 5])
     assert all(x.equal(y) for x, y in zip(first, again, strict=True))
 
 
 @every_algorithm
 def test_other_seeds_do_not_change_a_seeds_result(algorithm: str) -> None:
-    settings = replace(TINY, algorithm=algorithm)
-    together = train(small_game(), settings, [3, 5, 9], progress=False)
+    together = run(algorithm, TINY, [3, 5, 9])
     for index, seed in enumerate([3, 5, 9]):
-        alone = train(small_game(), settings, [seed], progress=False)
+        alone = run(algorithm, TINY, [seed])
         torch.testing.assert_close(together.logits[:, index], alone.logits[:, 0])
         torch.testing.assert_close(together.rewards[:, index], alone.rewards[:, 0])
 
 
 def test_training_does_not_touch_the_global_generator() -> None:
     before = torch.get_rng_state()
-    train(small_game(), TINY, [0], progress=False)
+    run("advantage_alignment", TINY, [0])
     assert torch.get_rng_state().equal(before)
 
 
 def test_different_seeds_give_different_numbers() -> None:
-    history = train(small_game(), TINY, [0, 1], progress=False)
+    history = run("naive", TINY, [0, 1])
     assert not history.logits[:, 0].equal(history.logits[:, 1])
 
 
@@ -81,7 +99,7 @@ def test_different_seeds_give_different_numbers() -> None:
 
 
 def test_rollout_records_what_was_seen_done_and_earned() -> None:
-    game = games.make("chicken", horizon=3)
+    game = chicken(3)
     script = torch.tensor([[[0, 1], [1, 1]], [[1, 0], [0, 0]], [[0, 0], [0, 1]]])  # (time, batch, players)
     played = rollout(game, lambda observation, time: script[time], 2)
     assert played.actions.equal(script.movedim(0, -1))
@@ -91,7 +109,7 @@ def test_rollout_records_what_was_seen_done_and_earned() -> None:
 
 def test_every_seed_and_player_plays_by_its_own_table() -> None:
     tables = torch.randint(2, (3, 2, 5), generator=Generator().manual_seed(0))  # 1: cooperate
-    played = _play(small_game(), 200.0 * tables - 100.0, 4, generators(3))
+    played = play_tables(small_game(), 200.0 * tables - 100.0, 4, generators(3))
     assert played.actions.shape == (3, 2, 4, 6)
     for seed in range(3):
         for player in range(2):
@@ -101,7 +119,7 @@ def test_every_seed_and_player_plays_by_its_own_table() -> None:
 
 def test_actions_are_drawn_with_the_probabilities_of_the_table() -> None:
     logits = normal(2, 2, 5)
-    played = _play(small_game(8), logits, 4000, generators(2))
+    played = play_tables(small_game(8), logits, 4000, generators(2))
     for seed in range(2):
         for player in range(2):
             for state in range(5):
@@ -113,7 +131,7 @@ def test_actions_are_drawn_with_the_probabilities_of_the_table() -> None:
 
 def test_tabular_log_prob_looks_up_the_action_that_was_taken() -> None:
     logits = normal(2, 2, 5)
-    played = _play(small_game(), logits, 3, generators(2))
+    played = play_tables(small_game(), logits, 3, generators(2))
     log_probs = tabular_log_prob(logits, played.observations, played.actions)
     assert log_probs.shape == played.actions.shape
     for index in np.ndindex(*played.actions.shape):
@@ -135,65 +153,54 @@ def test_tabular_log_prob_stays_finite_for_certain_policies() -> None:
 # --- credit
 
 
-def literal_credit(algorithm: str, own: list, other: list, co_taken: list, beta: float, gamma: float) -> list[float]:
-    """Credit of one player in one game, by a double loop over time; the formulas of the module's table."""
+def literal_credit(rule: str, own: list, other: list, co_taken: list) -> list[float]:
+    """Credit of one player in one game, by a double loop over time."""
     credit = []
     for t in range(len(own)):
         past = 0.0
         for k in range(t):
-            past += gamma ** (t - k) * own[k] * ((1 - co_taken[k]) if algorithm == "loqa" else 1.0)
+            past += GAMMA ** (t - k) * own[k] * ((1 - co_taken[k]) if rule == "loqa" else 1.0)
         credit.append(
             {
                 "naive": own[t],
                 "sum_of_rewards": own[t] + other[t],
-                "advantage_alignment": own[t] + beta * gamma * past * other[t],
-                "loqa": own[t] + beta * gamma * past * other[t],
-            }[algorithm]
+                "advantage_alignment": own[t] + BETA * GAMMA * past * other[t],
+                "loqa": own[t] + BETA * GAMMA * past * other[t],
+            }[rule]
         )
     return credit
 
 
-@pytest.mark.parametrize("algorithm", SURROGATES)
-def test_credit_is_the_formula_up_to_scale(algorithm: str) -> None:
-    advantages, taken = normal(2, 2, 3, 5).double(), normal(2, 2, 3, 5, seed=1).double().sigmoid()
-    settings = SelfPlay(algorithm, beta=0.7, gamma=0.8)
-    result = credits(settings, advantages, taken)
-    for seed in range(2):
-        for player in range(2):
-            expected = [
-                literal_credit(
-                    algorithm,
-                    advantages[seed, player, game].tolist(),
-                    advantages[seed, 1 - player, game].tolist(),
-                    taken[seed, 1 - player, game].tolist(),
-                    beta=0.7,
-                    gamma=0.8,
-                )
-                for game in range(3)
-            ]
-            # one scale per seed and player, that of the spread; the mean is not taken off
-            torch.testing.assert_close(result[seed, player], torch.tensor(np.array(expected) / np.std(expected)))
+def literal_credits(rule: str, advantages: Tensor, taken: Tensor) -> np.ndarray:
+    """The same for all seeds, players and games."""
+    credits = np.zeros(advantages.shape)
+    for seed, player, game in np.ndindex(*advantages.shape[:3]):
+        own, other = advantages[seed, [player, 1 - player], game].tolist()
+        credits[seed, player, game] = literal_credit(rule, own, other, taken[seed, 1 - player, game].tolist())
+    return credits
 
 
-def test_just_in_time_credit_includes_the_present() -> None:
-    advantages = normal(1, 2, 3, 5).double()
-    settings = SelfPlay("advantage_alignment", beta=0.7, gamma=0.8, include_current=True)
-    result = credits(settings, advantages, torch.full_like(advantages, 0.5))
-    own, other = advantages[0]
-    expected = own.clone()
-    for t in range(5):
-        expected[:, t] += 0.7 * sum(0.8 ** (t - k) * own[:, k] for k in range(t + 1)) * other[:, t]
-    torch.testing.assert_close(result[0, 0], expected / expected.std(correction=0))
+@every_rule
+def test_the_loss_is_minus_the_mean_of_credit_times_log_probability(rule: str) -> None:
+    log_probs, advantages = -normal(2, 2, 3, 5, seed=1).double().exp(), normal(2, 2, 3, 5).double()
+    expected = literal_credits(rule, advantages, log_probs.exp())
+    loss = tabular_loss(log_probs, advantages, RULES[rule], normalise=False)
+    assert loss.item() == pytest.approx(-(expected * log_probs.numpy()).sum() / 15)
+    # one scale per seed and player, that of the spread; the mean is not taken off
+    scaled = expected / expected.std((2, 3), keepdims=True)
+    loss = tabular_loss(log_probs, advantages, RULES[rule])
+    assert loss.item() == pytest.approx(-(scaled * log_probs.numpy()).sum() / 15)
 
 
-def test_a_game_without_differences_has_credit_zero() -> None:
-    nothing = torch.zeros(1, 2, 3, 5)
-    assert credits(SelfPlay("advantage_alignment"), nothing, nothing + 0.5).equal(nothing)
+def test_a_game_without_differences_has_no_slope() -> None:
+    log_probs = torch.full((1, 2, 3, 5), -1.0, requires_grad=True)
+    loss = tabular_loss(log_probs, torch.zeros(1, 2, 3, 5), RULES["advantage_alignment"])
+    assert (torch.autograd.grad(loss, log_probs)[0] == 0).all()
 
 
 # --- gradients of sampled games against enumeration
 
-REWARDS, HORIZON, GAMMA, BETA = rewards_of(CLASSIC_PAYOFFS["chicken"]), 3, 0.8, 0.5
+REWARDS, HORIZON = rewards_of(CLASSIC_PAYOFFS["chicken"]), 3
 PATHS = list(trajectories(HORIZON))
 
 
@@ -205,7 +212,7 @@ def probability_of_paths(first: Tensor, second: Tensor) -> Tensor:
     return torch.stack([torch.stack(row).prod() for row in rows])
 
 
-def expected_gradient(algorithm: str, first: Tensor, second: Tensor) -> Tensor:
+def expected_gradient(rule: str, first: Tensor, second: Tensor) -> Tensor:
     """Gradient of player 1's loss, averaged over every trajectory of a game of three rounds."""
     probability = probability_of_paths(first, second)
     rewards = torch.tensor([[REWARDS[ab] for ab in path] for path in PATHS], dtype=torch.float64)  # (64, 3, 2)
@@ -219,7 +226,7 @@ def expected_gradient(algorithm: str, first: Tensor, second: Tensor) -> Tensor:
     for path, (own, other) in zip(PATHS, advantages.movedim(-1, 1).tolist(), strict=True):
         states = states_before(path)
         co_taken = [act(second, other_view(s), ab[1]).item() for s, ab in zip(states, path, strict=True)]
-        credit.append(literal_credit(algorithm, own, other, co_taken, BETA, GAMMA))
+        credit.append(literal_credit(rule, own, other, co_taken))
         log_probs.append(torch.stack([act(leaf, s, ab[0]).log() for s, ab in zip(states, path, strict=True)]))
     credit, weights = torch.tensor(credit, dtype=torch.float64), probability[:, None] / HORIZON
     mean = (weights * credit).sum()
@@ -228,17 +235,15 @@ def expected_gradient(algorithm: str, first: Tensor, second: Tensor) -> Tensor:
     return torch.autograd.grad(loss, leaf)[0]
 
 
-@pytest.mark.parametrize("algorithm", SURROGATES)
-def test_the_sampled_gradient_is_the_enumerated_one_on_average(algorithm: str) -> None:
+@every_rule
+def test_the_sampled_gradient_is_the_enumerated_one_on_average(rule: str) -> None:
     replicas = 32
     logits = normal(2, 5, seed=3)
-    settings = SelfPlay(algorithm, games=1500, gamma=GAMMA, beta=BETA)
-    game = games.make("chicken", horizon=HORIZON)
-    sampled, _ = _surrogate_gradient(game, logits.expand(replicas, 2, 5), settings, generators(replicas))
-    sampled = sampled.double()
+    arguments = chicken(HORIZON), logits.expand(replicas, 2, 5), Tabular(games=1500, gamma=GAMMA), generators(replicas)
+    sampled = tabular_gradient(*arguments, RULES[rule])[0].double()
     first, second = logits.double()
     expected = torch.stack(
-        [expected_gradient(algorithm, first, second), expected_gradient(algorithm, second, first)]
+        [expected_gradient(rule, first, second), expected_gradient(rule, second, first)]
     )  # chicken is symmetric, so that player 2 sees the same game
     error = sampled.std(0) / replicas**0.5
     assert ((sampled.mean(0) - expected).abs() < 4 * error).all()
@@ -262,9 +267,9 @@ def test_the_enumerated_gradient_without_discount_is_the_slope_of_the_return() -
 def test_lola_dice_points_where_exact_lola_points(step_size: float) -> None:
     replicas, horizon = 8, 8
     logits = normal(2, 5, seed=4)
-    settings = SelfPlay("lola_dice", games=2000, gamma=GAMMA, inner_learning_rate=step_size)
-    game = games.make("chicken", horizon=horizon)
-    sampled, _ = _lola_dice_gradient(game, logits.expand(replicas, 2, 5), settings, generators(replicas))
+    settings = Tabular(games=2000, gamma=GAMMA)
+    arguments = chicken(horizon), logits.expand(replicas, 2, 5), settings, generators(replicas)
+    sampled, _ = lola_gradient(*arguments, step_size)
     for player in (0, 1):
         own, other = logits.double()[[player, 1 - player]]
 
@@ -285,22 +290,22 @@ def test_lola_dice_points_where_exact_lola_points(step_size: float) -> None:
 # --- what is learned in a short run; thresholds held for six disjoint sets of seeds with the same margins
 
 
-def learned(algorithm: str) -> Tensor:
+def learned(credit: CreditRule) -> Tensor:
     """P(cooperate) of eight pairs of learners, (16, 5)."""
-    settings = SelfPlay(algorithm, updates=200, games=64, learning_rate=0.06, beta=0.1, record_every=200)
-    return train(small_game(32), settings, range(8), progress=False).logits[-1].sigmoid().flatten(0, 1)
+    settings = Tabular(updates=200, games=64, learning_rate=0.06, record_every=200)
+    return train(small_game(32), settings, credit, range(8), progress=False).logits[-1].sigmoid().flatten(0, 1)
 
 
 def test_naive_learners_defect() -> None:
-    assert (learned("naive") < 0.4).all()
+    assert (learned(naive_advantages) < 0.4).all()
 
 
 def test_learners_of_the_sum_of_rewards_cooperate() -> None:
-    assert (learned("sum_of_rewards") > 0.6).all()
+    assert (learned(summed_advantages) > 0.6).all()
 
 
 def test_advantage_alignment_answers_like_with_like() -> None:
-    policies = learned("advantage_alignment")
+    policies = learned(partial(aligned_advantages, beta=0.1, gamma=0.9))
     start, cc, cd, dc, dd = policies.mean(0).tolist()
     assert min(start, cc, dc) > 0.75
     assert max(cd, dd) < 0.25
@@ -314,8 +319,7 @@ def test_advantage_alignment_answers_like_with_like() -> None:
     ("updates", "record_every", "recorded"), [(7, 3, [0, 3, 6, 7]), (6, 3, [0, 3, 6]), (2, 10, [0, 2]), (1, 1, [0, 1])]
 )
 def test_history_has_the_recorded_updates_and_the_last(updates: int, record_every: int, recorded: list[int]) -> None:
-    settings = replace(TINY, updates=updates, record_every=record_every)
-    history = train(small_game(), settings, [4, 2], progress=False)
+    history = run("naive", replace(TINY, updates=updates, record_every=record_every), [4, 2])
     assert history.updates.tolist() == recorded
     assert history.logits.shape == (len(recorded), 2, 2, 5)
     assert history.rewards.shape == (len(recorded), 2, 2)
@@ -323,34 +327,24 @@ def test_history_has_the_recorded_updates_and_the_last(updates: int, record_ever
 
 @every_algorithm
 def test_recording_more_often_does_not_change_the_run(algorithm: str) -> None:
-    settings = replace(TINY, algorithm=algorithm)
-    often = train(small_game(), replace(settings, record_every=1), [0], progress=False)
-    seldom = train(small_game(), replace(settings, record_every=4), [0], progress=False)
+    often = run(algorithm, replace(TINY, record_every=1), [0])
+    seldom = run(algorithm, replace(TINY, record_every=4), [0])
     assert often.logits[[0, 4]].equal(seldom.logits)
     assert often.rewards[[0, 4]].equal(seldom.rewards)
 
 
 def test_recorded_rewards_are_those_of_the_recorded_policies() -> None:
-    # tit for tat against always defect: -3 and 0 first, then -2 for both
-    certain = torch.stack([strategy("tit for tat"), strategy("always defect")]) * 100 - 50
-    history = train(small_game(5), TINY, [0], progress=False, initial=certain[None])
-    torch.testing.assert_close(history.logits[0, 0], certain.float())
-    assert history.rewards[0, 0].tolist() == pytest.approx([-11 / 5, -8 / 5])
-
-
-def test_training_does_not_change_the_initial_logits_it_was_given() -> None:
-    initial = normal(1, 2, 5)
-    before = initial.clone()
-    history = train(small_game(), TINY, [0], progress=False, initial=initial)
-    assert initial.equal(before)
-    assert history.logits[0].equal(before)
-    assert not history.logits[-1].equal(before)
+    settings = replace(TINY, games=2000, initial_scale=2.0, record_every=4)
+    history = run("naive", settings, [0])
+    for logits, rewards in zip(history.logits[:, 0].double(), history.rewards[:, 0].double(), strict=True):
+        payoffs = rewards_of(CLASSIC_PAYOFFS["prisoners_dilemma"])
+        expected = dp_values(*logits, payoffs, 1.0, 6) / 6
+        torch.testing.assert_close(rewards, expected, atol=0.05, rtol=0.0)
 
 
 @every_algorithm
 def test_the_first_step_of_adam_has_the_length_of_the_learning_rate(algorithm: str) -> None:
-    settings = replace(TINY, algorithm=algorithm, updates=1, record_every=1, learning_rate=0.02, games=64)
-    history = train(small_game(), settings, [0], progress=False)
+    history = run(algorithm, replace(TINY, updates=1, record_every=1, learning_rate=0.02, games=64), [0])
     step = (history.logits[1] - history.logits[0]).abs()
     torch.testing.assert_close(step, torch.full_like(step, 0.02), rtol=1e-2, atol=0.0)
 
@@ -361,7 +355,6 @@ def test_the_first_step_of_adam_has_the_length_of_the_learning_rate(algorithm: s
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        ({"algorithm": "sarsa"}, "algorithm"),
         ({"gamma": 1.1}, "gamma"),
         ({"gamma": -0.1}, "gamma"),
         ({"updates": 0}, "updates"),
@@ -370,26 +363,21 @@ def test_the_first_step_of_adam_has_the_length_of_the_learning_rate(algorithm: s
         ({"record_every": 0}, "record_every"),
         ({"learning_rate": 0.0}, "learning_rate"),
         ({"learning_rate": float("nan")}, "learning_rate"),
-        ({"inner_learning_rate": -1.0}, "inner_learning_rate"),
-        ({"beta": -0.1}, "beta"),
-        ({"beta": float("nan")}, "beta"),
         ({"initial_scale": -0.1}, "initial_scale"),
         ({"initial_scale": float("nan")}, "initial_scale"),
     ],
 )
 def test_bad_settings_are_refused_by_name(options: dict, named: str) -> None:
     with pytest.raises(ValueError, match=rf"\b{named}\b.* must"):
-        SelfPlay(**options)
+        Tabular(**options)
 
 
 @pytest.mark.parametrize(
     ("call", "named"),
     [
-        pytest.param(lambda: train(small_game(), TINY, [], progress=False), "seeds", id="no seeds"),
-        pytest.param(lambda: train(small_game(), TINY, [1, 1], progress=False), "seeds", id="a seed twice"),
-        pytest.param(
-            lambda: train(small_game(), TINY, [1], progress=False, initial=torch.zeros(2, 5)), "initial", id="initial"
-        ),
+        pytest.param(lambda: run("naive", TINY, []), "seeds", id="no seeds"),
+        pytest.param(lambda: run("naive", TINY, [1, 1]), "seeds", id="a seed twice"),
+        pytest.param(lambda: train_lola(small_game(), TINY, -1.0, [1]), "inner_learning_rate", id="step"),
     ],
 )
 def test_bad_arguments_of_train_are_refused_by_name(call: Callable[[], object], named: str) -> None:

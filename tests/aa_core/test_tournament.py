@@ -1,13 +1,12 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from pathlib import Path
 
 import axelrod as axl
 import pandas as pd
 import pytest
 
-from aa_core import experiments, records, tournament
+from aa_core import tournament
 from aa_core.policies import STRATEGIES
 
 TWINS = [
@@ -36,13 +35,13 @@ def play(first: axl.Player, second: axl.Player, turns: int = 50, seed: int = 1) 
     return axl.Match((first, second), turns=turns, seed=seed).play()
 
 
-@pytest.mark.parametrize("opponent", DETERMINISTIC, ids=lambda player: player.name)
 @pytest.mark.parametrize(("name", "twin"), TWINS, ids=[name for name, _ in TWINS])
-def test_a_table_plays_like_the_librarys_player(name: str, twin: type[axl.Player], opponent: type[axl.Player]) -> None:
-    table = tournament.Table(STRATEGIES[name])
-    assert play(table, opponent()) == play(twin(), opponent())
-    # and from the other seat
-    assert play(opponent(), tournament.Table(STRATEGIES[name])) == play(opponent(), twin())
+def test_a_table_plays_like_the_librarys_player(name: str, twin: type[axl.Player]) -> None:
+    for opponent in DETERMINISTIC:
+        table = tournament.Table(STRATEGIES[name])
+        assert play(table, opponent()) == play(twin(), opponent())
+        # and from the other seat
+        assert play(opponent(), tournament.Table(STRATEGIES[name])) == play(opponent(), twin())
 
 
 @pytest.mark.parametrize("state", range(4))
@@ -155,22 +154,3 @@ def test_entries_keep_their_names_and_seeds() -> None:
     rows = tournament.play_entries([("a", 0, TFT), ("b", 7, NOISY)], OPPONENTS, repetitions=1, progress=False)
     assert rows[["entry", "seed"]].drop_duplicates().values.tolist() == [["a", 0], ["b", 7]]
     assert len(rows) == 6
-
-
-@pytest.mark.parametrize("entry", ["classics", "naive"])
-def test_a_smoke_tournament_is_recorded_once(
-    entry: str, field: list[type[axl.Player]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(records, "DATA", tmp_path)
-    monkeypatch.setattr(tournament, "field", lambda: field)
-    table = experiments.ipd_tournament(entry, "smoke")
-    assert set(table.entry) == (set(STRATEGIES) if entry == "classics" else {"naive"})
-    assert table.groupby(["entry", "seed"]).size().eq(10).all()
-    assert table.score.between(0, 5).all()
-    assert table.cooperation.between(0, 1).all()
-
-    def never(*arguments: object) -> None:
-        raise AssertionError("played again")
-
-    monkeypatch.setattr(tournament, "play_entries", never)
-    pd.testing.assert_frame_equal(experiments.ipd_tournament(entry, "smoke"), table)

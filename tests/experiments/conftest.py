@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from aa_core import records
+from aa_core import paths, records
 from experiments import build, publish, registry, run, tables
 from experiments.run import Experiment, Run, Table
 
@@ -54,7 +54,7 @@ TABLES = (
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for module in (records, run, tables, build, publish):
+    for module in (paths, records, run, tables, build, publish):
         for name in ("BUILD", "DATA"):
             if hasattr(module, name):
                 monkeypatch.setattr(module, name, tmp_path / name.lower())

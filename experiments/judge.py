@@ -25,10 +25,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
-from aa_core.llm.results import Estimate
+from aa_core.estimates import Estimate
 
 MARGIN = 0.05
 
@@ -48,19 +49,13 @@ VERDICTS = (
 
 @dataclass(frozen=True)
 class Number:
-    """A published number beside ours.
-
-    Attributes:
-        what: was measured.
-        ours: mean and ends of its 95% interval over seeds; NaN ends for a single seed.
-        published: the paper's number.
-        margin: by which our interval is widened; None: the paper's units are not ours.
-    """
+    """A published number beside ours; margin None: the paper's units are not ours; `source`: where it can be seen."""
 
     what: str
     ours: Estimate
     published: float
     margin: float | None = MARGIN
+    source: str = ""
 
     def __post_init__(self) -> None:
         if self.margin is not None and not self.margin >= 0:
@@ -75,15 +70,11 @@ class Number:
 
 @dataclass(frozen=True)
 class Ordering:
-    """Something that the paper's figure shows to be larger than something else.
-
-    Attributes:
-        what: is larger than what.
-        gap: the difference in our runs: mean and ends of its 95% interval; NaN ends if there is a single seed.
-    """
+    """Something that a figure shows to be larger than something else, the difference in our runs, where it is seen."""
 
     what: str
     gap: Estimate
+    source: str = ""
 
     @property
     def holds(self) -> bool:
@@ -91,8 +82,7 @@ class Ordering:
         return bool(self.gap[1] > 0)
 
 
-@dataclass(frozen=True)
-class Verdict:
+class Verdict(NamedTuple):
     """What the rule says, and what stood in the way of "reproduced"."""
 
     verdict: str
@@ -108,17 +98,7 @@ def judge(numbers: Sequence[Number], orderings: Sequence[Ordering]) -> Verdict:
     failed = tuple(claim.what for claim in (*fail, *disagree))
     if fail or (disagree and not orderings):
         estimates = [claim.gap for claim in fail] or [claim.ours for claim in disagree]
-        single = all(np.isnan(low) for _, low, _ in estimates)
-        return Verdict(ONE_SEED if single else NOT_REPRODUCED, failed)
+        return Verdict(ONE_SEED if all(np.isnan(low) for _, low, _ in estimates) else NOT_REPRODUCED, failed)
     if not numbers:
         return Verdict(NO_NUMBERS)
-    return Verdict(OTHER_SCALE, failed) if disagree else Verdict(REPRODUCED)
-
-
-def widest(one: Estimate, other: Estimate) -> Estimate:
-    """Difference of two estimates with the widest interval that theirs allow.
-
-    For estimates that share seeds or come from a bootstrap, whose difference has no interval of its own. It excludes
-    zero only if the two intervals do not overlap, which asks for more than a test of the difference would.
-    """
-    return one[0] - other[0], one[1] - other[2], one[2] - other[1]
+    return Verdict(OTHER_SCALE if disagree else REPRODUCED, failed)

@@ -1,0 +1,111 @@
+"""Every picture that the notebooks draw: the one list of their names.
+
+The build takes from it what a notebook must leave behind, the README its gallery, notebook 12 its pictures.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+
+class Picture(NamedTuple):
+    """A picture: number of the notebook that draws it, caption, and the paper's figure that it stands for, if any."""
+
+    notebook: str
+    caption: str
+    shows: str = ""  # key of page.FIGURES
+
+
+PICTURES: Mapping[str, Picture] = {
+    "overview": Picture("00", "The idea in one picture: what is learned, and what it earns"),
+    "naive_basins": Picture("01", "Where naive learning ends, from a grid of starts"),
+    "naive_trajectories": Picture("01", "Naive learning, every start"),
+    "lola_basins": Picture("02", "What exact LOLA ends with, by the size of the imagined step"),
+    "theorem1_angles": Picture("02", "How far real policies are from AA's Theorem 1"),
+    "aa_fig1a": Picture("03", "AA fig. 1a: the sign table, from the computed product", "aa_1a"),
+    "partition_term": Picture("03", "The partition term that AA drops: cosines along training"),
+    "exact_outcomes": Picture("03", "Exact ascent: from defection through tit for tat to grim trigger"),
+    "aa_fig1b": Picture("04", "AA fig. 1b: the learned policy, ours beside the published bars", "aa_1b"),
+    "ipd_learning_curves": Picture("04", "Five rules in self-play, every seed"),
+    "ipd_long": Picture("04", "Trained on: tit for tat fades into grim trigger"),
+    "ipd_sweep": Picture("04", "Map of outcomes over beta, gamma and learning rate"),
+    "nash_stability": Picture("04", "Which Nash equilibria are stable under which rule"),
+    "ipd_tournament": Picture("04", "Against the Axelrod library, and the worst case"),
+    "coin_learning_curves": Picture("05", "Coin Game: every seed against itself, a cooperator and a defector"),
+    "aa_fig2": Picture("05", "AA fig. 2: the Coin Game league, ours beside the published numbers", "aa_2"),
+    "coin_episode": Picture("05", "A game of two trained agents, and one against always defect, step by step"),
+    "coin_map": Picture("05", "The map of settings in the Coin Game"),
+    "shaping_cost": Picture("05", "The price of opponent shaping"),
+    "negotiation_learning_curves": Picture("06", "Negotiation: every seed against three players", "aa_appendix"),
+    "aa_fig3": Picture("06", "AA fig. 3: the Negotiation league", "aa_3"),
+    "negotiation_long": Picture("06", "Trained on: cooperation in Negotiation does not last"),
+    "negotiation_sample": Picture("06", "A sample negotiation, step by step", "aa_3_sample"),
+    "negotiation_map": Picture("06", "The map of settings in Negotiation"),
+    "harvest_dilemma": Picture("07", "Commons Harvest: what a patch can give, and what a free rider wins"),
+    "harvest_learning_curves": Picture("07", "Commons Harvest: the four metrics along training, every seed"),
+    "harvest_credit": Picture("07", "Commons Harvest: what the credit says of eating an apple, by the patch's loss"),
+    "aa_fig5": Picture("07", "AA fig. 5: the orchard at three moments, by algorithm", "aa_5"),
+    "harvest_apples": Picture("07", "Commons Harvest: apples alive and eaten along an episode, every seed", "aa_5"),
+    "aa_fig4": Picture("07", "AA fig. 4: focal returns beside strangers, ours and published", "aa_4"),
+    "harvest_players": Picture("07", "Commons Harvest: two, four and seven players, and one who never cooperates"),
+    "harvest_published_map": Picture("07", "Commons Harvest on the published map, every seed"),
+    "harvest_variants": Picture("07", "Commons Harvest: strength, aggregate, past and buffer, one at a time"),
+    "baseline_variance": Picture("08", "Variance of the policy gradient by baseline and group size"),
+    "baseline_bias": Picture("08", "Bias of the baselines, and of GAE with a wrong critic"),
+    "baseline_llm": Picture("08", "The same on the embedded language model"),
+    "llm_naive": Picture("09", "LLM paper: naive RL on a kind model organism, three games, every seed", "llm_naive"),
+    "llm_naive_claims": Picture("09", "Greed in the sharing games: claiming what the other values", "llm_naive"),
+    "llm_naive_exploits": Picture("09", "LLM paper: a naive learner opposite a fixed kind player", "llm_exploits"),
+    "llm_credit_terms": Picture("10", "Which way the two terms of the credit push, before and after a breakdown"),
+    "llm_sharing": Picture("10", "Why cooperation falls first: tables whose states move together, every seed"),
+    "llm_learning_curves": Picture("10", "LLM paper: AA, naive and sum of rewards in self-play", "llm_curves"),
+    "llm_policy": Picture("10", "LLM paper: P(cooperate) after each joint move, every seed", "llm_policy"),
+    "llm_crossplay": Picture("10", "LLM paper: everybody against everybody", "llm_crossplay"),
+    "llm_claims": Picture("10", "Claims on what is worth more and less to oneself, by algorithm", "llm_curves"),
+    "llm_ablations": Picture("10", "One change at a time: together, and against greed", "llm_ablations"),
+    "llm_naive_vs_aligned": Picture("10", "LLM paper: a naive learner opposite a fixed AA agent", "llm_teaches"),
+    "llm_honesty": Picture("11", "Trust-and-Split: who lies, and who claims with the lower hand", "llm_transcripts"),
+    "llm_lies": Picture("11", "Trust-and-Split: what a true and a false message earn", "llm_transcripts"),
+    "verdicts": Picture("12", "Every figure of both papers, by verdict"),
+}
+
+# what the JSON beside a picture must have; `figures.save` writes it
+SIDECAR = ("figure", "notebook", "parameters", "data", "stale", "seeds", "seconds", "drawn", "git_commit", "packages")
+
+
+def drawn_by(notebook: str) -> list[str]:
+    """Names of the pictures that a notebook draws, by its number."""
+    return [name for name, picture in PICTURES.items() if picture.notebook == notebook]
+
+
+def pictures_of(figure: str) -> list[str]:
+    """Names of the pictures that stand for a figure of a paper."""
+    return [name for name, picture in PICTURES.items() if picture.shows == figure]
+
+
+def check_figures(folder: str | Path, notebooks: Collection[str]) -> None:
+    """Refuse a picture without a past, and one that is out of date.
+
+    Args:
+        folder: of pictures, as `figures.save` leaves them.
+        notebooks: names of those that there are, without suffix.
+
+    Raises:
+        ValueError: a picture has no JSON beside it, or one that lacks an entry of `SIDECAR`, names a notebook that does
+            not exist, or names stale tables.
+    """
+    for picture in sorted(Path(folder).glob("*.png")):
+        sidecar = picture.with_suffix(".json")
+        if not sidecar.is_file():
+            raise ValueError(f"figure {picture.name} has no {sidecar.name}: draw it with aa_core.figures.save")
+        record = json.loads(sidecar.read_text(encoding="utf-8"))
+        if missing := [key for key in SIDECAR if key not in record]:
+            raise ValueError(f"{sidecar.name} lacks {', '.join(missing)}: draw the figure with aa_core.figures.save")
+        notebook = record["notebook"]
+        if notebook.removesuffix(".ipynb") not in notebooks:
+            raise ValueError(f"figure {picture.name} comes from {notebook!r}, which is not one of the notebooks")
+        if record["stale"]:
+            raise ValueError(f"figure {picture.name} was drawn from tables that other code made: {record['stale']}")

@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+from nbclient import NotebookClient
+
+from aa_core import figures, paths, records
+
+CELLS = pd.DataFrame(
+    {
+        "row_agent": ["a", "a", "b", "b"],
+        "column_agent": ["a", "b", "a", "b"],
+        "row_reward": [0.5, -0.001, 0.7, 0.1],
+        "low": [0.4, -0.1, 0.7, np.nan],
+        "high": [0.6, 0.1, 0.7, np.nan],
+    }
+)
+
+
+def test_the_heat_map_shows_who_earns_what_from_whom() -> None:
+    axes = Figure().subplots()
+    colours = figures.heat_map(axes, CELLS, limits=(0.0, 1.0))
+    assert [text.get_text() for text in axes.texts] == ["0.50\n±0.10", "0.00\n±0.10", "0.70", "0.10"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b"]
+    assert colours.get_clim() == (0.0, 1.0)
+    axes = Figure().subplots()
+    figures.heat_map(axes, CELLS.drop(columns=["low", "high"]), ["b"], ["b", "a"])
+    assert [text.get_text() for text in axes.texts] == ["0.10", "0.70"]
+    with pytest.raises(ValueError, match="cells must hold every pair of agents, got none for"):
+        figures.heat_map(axes, CELLS, ["a", "nobody"])
+
+
+def test_learning_curves_show_every_seed_and_the_mean() -> None:
+    axes, curves = Figure().subplots(), np.arange(12.0).reshape(4, 3)
+    figures.learning_curves(axes, np.arange(4), curves, "#0072B2", "AA")
+    *seeds, mean = (line.get_ydata() for line in axes.lines)
+    np.testing.assert_allclose(np.array(seeds).T, curves)
+    np.testing.assert_allclose(mean, curves.mean(1))
+    assert axes.get_legend_handles_labels()[1] == ["AA"]
+    assert axes.get_xlabel() == axes.get_ylabel() == ""
+
+
+def test_policy_bars_stand_beside_the_published_ones() -> None:
+    axes = Figure().subplots()
+    bars = {"naive": np.zeros((3, 5)), "advantage_alignment": np.full((3, 5), 0.5)}
+    figures.policy_bars(axes, bars, [1.0, 0.9, 0.1, 0.9, 0.1])
+    heights = [[bar.get_height() for bar in container] for container in axes.containers]
+    assert heights == [[0.0] * 5, [0.5] * 5, [1.0, 0.9, 0.1, 0.9, 0.1]]
+    labels = ["naive (ours)", "Advantage Alignment (ours)", "published"]
+    assert axes.get_legend_handles_labels()[1] == labels
+
+
+@pytest.fixture
+def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(paths, "BUILD", tmp_path)
+    monkeypatch.setattr(records, "READ", {})
+    return tmp_path / "smoke" / "figures"
+
+
+def test_a_saved_figure_tells_seeds_seconds_and_sources(build: Path) -> None:
+    runs = {"a-0": {"seconds": 2.0}, "a-1": {"seconds": 0.5}}
+    records.READ["one"] = {"runs": runs, "seeds": 3, "stale": False}
+    records.READ["two"] = {"runs": {"a-0": {"seconds": 2.0}}, "seeds": None}
+    parameters = {"profile": "smoke", "seeds": 2}
+    figures.save(Figure(), "drawn", "01.ipynb", parameters, ["one", "two"])
+    record = json.loads((build / "drawn.json").read_text())
+    assert record["seeds"] == {"one": 2, "two": None}  # three there, two used
+    assert record["seconds"]["runs"] == 2.5  # the run of both tables once
+    assert 0 < record["seconds"]["notebook"] < 3600
+    assert record["data"]["one"]["runs"] == runs
+    assert record["stale"] == []
+    first = (build / "drawn.png").read_bytes(), (build / "drawn.svg").read_bytes()
+    figures.save(Figure(), "drawn", "01.ipynb", parameters, ["one"])
+    assert ((build / "drawn.png").read_bytes(), (build / "drawn.svg").read_bytes()) == first, "the same picture"
+
+
+def test_a_picture_of_a_stale_table_says_so(build: Path) -> None:
+    records.READ["old"] = {"stale": True}
+    figure = Figure()
+    figures.save(figure, "drawn", "01.ipynb", {"profile": "smoke"}, ["old"])
+    assert [text.get_text() for text in figure.texts] == ["drawn from tables that other settings or code made:\nold"]
+    assert json.loads((build / "drawn.json").read_text())["stale"] == ["old"]
+    with pytest.raises(ValueError, match=r"data must name tables that were read .* got \['unread'\]"):
+        figures.save(figure, "drawn", "01.ipynb", {"profile": "smoke"}, ["old", "unread"])
+
+
+def test_an_inherited_backend_leaves_a_notebook_its_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MPLBACKEND", "Agg")
+    source = "from aa_core import figures\nfigures.use_style()\nimport matplotlib.pyplot as plt\n_ = plt.plot([1, 2])"
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
+    NotebookClient(notebook, kernel_name="python3", timeout=120).execute(env=dict(os.environ))
+    (output,) = notebook.cells[0].outputs
+    size = output.metadata["image/png"]["width"]
+    assert size > 400, "the size that it is shown in"
+    assert output.data["image/png"]
+
+
+def test_sliders_are_drawn_once_where_nobody_can_move_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paths, "HEADLESS", True)
+    drawn = []
+    figures.explore(lambda beta: drawn.append(beta), beta=(0.0, 1.0, 0.1, 0.3))
+    assert drawn == [0.3]

@@ -1,0 +1,419 @@
+"""The runs of the Coin Game, Negotiation and Commons Harvest, in profile smoke unless settings are all that counts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import fields, replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from torch import Generator
+
+from aa_core.actor_critic import ActorCritic, Network, Seen, Spaces, load
+from aa_core.games.coin import CoinGame, CoinState
+from aa_core.games.harvest import SCRIPTED as HARVEST_SCRIPTED
+from aa_core.games.harvest import HarvestGame, HarvestState
+from aa_core.selfplay import SelfPlay, play
+from experiments import coin, harvest, leagues, negotiation, run
+from experiments.identity import settings_as_data
+from experiments.run import Run, make, table_of
+
+GAMES = {"coin": coin, "negotiation": negotiation}
+SIZE = coin.SIZES["smoke"]
+SETTING = harvest.SETTINGS["smoke"]
+POND = SETTING.game
+BOUNDS = {
+    "collective_return": float("inf"),
+    "sustainability": POND.horizon,
+    "equality": 1.0,
+    "peace": POND.num_players,
+    "apples_at_end": len(POND.apple_cells),
+    "scenario_zapping": POND.horizon,
+    "scenario_peaceful": POND.horizon,
+}
+every_game = pytest.mark.parametrize("game", GAMES)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    with pytest.MonkeyPatch.context() as patch:  # one for all: leagues and tables share their runs
+        for name in ("BUILD", "DATA"):
+            patch.setattr(run, name, tmp_path_factory.mktemp(name))
+        yield run.BUILD
+
+
+def table(name: str) -> pd.DataFrame:
+    """A table of profile smoke, put together as the build does it."""
+    declared = next(t for module in (coin, negotiation, harvest) for t in module.TABLES if t.name == name)
+    return pd.concat([declared.keep(table_of(make(one))) for one in declared.runs("smoke")], ignore_index=True)
+
+
+def changed(one: SelfPlay, other: SelfPlay) -> set[str]:
+    """Names of the settings in which two differ."""
+    return {field.name for field in fields(one) if getattr(one, field.name) != getattr(other, field.name)}
+
+
+# --- settings
+
+
+def test_profile_paper_has_the_papers_settings() -> None:
+    bargaining = negotiation.agent_run("paper", "advantage_alignment", 0).settings
+    options, rule = bargaining.self_play, bargaining.credit.keywords
+    assert (options.games, options.updates, rule["beta"], rule["past"]) == (16384, 800, 3.0, "averaged")
+    assert (options.learning_rate, options.entropy, options.normalise, options.buffer) == (1e-3, 0.005, False, None)
+    loqa = coin.agent_run("paper", "loqa", 0).settings.self_play
+    assert (loqa.games, loqa.network.hidden, loqa.learning_rate, loqa.critic_learning_rate) == (512, 128, 1e-3, 1e-2)
+    assert (loqa.entropy, loqa.buffer.every, loqa.buffer.capacity, loqa.buffer.until) == (0.1, 10, 10_000, None)
+    lola = coin.agent_run("paper", "lola_dice", 0).settings.self_play
+    assert (lola.games, lola.updates, lola.learning_rate) == (2000, 50001, 3e-3)
+    apples = harvest.agent_run("paper", harvest.AA, 0).settings
+    options, rule = apples.setting.self_play, apples.credit.keywords
+    assert (options.games, options.chunk, options.gamma, options.lam) == (6, 15, 0.99, 0.95)
+    assert (options.learning_rate, options.entropy, options.clip) == (1e-5, 0.1, 0.1)
+    assert (rule["beta"], rule["past"], options.network.hidden) == (1.0, "averaged", 192)
+    assert (options.buffer.seats, options.buffer.every, options.buffer.capacity) == (2, 20, 4000)
+    game = apples.setting.game
+    assert (game.map, game.window, game.num_players) == ("open", (9, 1, 5), 7)
+
+
+@pytest.mark.parametrize("profile", ["smoke", "laptop", "paper"])
+def test_algorithms_of_the_harvest_differ_in_nothing_but_the_credit(profile: str) -> None:
+    declared = [harvest.agent_run(profile, rule, 0).settings for rule in harvest.RULES]
+    assert len({settings.credit for settings in declared}) == 3
+    assert all(settings.setting == harvest.SETTINGS[profile] for settings in declared)
+
+
+@every_game
+def test_algorithms_differ_in_the_credit_and_in_what_their_names_say(game: str) -> None:
+    agents = GAMES[game].AGENTS
+    assert changed(agents["ppo"][0], agents["naive"][0]) == {"clip", "epochs"}
+    assert agents["ppo"][1] is agents["naive"][1]
+    if game == "coin":
+        plain, proximal = agents["advantage_alignment"], agents["proximal_advantage_alignment"]
+        assert changed(plain[0], proximal[0]) == {"clip", "epochs"}
+        assert plain[1].keywords == proximal[1].keywords
+        assert agents["loqa"][0] == plain[0]
+
+
+def test_a_cell_of_the_coin_games_map_differs_in_what_it_names() -> None:
+    signs = {"greedy": "greedy_updates", "past": "buffer", "last": "buffer", "entropy": "entropy",
+             "Adam": "learning_rate"}  # fmt: skip
+    shared = {"updates", "critic_learning_rate"}  # time to the end, and Adam of both
+    for name in coin.MAP:
+        settings = coin.map_run("extended", name, 0).settings
+        assert settings.credit.keywords["beta"] == float(name.split(",")[0].removeprefix("β "))
+        named = {setting for sign, setting in signs.items() if sign in name}
+        assert changed(settings.self_play, coin.MAP_BASE) - shared == named
+
+
+def test_a_cell_of_negotiations_map_differs_in_what_it_names() -> None:
+    signs = {"greedy": "greedy_updates", "past": "buffer", "not normalised": "normalise"}
+    for name in negotiation.MAP:
+        settings = negotiation.map_run("extended", name, 0).settings
+        rule = settings.credit.keywords
+        assert rule["beta"] == float(name.split(", ")[1].removeprefix("β "))
+        assert rule.get("past", "discounted") == name.split(",")[0]
+        named = {setting for sign, setting in signs.items() if sign in name}
+        assert changed(settings.self_play, negotiation.NAIVE) - {"updates"} == named
+
+
+def test_variants_of_the_harvest_are_all_different_and_only_in_what_they_name() -> None:
+    base = harvest.variant_run("laptop", f"{harvest.AA}, 4 players", 0).settings
+    seen = []
+    for question, cell in harvest.VARIANTS:
+        settings = harvest.variant_run("laptop", cell, 0).settings
+        options = settings.setting.self_play
+        expected = {"one never cooperates": {"scripts"}, "agent buffer": {"buffer"}}.get(question, set())
+        assert changed(options, base.setting.self_play) == expected
+        assert (settings.setting.game != base.setting.game) == ("players" in cell and "4 players" not in cell)
+        seen.append((settings_as_data(settings.credit), options, settings.setting.game))
+    assert all(seen.count(cell) == 1 for cell in seen)
+    assert (harvest.RING.sum(1) == 1).all()
+
+
+# --- one run
+
+
+@pytest.mark.parametrize(
+    "declared",
+    [coin.agent_run("smoke", "advantage_alignment", 101), coin.agent_run("smoke", "lola_dice", 101),
+     negotiation.agent_run("smoke", "advantage_alignment", 101)],
+    ids=lambda one: one.name,
+)  # fmt: skip
+def test_a_run_of_any_seed_is_tidy_and_repeatable_and_its_agent_plays_as_it_did(declared: Run) -> None:
+    content = table_of(make(declared))
+    assert list(content.columns) == ["agent", "seed", "update", "metric", "value"]
+    assert set(content["update"]) == {0, 2, 4}
+    assert not content.duplicated(["update", "metric"]).any()
+    assert (set(content.seed), set(content.agent)) == ({101}, {declared.variant})
+    pd.testing.assert_frame_equal(table_of(make(declared, fresh=True)), content)
+    last = content[content["update"] == 4].set_index("metric").value.to_dict()
+    metrics = leagues.evaluate(load(declared.folder / leagues.AGENT), declared.settings)
+    assert metrics == pytest.approx(last, rel=1e-5)
+    assert metrics.keys() == {
+        "reward_self", "together", "reward_vs_cooperator", "reward_of_cooperator", "reward_vs_defector",
+        "reward_of_defector",
+    }  # fmt: skip
+
+
+def test_evaluation_knows_a_cooperator_from_nobody() -> None:
+    settings = coin.agent_run("laptop", "naive", 0).settings
+    mind = ActorCritic(Spaces.of(settings.game), Network(hidden=8), Generator().manual_seed(0))
+    metrics = leagues.evaluate(mind, settings)
+    assert abs(metrics["together"] - 0.5) < 0.1  # an untrained walk takes any coin, and always defect robs it
+    assert metrics["reward_of_defector"] > 0.3 > 0 > metrics["reward_vs_defector"]
+
+
+def test_the_long_run_begins_as_the_leagues_agent() -> None:
+    short, long = (
+        table_of(make(declared("smoke", "advantage_alignment", 0)))
+        for declared in (negotiation.agent_run, negotiation.long_run)
+    )
+    assert long["update"].max() > short["update"].max()
+    pd.testing.assert_frame_equal(long[long["update"] <= 4].reset_index(drop=True), short)
+
+
+# --- leagues and recorded games
+
+
+@every_game
+def test_the_league_is_complete_and_symmetric(game: str) -> None:
+    module, content = GAMES[game], table(f"{game}_league")
+    names = module.NAMES if game == "coin" else tuple(module.AGENTS)
+    agents = dict.fromkeys(names, SIZE.seeds) | dict.fromkeys(module.SCRIPTED, 1)
+    keys = ["row_agent", "column_agent", "row_seed", "column_seed"]
+    assert list(content.columns) == [*keys, "row_reward", "column_reward"]
+    assert len(content) == len(content.drop_duplicates(keys)) == sum(agents.values()) ** 2
+    mirror = {f"{a}_{what}": f"{b}_{what}" for a, b in (("row", "column"), ("column", "row"))
+              for what in ("agent", "seed", "reward")}  # fmt: skip
+    swapped = content.rename(columns=mirror)
+    both = content.merge(swapped, on=keys)
+    assert len(both) == len(content)
+    assert both.row_reward_x.to_numpy() == pytest.approx(both.row_reward_y.to_numpy())
+
+
+def test_a_league_is_played_by_the_agents_that_it_names() -> None:
+    declared = negotiation.league_run("smoke")
+    agents = [(need.variant, need.seed) for need in declared.needs]
+    assert agents == [(agent, seed) for agent in negotiation.AGENTS for seed in range(SIZE.seeds)]
+    content = table("negotiation_league")
+    pair = {"row_agent": "advantage_alignment", "column_agent": "always defect", "row_seed": 1}
+    played = content[(content[list(pair)] == pd.Series(pair)).all(axis=1)].row_reward.item()
+    folder = make(negotiation.agent_run("smoke", "advantage_alignment", 1))
+    minds = [load(make(negotiation.agent_run("smoke", "advantage_alignment", 0)) / leagues.AGENT),
+             load(folder / leagues.AGENT), negotiation.SCRIPTED["always defect"]]  # fmt: skip
+    who = torch.tensor([[0, 2], [1, 2]]).repeat_interleave(SIZE.league_games, 0)
+    rewards = play(declared.settings.game, minds, who, Generator().manual_seed(0)).rewards
+    assert played == pytest.approx(rewards[SIZE.league_games :, 0].mean().item(), rel=1e-4)
+
+
+def test_a_coin_episode_obeys_the_rules() -> None:
+    content, game = table("coin_episode"), CoinGame(horizon=SIZE.horizon)
+    assert set(content.opponent) == {"advantage_alignment", *coin.SCRIPTED}
+    for _, met in content.groupby(["opponent", "game"]):
+        assert met.step.tolist() == list(range(SIZE.horizon))
+        for now, after in zip(met[:-1].itertuples(), met[1:].itertuples(), strict=True):
+            state = CoinState(
+                torch.tensor([[now.cell_1, now.cell_2]]), torch.tensor([now.coin]), torch.tensor([now.owner]), 0
+            )
+            # the moves that lead to where both stand next
+            moves = [int((game._moves[cell] == to).nonzero()[0]) for cell, to in
+                     ((now.cell_1, after.cell_1), (now.cell_2, after.cell_2))]  # fmt: skip
+            following, _, rewards, _ = game.step(state, torch.tensor([moves]), Generator().manual_seed(0))
+            assert rewards[0].tolist() == [now.reward_1, now.reward_2]
+            assert following.owner.item() == after.owner
+
+
+def test_a_negotiation_is_paid_by_its_claims() -> None:
+    content = table("negotiation_episode")
+    for player, other in ((1, 2), (2, 1)):
+        claims, others, values = (
+            content[[f"{what}_{who}_{item}" for item in (1, 2, 3)]].to_numpy()
+            for what, who in (("claim", player), ("claim", other), ("value", player))
+        )
+        paid = (values * claims / (claims + others).clip(min=5)).sum(1) / 15
+        assert content[f"reward_{player}"].to_numpy() == pytest.approx(paid, abs=1e-4)
+    met = content[content.opponent == "always defect"]
+    assert (met[["claim_2_1", "claim_2_2", "claim_2_3"]] == 5).all(axis=None)
+
+
+# --- side studies
+
+
+@every_game
+def test_the_map_has_a_row_per_cell_and_seed(game: str) -> None:
+    content, cells = table(f"{game}_map"), GAMES[game].MAP
+    seeds = content.groupby("cell", sort=False).seed.agg(list).to_dict()
+    assert seeds == {cell: list(range(SIZE.seeds)) for cell in list(cells)[:2]}
+    settings = [replace(GAMES[game].map_run("extended", cell, 0).settings, agent="") for cell in cells]
+    assert len({str(settings_as_data(one)) for one in settings}) == len(cells)
+
+
+def test_a_price_is_that_of_whole_updates() -> None:
+    content = table("shaping_cost")
+    assert set(content.algorithm) == set(coin.PRICED)
+    assert set(zip(content.horizon, content.grid, strict=True)) == {(4, 3), (8, 3), (4, 4)}
+    steps = content.games * content.horizon / content.seconds_per_update
+    assert steps.to_numpy() == pytest.approx(content.game_steps_per_second.to_numpy(), rel=1e-3)
+
+
+def test_speed_is_measured_on_one_and_two_threads_which_are_given_back() -> None:
+    before = torch.get_num_threads()
+    content = table("coin_speed")
+    assert torch.get_num_threads() == before
+    assert content.threads.tolist() == [1, 1, 2, 2]
+    assert content.what.tolist() == ["random play", "update"] * 2
+    assert (content.game_steps_per_second > 0).all()
+
+
+# --- Commons Harvest
+
+
+def test_the_end_of_training_has_every_seed_stays_within_bounds_and_is_where_curves_lead() -> None:
+    end, curves = table("harvest"), table("harvest_curves")
+    assert list(end.columns) == ["map", "players", "algorithm", "seed", "metric", "value"]
+    expected = {(a, s) for a in (*harvest.RULES, *harvest.REFERENCES) for s in range(SETTING.seeds)}
+    assert set(zip(end.algorithm, end.seed, strict=True)) == expected
+    assert not end.duplicated(["algorithm", "seed", "metric"]).any()
+    assert len(end) == len(expected) * len(BOUNDS)
+    for content in (end, curves):
+        assert (content.value >= 0).all()
+        assert (content.value <= content.metric.map(BOUNDS)).all()
+    assert set(curves["update"]) == {0, 2, 4}
+    last = curves[curves["update"] == 4].drop(columns="update").reset_index(drop=True)
+    pd.testing.assert_frame_equal(last, end[end.algorithm.isin(harvest.RULES)].reset_index(drop=True))
+
+
+def test_a_harvester_that_is_read_back_plays_as_it_did_and_is_trained_again_to_the_same() -> None:
+    declared = harvest.agent_run("smoke", harvest.AA, 101)
+    content = table_of(make(declared))
+    last = content[content["update"] == 4].set_index("metric").value.to_dict()
+    metrics = harvest.evaluate(load(declared.folder / leagues.AGENT), SETTING, 54321 + 101)
+    assert metrics == pytest.approx(last, rel=1e-5)
+    pd.testing.assert_frame_equal(table_of(make(declared, fresh=True)), content)
+
+
+def test_only_the_focal_players_of_a_scenario_count() -> None:
+    game = HarvestGame("orchard", 4, POND.horizon, POND.window)
+    setting = replace(SETTING, game=game, evaluation_worlds=4, background=2)
+
+    def idle(game: HarvestGame, observations: torch.Tensor, generator: Generator) -> torch.Tensor:
+        return torch.zeros(len(observations), dtype=torch.long)
+
+    metrics = harvest.evaluate(idle, setting, 0)  # the two free harvesters eat, the two focal ones do not
+    assert metrics["collective_return"] == metrics["scenario_zapping"] == metrics["scenario_peaceful"] == 0
+    assert (metrics["apples_at_end"], metrics["peace"]) == (len(game.apple_cells), 4)
+    assert harvest.evaluate(HARVEST_SCRIPTED["free harvester"], setting, 0)["scenario_peaceful"] > 0
+
+
+def test_episodes_obey_the_rules() -> None:
+    content = table("harvest_episode")
+    assert list(content.columns) == ["algorithm", "seed", "step", "apples", "eaten", "in_play"]
+    expected = {(a, s) for a in harvest.RULES for s in range(SETTING.seeds)} | {("random", 0)}
+    assert set(zip(content.algorithm, content.seed, strict=True)) == expected
+    assert content.apples.between(0, len(POND.apple_cells)).all()
+    assert content.in_play.between(0, POND.num_players).all()
+    for _, part in content.groupby(["algorithm", "seed"]):
+        assert part.step.tolist() == list(range(1, POND.horizon + 1))
+        assert part.eaten.is_monotonic_increasing
+        assert (part.apples.diff().dropna() >= -part.eaten.diff().dropna() - 1e-4).all()  # gone is what was eaten
+
+
+def test_frames_give_the_worlds_back() -> None:
+    content = table("harvest_frames")
+    assert list(content.columns) == ["algorithm", "step", "apples", "cells", "headings", "out"]
+    assert len(content[content.step == 0].drop(columns="algorithm").drop_duplicates()) == 1  # the same start for all
+    for algorithm in harvest.RULES:
+        played: list[HarvestState] = []
+        mind = load(make(harvest.agent_run("smoke", algorithm, 0)) / leagues.AGENT)
+        who = torch.zeros(1, POND.num_players, dtype=torch.long)
+        play(POND, [mind], who, Generator().manual_seed(1), on_step=lambda state, *_, to=played: to.append(state))
+        part = content[content.algorithm == algorithm]
+        assert part.step.tolist() == list(range(POND.horizon))
+        for state, (_, row) in zip(played, part.iterrows(), strict=True):
+            again = harvest.frame_state(POND, row)
+            assert again.time == state.time
+            for name in ("cell", "heading", "out", "apples"):
+                assert torch.equal(getattr(again, name), getattr(state, name))
+
+
+def test_a_frame_of_a_single_player_is_read_too() -> None:
+    row = pd.Series({"step": 3, "apples": "A" * 12 + "x", "cells": 8, "headings": 2, "out": 0})  # as CSV reads it
+    state = harvest.frame_state(replace(POND, num_players=1), row)
+    assert (state.cell.tolist(), state.heading.tolist(), state.apples.sum().item()) == ([[8]], [[2]], 12)
+
+
+@pytest.mark.parametrize("cell", [f"{harvest.AA}, 7 players", "ppo, one free rider", "weights: the next one only",
+                                  "averaged, β 3", "product", "one seat past"])  # fmt: skip
+def test_a_variant_trains(cell: str) -> None:
+    content = table_of(make(harvest.variant_run("smoke", cell, 1)))
+    assert list(content.columns) == ["question", "cell", "players", "seed", "metric", "value"]
+    assert (set(content.cell), set(content.seed)) == ({cell}, {1})
+    assert (set(content.players)) == ({7} if "7 players" in cell else {4})
+    metrics = content.set_index("metric").value
+    assert ("return_of_free_rider" in metrics) == ("rider" in cell)
+    if "rider" in cell:
+        total = 3 * metrics.return_of_learners + metrics.return_of_free_rider
+        assert total == pytest.approx(metrics.collective_return, abs=1e-3)
+
+
+def literal_eaten(mind: ActorCritic, setting: harvest.Setting, seed: int) -> list[tuple[float, ...]]:
+    """`harvest._eaten` step by step: one lifetime is played and forgotten, then half of another one counts."""
+    game, options, generator = setting.game, setting.self_play, Generator().manual_seed(seed)
+    shape = (options.games, game.num_players)
+    rewards, values, near = [], [], []
+    for steps in (game.horizon, game.horizon // 2):
+        state, observations = game.reset(options.games, generator)
+        last_actions, last_rewards, hidden = torch.zeros(shape).long(), torch.zeros(shape), None
+        rewards, values, near = [], [], []
+        for step in range(steps + 1):
+            seen = Seen(*(x.flatten(0, 1)[None] for x in (observations, last_actions, last_rewards)))
+            with torch.no_grad():
+                values.append(mind(seen, hidden)[1].view(shape))
+                outputs, hidden = mind.act(seen, hidden)
+            if step == steps:
+                break
+            last_actions = mind.spaces.draw(outputs[0], generator).view(shape)
+            alive = [dict(zip(game.apple_cells.tolist(), row.tolist(), strict=True)) for row in state.apples]
+            state, observations, last_rewards, _ = game.step(state, last_actions, generator)
+            rewards.append(last_rewards)
+            near.append([[neighbours(game, alive[w], int(state.cell[w, i])) for i in range(shape[1])]
+                         for w in range(shape[0])])  # fmt: skip
+    return [row for start in range(0, game.horizon // 2, options.chunk)
+            for row in literal_credit(rewards, values, near, start, setting)]  # fmt: skip
+
+
+def neighbours(game: HarvestGame, alive: dict[int, bool], cell: int) -> int:
+    """Live apples within distance 2 of a cell."""
+    row, column = divmod(cell, game.width)
+    places = [(divmod(other, game.width), lives) for other, lives in alive.items()]
+    return sum(lives and 0 < (row - r) ** 2 + (column - c) ** 2 <= 4 for (r, c), lives in places)
+
+
+def literal_credit(rewards: list, values: list, near: list, start: int, setting: harvest.Setting) -> list[tuple]:
+    """What the credit of a chunk says wherever somebody eats."""
+    options, rule = setting.self_play, setting.aligned.keywords
+    own, ahead = [], torch.zeros_like(values[0])
+    for t in reversed(range(start, start + options.chunk)):
+        ahead = rewards[t] + options.gamma * values[t + 1] - values[t] + options.gamma * options.lam * ahead
+        own.insert(0, ahead)
+    own = torch.stack(own)
+    own = (own - own.mean()) / own.std(correction=0)
+    rows = []
+    for t in range(options.chunk):
+        for w, i in (rewards[start + t] > 0).nonzero().tolist():
+            past = rule["beta"] * rule["gamma"] * sum(rule["gamma"] ** (t - k) * own[k, w, i].item() for k in range(t))
+            others = sum(own[t, w, j].item() for j in range(own.shape[2]) if j != i)
+            rows.append((near[start + t][w][i], own[t, w, i].item(), past, others, past * others))
+    return rows
+
+
+def test_credit_of_eating_is_that_of_a_literal_loop() -> None:
+    mind = load(make(harvest.agent_run("smoke", "ppo", 1)) / leagues.AGENT)
+    rows = literal_eaten(mind, SETTING, 3)
+    eaten = harvest._eaten(mind, SETTING, 3)
+    assert len(rows) == len(eaten) > 3
+    expected = pd.DataFrame(rows, columns=["neighbours", *harvest.CREDIT])
+    pd.testing.assert_frame_equal(eaten, expected, check_dtype=False, atol=1e-4, rtol=1e-3)
