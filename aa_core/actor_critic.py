@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -20,6 +19,7 @@ from torch.distributions import AffineTransform, Categorical, ComposeTransform, 
 from torch.nn.functional import one_hot, relu
 
 from aa_core.checks import check_count
+from aa_core.files import write_atomically
 from aa_core.games.base import Game
 
 
@@ -140,10 +140,7 @@ class Spaces:
 class ActorCritic(nn.Module):
     """Policy and value of a seat, with memory.
 
-    Args:
-        spaces: of the game.
-        network: what it is made of.
-        generator: of the first weights, uniform(+-1/sqrt(inputs)) as in torch.nn, the policy's head a tenth of it.
+    The first weights, by the generator, are uniform(+-1/sqrt(inputs)) as in torch.nn, the policy's head a tenth of it.
     """
 
     def __init__(self, spaces: Spaces, network: Network, generator: Generator | None = None) -> None:
@@ -168,11 +165,12 @@ class ActorCritic(nn.Module):
             parts[name.startswith(("critic", "value"))].append(weight)
         return parts
 
-    def _feedback(self, seen: Seen) -> Tensor | None:
-        if not self.network.feedback:
-            return None
-        actions = one_hot(seen.actions, self.spaces.choices) if self.spaces.bounds is None else seen.actions
-        return torch.cat([actions.float(), seen.rewards[..., None]], -1)
+    def _remembered(self, trunk: Trunk, seen: Seen, hidden: Tensor | None) -> tuple[Tensor, Tensor]:
+        feedback = None
+        if self.network.feedback:
+            actions = one_hot(seen.actions, self.spaces.choices) if self.spaces.bounds is None else seen.actions
+            feedback = torch.cat([actions.float(), seen.rewards[..., None]], -1)
+        return trunk(seen.observations, feedback, hidden)
 
     def _outputs(self, remembered: Tensor) -> Tensor:
         outputs = self.policy(remembered)
@@ -180,47 +178,34 @@ class ActorCritic(nn.Module):
 
     def act(self, seen: Seen, hidden: Tensor | None) -> tuple[Tensor, Tensor]:
         """Outputs `(T, R, outputs)` of the policy, for `Spaces.draw`, and the last hidden state `(R, H)`."""
-        remembered, hidden = self.actor(seen.observations, self._feedback(seen), hidden)
+        remembered, hidden = self._remembered(self.actor, seen, hidden)
         return self._outputs(remembered), hidden
 
     def values(self, seen: Seen) -> Tensor:
         """Values `(T, R)`, from a hidden state of zeros."""
-        trunk = self.actor if self.critic is None else self.critic
-        return self.value(trunk(seen.observations, self._feedback(seen), None)[0])[..., 0]
+        return self.value(self._remembered(self.critic or self.actor, seen, None)[0])[..., 0]
 
     def forward(self, seen: Seen, hidden: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Outputs `(T, R, outputs)` and values `(T, R)`.
 
-        Args:
-            seen: T steps of R rows.
-            hidden: `(R, H)` before the first step, of the actor; a critic's own trunk begins with zeros.
+        `hidden` `(R, H)` is the actor's before the first step; a critic's own trunk begins with zeros.
         """
         if self.critic is not None:
             return self.act(seen, hidden)[0], self.values(seen)
-        remembered, _ = self.actor(seen.observations, self._feedback(seen), hidden)
+        remembered, _ = self._remembered(self.actor, seen, hidden)
         return self._outputs(remembered), self.value(remembered)[..., 0]
 
 
 def save(mind: ActorCritic, path: Path) -> None:
     """Write an actor-critic as safetensors with its settings as metadata; the old file or the new one, never half."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save as to_bytes
 
     settings = {"spaces": asdict(mind.spaces), "network": asdict(mind.network)}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        save_file(mind.state_dict(), temporary, {"actor_critic": json.dumps(settings)})
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_atomically(path, to_bytes(mind.state_dict(), {"actor_critic": json.dumps(settings)}))
 
 
 def load(path: Path) -> ActorCritic:
-    """Read an actor-critic that `save` has written.
-
-    Raises:
-        ValueError: safetensors without an actor-critic's settings.
-    """
+    """Read an actor-critic that `save` has written; ValueError for other safetensors."""
     from safetensors import safe_open
     from safetensors.torch import load_file
 

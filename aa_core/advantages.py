@@ -30,14 +30,7 @@ def discounted_sum(x: Tensor, gamma: float) -> Tensor:
     """Forward recurrence y_t = x_t + gamma y_{t-1}, that is y_t = sum_{k<=t} gamma^(t-k) x_k.
 
     Time is cut into chunks: inside a chunk a lower-triangular matrix of non-negative powers, between chunks one carry.
-    O(T) in time and memory, and exact for any T (no gamma^-t is ever formed).
-
-    Args:
-        x: `(..., time)`.
-        gamma: discount in [0, 1].
-
-    Returns:
-        `(..., time)`.
+    O(T) in time and memory, and exact for any T (no gamma^-t is ever formed). `(..., time)` in and out.
     """
     check_unit_interval("gamma", gamma)
     steps = x.shape[-1]
@@ -66,21 +59,15 @@ def discounted_returns(rewards: Tensor, gamma: float) -> Tensor:
 def gae(rewards: Tensor, values: Tensor, gamma: float, lam: float) -> Tensor:
     """Generalised advantage estimation (Schulman et al. 2016, eq. 16).
 
-    Args:
-        rewards: `(..., time)`.
-        values: `(..., time + 1)`, the last entry bootstraps the step after the end (0 at a true end).
-        gamma: discount in [0, 1].
-        lam: trace decay in [0, 1]: 0 gives one-step errors, 1 gives returns minus values.
-
-    Returns:
-        Advantages `(..., time)`.
+    Advantages `(..., time)` from rewards `(..., time)` and values `(..., time + 1)`, of which the last bootstraps the
+    step after the end (0 at a true end); `lam` in [0, 1] from one-step errors (0) to returns minus values (1).
     """
     check_time_series("rewards", rewards)
     check_time_series("values", values)
     check_unit_interval("gamma", gamma)
     check_unit_interval("lam", lam)
-    if values.shape != (*rewards.shape[:-1], rewards.shape[-1] + 1):
-        expected = (*rewards.shape[:-1], rewards.shape[-1] + 1)
+    expected = (*rewards.shape[:-1], rewards.shape[-1] + 1)
+    if values.shape != expected:
         raise ValueError(f"values must have one step more than rewards, {expected}, got {tuple(values.shape)}")
     errors = rewards + gamma * values[..., 1:] - values[..., :-1]
     return discounted_sum(errors.flip(-1), gamma * lam).flip(-1)
@@ -89,12 +76,8 @@ def gae(rewards: Tensor, values: Tensor, gamma: float, lam: float) -> Tensor:
 def group_baseline(returns: Tensor, groups: Tensor | None = None) -> Tensor:
     """Leave-one-out mean over the other games of a group at the same time step (LLM, group-relative baseline).
 
-    Args:
-        returns: `(batch, time)`.
-        groups: integer id per game `(batch,)`; games of one id share their random numbers. None: one group.
-
-    Returns:
-        Baselines `(batch, time)`; 0 for a game that is alone in its group.
+    Baselines `(batch, time)` of returns `(batch, time)`; 0 for a game that is alone in its group. `groups` `(batch,)`
+    are integers; games of one id share their random numbers. None: all games are one group.
     """
     check_time_series("returns", returns, min_dims=2)
     if returns.dim() != 2:
@@ -145,14 +128,7 @@ def shaping_weights(
     | "averaged" | (1/t) sum_k A_k and 0 at t = 0, the authors' training code | (1/(1+t)) sum_k A_k |
     | "regularised" | (1/(1+t)) sum_k A_k (AA, eq. 59) | the same |
 
-    Args:
-        advantages: `(..., time)`.
-        gamma: discount in [0, 1], of the discounted past only.
-        include_current: whether the present step counts as past.
-        past: one of the three above.
-
-    Returns:
-        `(..., time)`; the first entry is 0 for a strict past.
+    `(..., time)` in and out; `gamma` counts for the discounted past only. ValueError for another `past`.
     """
     check_time_series("advantages", advantages)
     check_unit_interval("gamma", gamma)

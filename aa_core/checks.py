@@ -41,9 +41,8 @@ def check_time_series(name: str, value: Tensor, min_dims: int = 1) -> None:
 def check_same_shape(name: str, value: Tensor, reference_name: str, reference: Tensor) -> None:
     """Raise ValueError unless `value` has the shape of `reference`."""
     if value.shape != reference.shape:
-        raise ValueError(
-            f"{name} must have the shape of {reference_name}, {tuple(reference.shape)}, got {tuple(value.shape)}"
-        )
+        expected, came = tuple(reference.shape), tuple(value.shape)
+        raise ValueError(f"{name} must have the shape of {reference_name}, {expected}, got {came}")
 
 
 def check_choice(name: str, value: str, choices: Collection[str]) -> None:

@@ -1,12 +1,10 @@
 """The one kind of interval: Student's t over seeds, for means, differences and cells of a league.
 
 With three to five seeds a percentile bootstrap is too narrow. Seeds are often shared: two metrics of the same runs, a
-league's cell in which an agent's seeds meet each other. So an interval here comes from a jackknife: how the number
-changes when a seed is left out everywhere at once. The variances of independent populations of seeds add up, with
-Satterthwaite's degrees of freedom. Special cases, exactly: Student's interval of a mean, the paired one of a
-difference of two metrics of the same runs, and Welch's of a difference of two populations.
-
-Source: B. Efron, C. Stein, The Jackknife Estimate of Variance, Annals of Statistics 9 (1981).
+league's cell in which an agent's seeds meet each other. So an interval here comes from a jackknife (Efron and Stein,
+Annals of Statistics 9, 1981): how the number changes when a seed is left out everywhere at once. The variances of
+independent populations of seeds add up, with Satterthwaite's degrees of freedom. Special cases, exactly: Student's
+interval of a mean, the paired one of two metrics of the same runs, and Welch's of two populations.
 """
 
 from __future__ import annotations
@@ -31,12 +29,9 @@ class Estimate(NamedTuple):
 
 @dataclass(frozen=True)
 class Statistic:
-    """A number that runs of several seeds give.
+    """A number that runs of several seeds give: `value` from all of them, and the value `without` each one.
 
-    Attributes:
-        value: from all seeds.
-        without: population of seeds (an algorithm) -> the value without each of its seeds, indexed by seed; NaN if
-            there is nothing left without it. No population: a constant.
+    `without` maps a population of seeds (an algorithm) to these values, indexed by seed; NaN if nothing is left.
     """
 
     value: float
@@ -46,11 +41,9 @@ class Statistic:
         """Difference; a seed of a population that both have is left out of both."""
         without = {}
         for population in sorted(self.without.keys() | other.without.keys()):
-            sides = [side.without.get(population, pd.Series(dtype=float)) for side in (self, other)]
-            seeds = sides[0].index.union(sides[1].index)
-            one, two = (
-                side.reindex(seeds, fill_value=whole.value) for side, whole in zip(sides, (self, other), strict=True)
-            )
+            one, two = (side.without.get(population, pd.Series(dtype=float)) for side in (self, other))
+            seeds = one.index.union(two.index)
+            one, two = one.reindex(seeds, fill_value=self.value), two.reindex(seeds, fill_value=other.value)
             without[population] = one - two
         return Statistic(self.value - other.value, without)
 
@@ -70,15 +63,7 @@ class Statistic:
 
 
 def mean_of(samples: pd.Series, population: str = "") -> Statistic:
-    """Mean of one number per seed.
-
-    Args:
-        samples: indexed by seed.
-        population: whose seeds they are.
-
-    Raises:
-        ValueError: no samples.
-    """
+    """Mean of one number per seed of a population, indexed by seed; ValueError if there are none."""
     if not len(samples):
         raise ValueError("samples must be a sequence of numbers, at least one, got none")
     mean = samples.mean()
@@ -87,11 +72,7 @@ def mean_of(samples: pd.Series, population: str = "") -> Statistic:
 
 
 def mean_interval(samples: Sequence[float] | np.ndarray) -> Estimate:
-    """Mean and Student's t interval of independent samples `(seeds,)`.
-
-    Raises:
-        ValueError: not a sequence of at least one number.
-    """
+    """Mean and Student's t interval of independent samples `(seeds,)`; ValueError if there are none."""
     samples = np.asarray(samples, dtype=float)
     if samples.ndim != 1 or not len(samples):
         raise ValueError(f"samples must be a sequence of numbers, at least one, got shape {samples.shape}")

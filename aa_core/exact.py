@@ -2,12 +2,11 @@
 
 Both players' tables are written from their own side, in the order of `games.matrix.STATES`. `logits` `(..., 5)` are
 of cooperation: P(C|s) = sigmoid(logit_s). Any number of batch axes; use float64. The game is infinite and discounted:
-V = E sum_t gamma^t r_t, so every quantity is a rational function of the two tables.
-
-Since a state *is* the last joint action, Q_i(s, a, b) = r_i(a, b) + gamma V_i(ab) does not depend on s.
+V = E sum_t gamma^t r_t with `gamma` in [0, 1), so every quantity is a rational function of the two tables. Since a
+state *is* the last joint action, Q_i(s, a, b) = r_i(a, b) + gamma V_i(ab) does not depend on s.
 
 All gradients are of player 1, with respect to its logits `(..., 5)`; for player 2 exchange the two policies and use
-`game.swapped()`. Everywhere `gamma`, the discount, is in [0, 1). AA is arXiv 2406.14662.
+`game.swapped()`. AA is arXiv 2406.14662. Another shape, gamma or option raises ValueError.
 """
 
 from __future__ import annotations
@@ -45,8 +44,7 @@ def action_probabilities(logits: Tensor) -> Tensor:
 def chain(policy: Tensor, co_player: Tensor, game: MatrixGame, gamma: float) -> Chain:
     """Solve the chain of two action tables pi(a|s) `(..., 5, 2)`, each with rows from its player's own side.
 
-    Rows need not sum to 1: the values are then those of the same polynomial, which is what differentiating by
-    unconstrained probabilities needs.
+    Rows need not sum to 1: then it is the same polynomial, which differentiating by unconstrained tables needs.
     """
     if not 0.0 <= gamma < 1.0:
         raise ValueError(f"gamma must be in [0, 1) for an infinite game, got {gamma!r}")
@@ -63,10 +61,7 @@ def chain(policy: Tensor, co_player: Tensor, game: MatrixGame, gamma: float) -> 
 
 
 def values(policy: Tensor, co_player: Tensor, game: MatrixGame, gamma: float, per_round: bool = False) -> Tensor:
-    """Discounted values of both players from START, `(..., 2)`, for P(C|s) tables `(..., 5)`.
-
-    With `per_round` they are multiplied by 1 - gamma: the mean reward per round.
-    """
+    """Discounted values `(..., 2)` of both from START for P(C|s) tables `(..., 5)`; `per_round`: times 1 - gamma."""
     for name, table in (("policy", policy), ("co_player", co_player)):
         if table.shape[-1:] != (5,) or not ((table >= 0) & (table <= 1)).all():
             raise ValueError(f"{name} must be (..., 5) probabilities of cooperation, got shape {tuple(table.shape)}")
@@ -82,23 +77,20 @@ def visitation(joint: Tensor, gamma: float) -> Tensor:
     return torch.cat([torch.ones_like(after[..., :1]), after], -1)
 
 
-def _leaves(logits: Tensor, co_logits: Tensor) -> tuple[Tensor, Tensor]:
-    check_same_shape("co_logits", co_logits, "logits", logits)
-    return logits.detach().requires_grad_(), co_logits.detach().requires_grad_()
+def _average_own_action(x: Tensor, policy: Tensor) -> Tensor:
+    """Replace x(s, a, b) `(..., 5, 4)` by its mean over a under `policy` `(..., 5, 2)`, repeated over a."""
+    return torch.cat([(policy[..., None] * x.unflatten(-1, (2, 2))).sum(-2)] * 2, -1)
 
 
 def _start_values(logits: Tensor, co_logits: Tensor, game: MatrixGame, gamma: float) -> Tensor:
+    check_same_shape("co_logits", co_logits, "logits", logits)
     return chain(action_probabilities(logits), action_probabilities(co_logits), game, gamma).values[..., 0]
 
 
-def naive_gradient(
-    logits: Tensor, co_logits: Tensor, game: MatrixGame, gamma: float, sum_of_rewards: bool = False
-) -> Tensor:
-    """grad_1 V1, or grad_1 (V1 + V2) with `sum_of_rewards`."""
-    own, other = _leaves(logits, co_logits)
-    start = _start_values(own, other, game, gamma)
-    objective = start.sum() if sum_of_rewards else start[..., 0].sum()
-    return torch.autograd.grad(objective, own)[0]
+def naive_gradient(logits: Tensor, co_logits: Tensor, game: MatrixGame, gamma: float) -> Tensor:
+    """grad_1 V1."""
+    own = logits.detach().requires_grad_()
+    return torch.autograd.grad(_start_values(own, co_logits.detach(), game, gamma)[..., 0].sum(), own)[0]
 
 
 def lola_shaping(
@@ -117,13 +109,12 @@ def lola_shaping(
     """
     if natural and co_policy is not action_probabilities:
         raise ValueError("co_policy must be the default with natural=True: the natural step is written in logits")
-    own = logits.detach().requires_grad_()
-    other = co_parameters.detach().requires_grad_()
+    own, other = (x.detach().requires_grad_() for x in (logits, co_parameters))
     policy = action_probabilities(own)
     solved = chain(policy, co_policy(other), game, gamma)
     stake = torch.autograd.grad(solved.values[..., 0, 0].sum(), other, retain_graph=True)[0]
     if natural:
-        co_values = _own_action_averaged(solved, policy)[..., 1, list(SWAP), :]
+        co_values = _average_own_action(solved.q_values[..., 1, None, :], policy)[..., list(SWAP), :]
         step = co_values[..., 0] - co_values[..., 1]
     else:
         step = torch.autograd.grad(solved.values[..., 1, 0].sum(), other, create_graph=True)[0]
@@ -141,43 +132,32 @@ def lola_alignment_form(
         E sum_t grad log pi1(a_t|s_t) [gamma^t (sum_{k<=t} w_k) A2_t + sum_{k>t} gamma^k w_k Q2_k].
 
     The first part aligns the own past with the co-player's present; the second rewards going where the co-player's
-    steps matter. Both come from linear recurrences here, nothing is differentiated.
-
-    With `baseline`, advantages stand for Q1(s, b) and Q2(s, b), as AA's theorem is written. For normalised policies
-    that changes nothing; orthonormal scores do not sum to zero, so here it is another direction.
-
-    Returns:
-        The two parts, each `(..., 5)`; without baseline their sum is `lola_shaping` with `co_policy=torch.exp`.
+    steps matter. Both, each `(..., 5)`, come from linear recurrences, nothing is differentiated; their sum is
+    `lola_shaping` with `co_policy=torch.exp`. With `baseline`, advantages stand for Q1(s, b) and Q2(s, b), as AA's
+    theorem is written: another direction, since orthonormal scores do not sum to zero as normalised policies' do.
     """
     check_same_shape("co_logits", co_logits, "logits", logits)
     policy, co_policy = action_probabilities(logits.detach()), action_probabilities(co_logits.detach())
     solved = chain(policy, co_policy, game, gamma)
     visits = visitation(solved.joint, gamma)
-    co_probs = co_policy[..., list(SWAP), :]
-    q_values = _own_action_averaged(solved, policy)
+    co_probs = torch.cat([co_policy[..., list(SWAP), :]] * 2, -1)  # pi2(b|s) (..., 5, 4)
+    q_values = _average_own_action(solved.q_values[..., None, :], policy[..., None, :, :])  # Q_i(s, b) (..., 2, 5, 4)
     own_q, other_q = (q_values - solved.values[..., None] if baseline else q_values).unbind(-3)
-    stake = visits[..., None] * co_probs * own_q  # (..., 5, 2) over b
-    stake_ab = torch.cat([stake, stake], -1)  # (..., 5, 4)
-
+    stake = visits[..., None] * co_probs * own_q
     identity, transition = torch.eye(4).to(policy), solved.joint[..., 1:, :]
     # past(s) = sum_t gamma^t E[1{s_t = s} sum_{k<t} w_k]
-    inflow = gamma * (visits[..., None] * solved.joint * stake_ab).sum(-2)
+    inflow = gamma * (visits[..., None] * solved.joint * stake).sum(-2)
     past = torch.linalg.solve(identity - gamma * transition.mT, inflow[..., None])[..., 0]
-    past = torch.nn.functional.pad(past, (1, 0))
+    past = torch.nn.functional.pad(past, (1, 0))  # nothing comes before START
     # future(s) = E[sum_{k>=0} gamma^k w_k Q2_k | s_0 = s]
-    reward = (co_probs * stake * other_q).sum(-1)
+    reward = (co_probs * stake * other_q)[..., :2].sum(-1)
     future = torch.linalg.solve(identity - gamma * transition, reward[..., 1:, None])[..., 0]
 
-    aligned = (past[..., None] + visits[..., None] * stake_ab) * solved.advantages[..., 1, :, :]
+    aligned = (past[..., None] + visits[..., None] * stake) * solved.advantages[..., 1, :, :]
     visiting = gamma * visits[..., None] * future[..., None, :]
     probability = policy[..., 0]
     score = torch.stack([1 - probability, 1 - probability, -probability, -probability], -1)
     return tuple((solved.joint * part * score).sum(-1) for part in (aligned, visiting))
-
-
-def _own_action_averaged(solved: Chain, policy: Tensor) -> Tensor:
-    """Q_i(s, b) = sum_a pi1(a|s) Q_i(a, b), `(..., 2, 5, 2)`, rows from player 1's side."""
-    return policy[..., None, :, :] @ solved.q_values.unflatten(-1, (2, 2))
 
 
 def lola_gradient(
@@ -191,7 +171,7 @@ def lola_gradient(
     if first_order:
         shaping = lola_shaping(logits, co_logits, game, gamma)
         return naive_gradient(logits, co_logits, game, gamma) + step_size * shaping
-    own, other = _leaves(logits, co_logits)
+    own, other = (x.detach().requires_grad_() for x in (logits, co_logits))
     co_value = _start_values(own, other, game, gamma)[..., 1].sum()
     step = torch.autograd.grad(co_value, other, create_graph=True)[0]
     shaped = _start_values(own, other + step_size * step, game, gamma)[..., 0].sum()
@@ -214,8 +194,7 @@ def alignment_shaping(
     co-player is taken to act by pi2(b|s) proportional to exp Q2; `softmax` says how much of grad log pi2 is kept:
 
     - "none": grad Q2(b_k), the partition function dropped (Advantage Alignment);
-    - "taken": the partition function differentiated in the taken action only, a factor 1 - pi2(b_k|s_k) (LOQA; AA,
-      Theorem 2);
+    - "taken": differentiated in the taken action only, a factor 1 - pi2(b_k|s_k) (LOQA; AA, Theorem 2);
     - "full": grad Q2(b_k) - sum_b pi2(b|s_k) grad Q2(b).
 
     `include_current` adds t = k (the just-in-time variant, without the leading gamma). `marginal` averages A1 and the
@@ -240,10 +219,9 @@ def alignment_shaping(
 
     own_advantages = advantages[..., 0, :, :]
     if marginal:
-        averaging = live_policy if include_current else policy
-        co_value = _average_own_action(co_value, averaging)
+        co_value = _average_own_action(co_value, live_policy if include_current else policy)
         own_advantages = _average_own_action(own_advantages, policy)
-    co_probs = co_policy[..., list(SWAP), :].repeat(*[1] * (co_policy.dim() - 1), 2)  # pi2(b|s), (..., 5, 4)
+    co_probs = torch.cat([co_policy[..., list(SWAP), :]] * 2, -1)  # pi2(b|s) (..., 5, 4)
     if softmax == "taken":
         co_value = (1 - co_probs) * co_value
     elif softmax == "full":
@@ -251,12 +229,6 @@ def alignment_shaping(
         co_value = co_value - mean.expand(*mean.shape[:-1], 2).flatten(-2)
     leading = 1.0 if include_current else gamma
     return torch.autograd.grad(leading * (visits * own_advantages * co_value).sum(), own)[0]
-
-
-def _average_own_action(x: Tensor, policy: Tensor) -> Tensor:
-    """Replace x(s, a, b) `(..., 5, 4)` by its mean over a under `policy` `(..., 5, 2)`, repeated over a."""
-    averaged = (policy[..., None] * x.unflatten(-1, (2, 2))).sum(-2)  # (..., 5, 2) over b
-    return torch.cat([averaged, averaged], -1)
 
 
 def advantage_alignment_gradient(
@@ -281,19 +253,10 @@ def ascend(
     learning_rate: float,
     record_every: int = 1,
 ) -> tuple[Tensor, Tensor]:
-    """Simultaneous gradient ascent of both players, each by its own field, from its own side.
+    """Simultaneous gradient ascent of both players, each by its own field, from its own side, from logits `(..., 5)`.
 
-    Args:
-        gradient: player 1's field.
-        co_gradient: player 2's field.
-        logits: start of player 1 `(..., 5)`.
-        co_logits: start of player 2, same shape.
-        steps: number of updates.
-        learning_rate: step length; the game's raw discounted values are ascended, so it scales with 1 - gamma.
-        record_every: keep every n-th point.
-
-    Returns:
-        Both players' logits along the way, `(1 + steps // record_every, ..., 5)`.
+    Returns both players' logits along the way, every `record_every`-th, `(1 + steps // record_every, ..., 5)`. The raw
+    discounted values are ascended, so that a fitting `learning_rate` scales with 1 - gamma.
     """
     path, co_path = [logits], [co_logits]
     for step in range(1, steps + 1):
@@ -306,13 +269,11 @@ def ascend(
 
 
 def best_response(policy: Tensor, game: MatrixGame, gamma: float) -> tuple[Tensor, Tensor]:
-    """What the best co-player takes from a memory-one policy, and how it plays.
+    """What the best co-player takes from a memory-one policy P(C|s) `(..., 5)`, and how it plays.
 
     Against a fixed policy the game is a Markov decision process on STATES, so one of 32 deterministic tables is best.
-
-    Returns:
-        For P(C|s) `(..., 5)`, mean rewards per round of (policy, best responder) `(..., 2)` and the responder's table
-        `(..., 5)`; of several that are equally good for the responder, the one that is worst for the policy.
+    Returns mean rewards per round of (policy, best responder) `(..., 2)` and the responder's table `(..., 5)`; of
+    several that are equally good for the responder, the one that is worst for the policy.
     """
     if policy.shape[-1:] != (5,):
         raise ValueError(f"policy must be (..., 5) probabilities of cooperation, got shape {tuple(policy.shape)}")

@@ -33,17 +33,9 @@ def welfare(rewards: Tensor) -> Tensor:
 
 
 def play_pair(game: Game, row: Agent, column: Agent, games: int, generator: Generator) -> Tensor:
-    """Every seed of `row`, in the first seat, against every seed of `column`, all games in one batch.
+    """Every seed of `row` (N minds or a script), in the first seat, against every seed of `column` (M), in one batch.
 
-    Args:
-        game: two players.
-        row: N minds, or a scripted player (N = 1).
-        column: M minds, or a scripted player.
-        games: per pair of seeds.
-        generator: of games and actions.
-
-    Returns:
-        Rewards `(N, M, games, 2, time)`.
+    Rewards `(N, M, games, 2, time)` of so many games for each pair of seeds.
     """
     rows, columns = (list(side) if isinstance(side, Sequence) else [side] for side in (row, column))
     pairs = torch.cartesian_prod(torch.arange(len(rows)), len(rows) + torch.arange(len(columns)))
@@ -57,19 +49,11 @@ def league(game: Game, agents: Mapping[str, Agent], games: int = 32, seed: int =
 
     Unordered pairs of agents are played, as in LOQA's league, and entered from both sides; the games are symmetric. Of
     an agent's seeds i and j among themselves both orders are played, and their results averaged, so that the table is
-    symmetric there too. That includes i = j, a seed against itself.
+    symmetric there too. That includes i = j, a seed against itself. A pair's games, `games` for each two seeds, do not
+    depend on who else is in the league.
 
-    Args:
-        game: two players, the same rules for both seats.
-        agents: name -> minds, one per seed, or a scripted player (one seed, 0).
-        games: per pair of seeds.
-        seed: of games and actions; a pair's games do not depend on who else is in the league.
-
-    Returns:
-        Columns row_agent, column_agent, row_seed, column_seed (indices), row_reward, column_reward.
-
-    Raises:
-        ValueError: no agents, `games` not a positive integer, or not two players.
+    Columns row_agent, column_agent, row_seed, column_seed (indices), row_reward, column_reward. ValueError if there are
+    no agents, no games, or not two players.
     """
     check_count("games", games)
     if not agents:
@@ -100,16 +84,8 @@ def cell(table: pd.DataFrame, row: str, column: str, scripts: Collection[str] = 
 
     Both agents' seeds are samples, and a seed is in many pairs. So the interval comes from leaving out seeds, not
     pairs: a seed of the row's agent, or of the column's, with all its games; of an agent that meets itself on both
-    sides at once. Against a script this is Student's interval over the seeds of the agent.
-
-    Args:
-        table: as `league` returns it.
-        row: agent.
-        column: agent.
-        scripts: agents that nobody trained: they have no seeds, so there is nothing to leave out.
-
-    Raises:
-        LookupError: the table has no such pair.
+    sides at once. Of `scripts`, agents that nobody trained, there is nothing to leave out: against one this is
+    Student's interval over the seeds of the agent. LookupError if the table, as of `league`, has no such pair.
     """
     pair = table[(table.row_agent == row) & (table.column_agent == column)]
     if pair.empty:
@@ -129,8 +105,7 @@ def cell(table: pd.DataFrame, row: str, column: str, scripts: Collection[str] = 
 def summarise(table: pd.DataFrame, scripts: Collection[str] = ()) -> pd.DataFrame:
     """`cell` with its 95% interval for every ordered pair of agents, in the table's order.
 
-    Returns:
-        Columns row_agent, column_agent, row_reward, low, high. What the column's agent earns stands in the swapped row.
+    Columns row_agent, column_agent, row_reward, low, high. What the column's agent earns stands in the swapped row.
     """
     pairs = table[["row_agent", "column_agent"]].drop_duplicates().itertuples(index=False, name=None)
     rows = [(*pair, *cell(table, *pair, scripts).interval()) for pair in pairs]

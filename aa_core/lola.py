@@ -6,7 +6,6 @@ learner's value after that step is differentiated through it, both by the DiCE e
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, field
 
@@ -21,7 +20,7 @@ from aa_core.advantages import discounted_returns
 from aa_core.games.base import Game
 from aa_core.objectives import dice_objective
 from aa_core.paths import HEADLESS
-from aa_core.selfplay import Trajectory, adam, play, step
+from aa_core.selfplay import OnUpdate, Trajectory, adam, play, step
 
 
 @dataclass(frozen=True)
@@ -44,9 +43,8 @@ def dice_value(
 ) -> tuple[Tensor, Tensor, Tensor, Trajectory]:
     """Play the mind, in the first seat, against itself with the actor's parameters `other`.
 
-    Returns:
-        The DiCE value of `player`, differentiable by both actors' parameters, the first seat's entropy per step, the
-        critic's values `(games, 2, T)`, and what was played.
+    Returns the DiCE value of `player`, differentiable by both actors' parameters, the first seat's entropy per step,
+    the critic's values `(games, 2, T)`, and what was played.
     """
     copy = deepcopy(mind)
     copy.load_state_dict(mind.state_dict() | {name: x.detach() for name, x in other.items()})
@@ -80,18 +78,8 @@ def lola_loss(game: Game, mind: ActorCritic, settings: Lola, generator: Generato
     return critic_loss - value / game.horizon - settings.entropy * entropy, played
 
 
-def train(
-    game: Game,
-    settings: Lola,
-    seed: int,
-    on_update: Callable[[int, ActorCritic, Trajectory], None] | None = None,
-    progress: bool = True,
-) -> ActorCritic:
-    """Train one agent; arguments as of `selfplay.train`, for a game of two players.
-
-    Raises:
-        ValueError: another number of players.
-    """
+def train(game: Game, settings: Lola, seed: int, on_update: OnUpdate = None, progress: bool = True) -> ActorCritic:
+    """Train one agent; arguments as of `selfplay.train`. ValueError if the game has not two players."""
     if game.num_players != 2:
         raise ValueError(f"game must have two players, got {game.num_players}")
     generator = torch.Generator().manual_seed(seed)

@@ -1,8 +1,8 @@
-"""Losses: policy gradient and its clipped form, entropy and DiCE.
+"""Losses: policy gradient and its clipped form, and DiCE.
 
-Log-probabilities and advantages are `(..., time)`; every loss is a scalar to minimise, averaged over the unmasked
-steps. Advantages are constants here: no gradient flows through them. The Advantage Alignment loss is either of the two
-on the credits of `advantages.aligned_advantages`; with the clipped one it is Proximal Advantage Alignment.
+Log-probabilities and advantages, which are constants here, are `(..., time)`; every loss is a scalar to minimise, a
+mean over the unmasked steps. Tensors of different shapes raise ValueError. Advantage Alignment is either of the two on
+the credits of `advantages.aligned_advantages`; with the clipped one it is Proximal Advantage Alignment.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ def masked_mean(x: Tensor, mask: Tensor | None = None) -> Tensor:
     if mask is None:
         return x.mean()
     check_same_shape("mask", mask, "the values", x)
-    return torch.where(mask.bool(), x, 0.0).sum() / mask.sum().clamp(min=1)
+    return _unmasked(x, mask).sum() / mask.sum().clamp(min=1)
 
 
 def _unmasked(x: Tensor, mask: Tensor | None) -> Tensor:
@@ -44,34 +44,22 @@ def proximal_loss(
     return -masked_mean(torch.minimum(ratio * advantages, ratio.clamp(1 - clip, 1 + clip) * advantages), mask)
 
 
-def entropy(logits: Tensor) -> Tensor:
-    """Entropy in nats of categorical policies with `logits` `(..., actions)`; returns `(...)`."""
-    log_probs = logits.log_softmax(-1)
-    return -(log_probs.exp() * log_probs).sum(-1)
-
-
 def magic_box(log_probs: Tensor) -> Tensor:
     """DiCE operator: 1 in value, exp(x) d x in every derivative (Foerster et al. 2018, DiCE)."""
     return (log_probs - log_probs.detach()).exp()
 
 
 def dice_objective(log_probs: Tensor, rewards: Tensor, baseline: Tensor, gamma: float) -> Tensor:
-    """DiCE estimate of the discounted value (Foerster et al. 2018) with a baseline that also lowers the variance of
-    second derivatives (Mao et al. 2019).
+    """DiCE estimate of a player's discounted value, `(...)` (Foerster et al. 2018); its derivatives of any order are
+    unbiased, and the baseline lowers the variance of second ones too (Mao et al. 2019).
 
-    Args:
-        log_probs: log pi1(a_t|s_t) + log pi2(b_t|s_t) of all players that are differentiated, `(..., time)`.
-        rewards: of the player whose value this is, `(..., time)`.
-        baseline: estimate of that player's discounted return to go, `(..., time)`, a constant.
-        gamma: discount in [0, 1].
-
-    Returns:
-        `(...)`, one value per game; derivatives of any order are unbiased.
+    All `(..., time)`: log pi summed over all players that are differentiated, the player's own rewards, and an estimate
+    of its discounted return to go, a constant. `gamma` in [0, 1].
     """
     check_unit_interval("gamma", gamma)
     check_same_shape("rewards", rewards, "log_probs", log_probs)
     check_same_shape("baseline", baseline, "log_probs", log_probs)
-    discounts = gamma ** torch.arange(rewards.shape[-1], dtype=rewards.dtype, device=rewards.device)
+    discounts = gamma ** torch.arange(rewards.shape[-1]).to(rewards)
     past = log_probs.cumsum(-1)
     value = magic_box(past) * rewards
     control = (magic_box(past - log_probs) - magic_box(past)) * baseline.detach()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fnmatch import fnmatchcase
+
 import torch
 from torch import Tensor
 
@@ -24,22 +26,21 @@ def strategy(name: str, dtype: torch.dtype = torch.float64) -> Tensor:
     return torch.tensor(STRATEGIES[name], dtype=dtype)
 
 
+# what the kinds answer to START, CC, CD, DC, DD; ? where their own path never leads
+_KINDS = {
+    "always defect": "D??DD",
+    "always cooperate": "CCC??",
+    "tit for tat": "CCDCD",
+    "grim trigger": "CCDDD",
+    "win-stay lose-shift": "CCDDC",
+}
+
+
 def classify(cooperation: Tensor) -> list[str]:
     """Name the kind of each memory-one policy `(policies, 5)` by what it does once probabilities are rounded.
 
-    The first move must be to cooperate for the three reciprocal kinds; the two unconditional kinds are known by their
-    answers to every state that they can reach on their own path, so that an unreachable entry does not matter:
-    a policy that opens with D and answers D to DC and DD is "always defect". Everything else is "other".
+    Entries that the policy cannot reach on its own path do not matter: one that opens with D and answers D to DC and DD
+    is "always defect". What answers as none of the kinds is "other".
     """
-    names = []
-    for start, cc, cd, dc, dd in (cooperation >= 0.5).tolist():
-        if not start and not dc and not dd:
-            names.append("always defect")
-        elif start and cc and cd:
-            names.append("always cooperate")
-        elif start and cc:
-            kinds = {(True, False): "tit for tat", (False, False): "grim trigger", (False, True): "win-stay lose-shift"}
-            names.append(kinds.get((dc, dd), "other"))
-        else:
-            names.append("other")
-    return names
+    answers = ["".join("DC"[c] for c in row) for row in (cooperation >= 0.5).tolist()]
+    return [next((kind for kind, known in _KINDS.items() if fnmatchcase(row, known)), "other") for row in answers]

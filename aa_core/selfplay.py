@@ -14,12 +14,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import torch
 from torch import Generator, Tensor, nn
 from torch.nn.functional import huber_loss
+from torch.optim import Adam
 from tqdm.auto import tqdm
 
 from aa_core.actor_critic import ActorCritic, Network, Seen, Spaces
@@ -107,6 +108,9 @@ class Trajectory(NamedTuple):
     hidden: Tensor | None  # (rows, H) of the first mind's seats before the first step
 
 
+OnUpdate = Callable[[int, ActorCritic, Trajectory], None] | None
+
+
 def begin(game: Game, games: int, generator: Generator | None, steps: int | None = None) -> Stage:
     """New games, of which `play` plays so many steps (None: all)."""
     state, observations = game.reset(games, generator)
@@ -132,20 +136,17 @@ def play(
     on_step: Callable[[Any, Tensor, Tensor, Any], None] | None = None,
     stage: Stage | None = None,
 ) -> Trajectory:
-    """Play a batch of games with any minds in any seats.
+    """Play a batch of games with any minds in any seats: `who` `(games, players)` are indices into `minds`.
 
     Args:
         game: any game of tensors; its method `active(state)`, if it has one, tells whose actions count.
         minds: networks, and scripts (game, observations `(seats, *obs_shape)`, generator) -> actions `(seats, ...)`.
-        who: `(games, players)`, whose mind holds a seat, by index.
+        who: whose mind holds a seat; ValueError for a mind that is not there.
         generator: of games and actions.
         on_step: called after every step with the state before it, the actions `(games, players, ...)` as the game was
             told, the rewards `(games, players)` and the state after it.
         stage: games to go on with, which is changed; the first mind remembers what it has seen before, the others begin
             with this call. None: new games, to their horizon.
-
-    Raises:
-        ValueError: `who` names a mind that is not there.
     """
     stage = begin(game, len(who), generator) if stage is None else stage
     spaces, shape, seats = Spaces.of(game), who.shape, seats_of(who, len(minds))
@@ -178,11 +179,8 @@ def play(
     log_probs = spaces.log_probs(outputs, record.actions[1:].flatten(1, 2))
     for index in scripts:
         log_probs[:, seats[index]] = 0.0
-    rewards, log_probs = (
-        record.rewards[1:].permute(1, 2, 0).contiguous(),
-        log_probs.unflatten(1, shape).permute(1, 2, 0),
-    )
-    return Trajectory(rewards, log_probs, torch.stack(active, -1) if active else None, record, start)
+    rewards, log_probs = record.rewards[1:].permute(1, 2, 0), log_probs.unflatten(1, shape).permute(1, 2, 0)
+    return Trajectory(rewards.contiguous(), log_probs, torch.stack(active, -1) if active else None, record, start)
 
 
 def begin_anew(game: Game, stage: Stage, generator: Generator | None) -> None:
@@ -191,11 +189,9 @@ def begin_anew(game: Game, stage: Stage, generator: Generator | None) -> None:
     if not over.any():
         return
     fresh, stage.observations[over] = game.reset(int(over.sum()), generator)
-    changed = {one.name: getattr(fresh, one.name) for one in fields(fresh)}
-    for name, new in changed.items():
-        if isinstance(new, Tensor):
-            changed[name] = getattr(stage.state, name).index_put((over,), new)
-    stage.state = replace(stage.state, **changed)
+    began = {name: new for name, new in vars(fresh).items() if isinstance(new, Tensor)}
+    tensors = {name: getattr(stage.state, name).index_put((over,), new) for name, new in began.items()}
+    stage.state = replace(fresh, **tensors)
     for held in (stage.actions, stage.rewards, stage.hidden, stage.age):
         held[over] = 0
 
@@ -206,22 +202,17 @@ def begin_anew(game: Game, stage: Stage, generator: Generator | None) -> None:
 def seating(game: Game, settings: SelfPlay) -> Tensor:
     """`who` of a training: 0 the learner, then the snapshots drawn from the buffer, then the scripts.
 
-    Raises:
-        ValueError: no seat left to the learner, or more snapshots than games that they could split.
+    ValueError if no seat is left to the learner, or if there are more snapshots than games that they could split.
     """
     who = torch.zeros(settings.games, game.num_players, dtype=torch.long)
-    buffer, scripts = settings.buffer, len(settings.scripts)
-    free, held, drawn = game.num_players - scripts, buffer.seats if buffer else 0, buffer.drawn if buffer else 0
+    buffer, scripts, players = settings.buffer, len(settings.scripts), game.num_players
+    free, held, drawn = players - scripts, buffer.seats if buffer else 0, buffer.drawn if buffer else 0
     if held >= free:
-        raise ValueError(
-            f"buffer and scripts must leave a seat of {game.num_players} to the learner, got {held} and {scripts}"
-        )
+        raise ValueError(f"buffer and scripts must leave the learner a seat of {players}, got {held} and {scripts}")
     if buffer is not None:
-        each = int(buffer.share * settings.games) // drawn
+        each, share = int(buffer.share * settings.games) // drawn, buffer.share
         if not each:
-            raise ValueError(
-                f"share must give each of {drawn} snapshots one of {settings.games} games, got {buffer.share}"
-            )
+            raise ValueError(f"share must give each of {drawn} snapshots one of {settings.games} games, got {share}")
         who[-each * drawn :, free - held : free] = 1 + torch.arange(drawn).repeat_interleave(each)[:, None]
     who[:, free:] = 1 + drawn + torch.arange(scripts)
     return who
@@ -231,15 +222,10 @@ def seating(game: Game, settings: SelfPlay) -> Tensor:
 def credits(
     minds: Sequence[Mind], who: Tensor, played: Trajectory, values: Tensor, settings: SelfPlay, credit: CreditRule
 ) -> tuple[Tensor, Tensor]:
-    """Credits and the critics' targets, both `(games, players, T)`.
+    """Credits and the critics' targets, both `(games, players, T)`, of what `minds` and `who` played.
 
-    Args:
-        minds: as they played; snapshots are valued by their own critics, scripts by that of the first mind.
-        who: as it was played.
-        played: T steps.
-        values: `(T, seats)` of the first mind's seats by its critic, or `(T + 1, seats)` if something comes after.
-        settings: discounts, and whether advantages are normalised first, over all seats.
-        credit: combines the advantages.
+    `values` `(T, seats)`, or `(T + 1, seats)` if something comes after, are those of the first mind's seats by its
+    critic; snapshots are valued by their own critics, scripts by that of the first mind.
     """
     known, everybody = len(values), torch.zeros(played.rewards.shape[-1] + 1, who.numel())
     for index, held in seats_of(who, len(minds)).items():
@@ -255,12 +241,7 @@ def credits(
 
 
 def learn(
-    minds: Sequence[Mind],
-    who: Tensor,
-    played: Trajectory,
-    optimizer: torch.optim.Optimizer,
-    settings: SelfPlay,
-    credit: CreditRule,
+    minds: Sequence[Mind], who: Tensor, played: Trajectory, optimizer: Adam, settings: SelfPlay, credit: CreditRule
 ) -> None:
     """Train the first mind, an actor-critic, on what was played; `optimizer` has its `parts` as groups."""
     mind, time, own = minds[0], played.rewards.shape[-1], seats_of(who, len(minds))[0]
@@ -286,16 +267,15 @@ def learn(
         step(optimizer, settings.max_gradient_norm)
 
 
-def adam(mind: ActorCritic, learning_rate: float, critic_learning_rate: float) -> torch.optim.Adam:
+def adam(mind: ActorCritic, learning_rate: float, critic_learning_rate: float) -> Adam:
     """Adam with the actor's and the critic's parameters as its groups."""
     check_positive("learning_rate", learning_rate)
     check_positive("critic_learning_rate", critic_learning_rate)
-    rates = (learning_rate, critic_learning_rate)
-    groups = [{"params": part, "lr": rate} for part, rate in zip(mind.parts(), rates, strict=True)]
-    return torch.optim.Adam(groups, fused=True)
+    rates = zip(mind.parts(), (learning_rate, critic_learning_rate), strict=True)
+    return Adam([{"params": part, "lr": rate} for part, rate in rates], fused=True)
 
 
-def step(optimizer: torch.optim.Optimizer, max_gradient_norm: float) -> None:
+def step(optimizer: Adam, max_gradient_norm: float) -> None:
     """Clip the gradient of each group of parameters, and apply it."""
     for group in optimizer.param_groups:
         nn.utils.clip_grad_norm_(group["params"], max_gradient_norm)
@@ -304,26 +284,13 @@ def step(optimizer: torch.optim.Optimizer, max_gradient_norm: float) -> None:
 
 
 def train(
-    game: Game,
-    settings: SelfPlay,
-    credit: CreditRule,
-    seed: int,
-    on_update: Callable[[int, ActorCritic, Trajectory], None] | None = None,
-    progress: bool = True,
+    game: Game, settings: SelfPlay, credit: CreditRule, seed: int, on_update: OnUpdate = None, progress: bool = True
 ) -> ActorCritic:
-    """Train one agent by self-play.
+    """Train one agent by self-play in a game of any number of players, all randomness from `seed`.
 
-    Args:
-        game: any number of players, discrete or bounded continuous actions.
-        settings: everything but the credit.
-        credit: what makes the algorithm, see `advantages.CreditRule`.
-        seed: of all randomness.
-        on_update: called in every update, when its games are played and before they are learned from, with its number
-            from 0, the learner that played them and what was played.
-        progress: show a progress bar.
-
-    Raises:
-        ValueError: settings that do not fit the game.
+    `credit` makes the algorithm (see `advantages.CreditRule`), `settings` are all the rest; ValueError if they do not
+    fit the game. In every update, when its games are played and before they are learned from, `on_update` is called
+    with its number from 0, the learner that played them and what was played.
     """
     if settings.chunk is not None and game.horizon % settings.chunk:
         raise ValueError(f"chunk must divide the horizon {game.horizon}, got {settings.chunk}")
@@ -331,21 +298,19 @@ def train(
     generator = torch.Generator().manual_seed(seed)
     mind = ActorCritic(Spaces.of(game), settings.network, generator)
     optimizer = adam(mind, settings.learning_rate, settings.critic_learning_rate)
-    buffer: deque[dict[str, Tensor]] = deque(maxlen=settings.buffer.capacity if settings.buffer else 0)
+    snapshots: deque[dict[str, Tensor]] = deque(maxlen=settings.buffer.capacity if settings.buffer else 0)
     past = [deepcopy(mind) for _ in range(settings.buffer.drawn if settings.buffer else 0)]
-    minds, stage = [mind, *past, *settings.scripts], None
+    minds, stage, buffer = [mind, *past, *settings.scripts], None, settings.buffer
     if settings.chunk is not None:
         stage = begin(game, settings.games, generator, settings.chunk)
         stage.hidden = torch.zeros(*who.shape, settings.network.hidden)
         stage.age = settings.chunk * (torch.arange(settings.games) % (game.horizon // settings.chunk))  # end in turn
     for number in tqdm(range(settings.updates), disable=HEADLESS or not progress, leave=False):
         if past:
-            if number % settings.buffer.every == 0 and (
-                settings.buffer.until is None or number < settings.buffer.until
-            ):
-                buffer.append(deepcopy(mind.state_dict()))
-            for one, drawn in zip(past, torch.randint(len(buffer), (len(past),), generator=generator), strict=True):
-                one.load_state_dict(buffer[drawn])
+            if number % buffer.every == 0 and (buffer.until is None or number < buffer.until):
+                snapshots.append(deepcopy(mind.state_dict()))
+            for one, drawn in zip(past, torch.randint(len(snapshots), (len(past),), generator=generator), strict=True):
+                one.load_state_dict(snapshots[drawn])
         played = play(game, minds, who, generator, stage=stage)
         if stage is not None:
             stage.age += settings.chunk

@@ -1,9 +1,8 @@
 """Sampled self-play of tabular policies: many seeds in one batch, any credit rule.
 
-Two independent learners per seed start near 1/2 and play `games` repeated games per update. Advantages are returns
-minus the leave-one-out group baseline, and a `CreditRule` makes of them what multiplies grad log pi. `train_lola` is
-the one algorithm that is no such rule: it differentiates through the co-player's next step. Axes are seeds S, players
-P, games N and time T.
+Two independent learners per seed start near 1/2. Advantages are returns minus the leave-one-out group baseline, and a
+`CreditRule` makes of them what multiplies grad log pi. `train_lola` is the one algorithm that is no such rule: it
+differentiates through the co-player's next step. Axes are seeds S, players P, games N and time T.
 """
 
 from __future__ import annotations
@@ -64,13 +63,8 @@ class Trajectories(NamedTuple):
 def rollout(
     game: Game, act: Callable[[Tensor, int], Tensor], batch: int, generator: Generator | None = None
 ) -> Trajectories:
-    """Play `batch` games to their horizon.
-
-    Args:
-        game: any `Game`.
-        act: (observations `(batch, players, *obs_shape)`, time) -> actions `(batch, players)`.
-        batch: number of games.
-        generator: for the game's own randomness.
+    """Play `batch` games to their horizon, by `act`: (observations `(batch, players, *obs_shape)`, time) -> actions
+    `(batch, players)`; the generator is for the game's own randomness.
     """
     state, observation = game.reset(batch, generator)
     observations, actions, rewards = [], [], []
@@ -87,8 +81,7 @@ def rollout(
 def play_tables(game: Game, logits: Tensor, games: int, generators: Sequence[Generator]) -> Trajectories:
     """`games` games per seed, `(S, P, N, T)`, of tables `(S, P, states)`; seed s draws from generators[s]."""
     seeds, players, states = logits.shape
-    noise = torch.stack([torch.rand(game.horizon, games, players, generator=g) for g in generators], 1)
-    noise = noise.flatten(1, 2)  # (T, batch, P)
+    noise = torch.cat([torch.rand(game.horizon, games, players, generator=g) for g in generators], 1)  # (T, batch, P)
     table = logits.detach().sigmoid().flatten()
     offsets = states * torch.arange(seeds * players).view(seeds, players).repeat_interleave(games, 0)  # (batch, P)
 
@@ -106,14 +99,7 @@ def tabular_log_prob(logits: Tensor, observations: Tensor, actions: Tensor) -> T
 
 
 def tabular_loss(log_probs: Tensor, advantages: Tensor, credit: CreditRule, normalise: bool = True) -> Tensor:
-    """Policy gradient loss, a mean over games and steps, summed over seeds and players.
-
-    Args:
-        log_probs: log pi(a_t|s_t) `(S, P, N, T)` of the actions that were taken.
-        advantages: same shape.
-        credit: the rule that makes the algorithm.
-        normalise: see `Tabular`.
-    """
+    """Policy gradient loss, a mean over games and steps, summed over seeds and players; tensors are `(S, P, N, T)`."""
     probabilities = log_probs.detach().exp().transpose(1, 2)  # a rule sees (..., players, time)
     credits = credit(advantages.transpose(1, 2), probabilities).transpose(1, 2).contiguous()
     if normalise:
@@ -147,30 +133,24 @@ def lola_gradient(
         rewards = played.rewards[:, player]
         groups = torch.arange(len(rewards)).repeat_interleave(settings.games)
         baseline = group_baseline(discounted_returns(rewards, settings.gamma).flatten(0, 1), groups).view_as(rewards)
-        value = dice_objective(log_probs, rewards, baseline, settings.gamma).mean(1)  # (S,)
-        return value.sum(), played.rewards.mean((2, 3))
+        value = dice_objective(log_probs, rewards, baseline, settings.gamma).mean(1).sum()
+        return value, played.rewards.mean((2, 3))
 
-    gradients, mean_rewards = [], []
+    results = []
     for player in (0, 1):
         tables = [table.detach().requires_grad_() for table in logits.unbind(1)]
         own, other = tables[player], tables[1 - player]
         co_value, rewards = value(tables, 1 - player)
         step = torch.autograd.grad(co_value, other, create_graph=True)[0]
         tables[1 - player] = other + inner_learning_rate * step
-        gradients.append(-torch.autograd.grad(value(tables, player)[0], own)[0])
-        mean_rewards.append(rewards)
-    return torch.stack(gradients, 1), mean_rewards[0]
+        results.append((-torch.autograd.grad(value(tables, player)[0], own)[0], rewards))
+    gradients, rewards = zip(*results, strict=True)
+    return torch.stack(gradients, 1), rewards[0]
 
 
 def train(game: Game, settings: Tabular, credit: CreditRule, seeds: Sequence[int], progress: bool = True) -> History:
-    """Train two independent tabular learners per seed with Adam.
-
-    Args:
-        game: a two-player game with two actions, whose observations are indices.
-        settings: hyperparameters.
-        credit: the rule that makes the algorithm.
-        seeds: one integer per independent run; a seed's random numbers do not depend on the other seeds.
-        progress: show a progress bar.
+    """Train two independent tabular learners per seed with Adam, in a two-player game with two actions and index
+    observations. A seed's random numbers do not depend on the other seeds, which must be different (ValueError).
     """
     return _ascend(game, settings, partial(tabular_gradient, credit=credit), seeds, progress)
 

@@ -6,9 +6,8 @@ import json
 from functools import cache
 from pathlib import Path
 
-from aa_core import records
 from aa_core.paths import BUILD, DATA, ROOT
-from experiments import registry
+from experiments import records, registry
 from experiments.identity import reached, short_hash
 from experiments.run import Run, Table, finished
 from experiments.tables import minutes, out_of_date
@@ -37,8 +36,8 @@ def notebook_identity(number: str, profile: str) -> str:
 
 def stamp(number: str, profile: str, stale: bool = False) -> str:
     """The file that is there when a notebook has been executed, as it stands, on its present tables."""
-    mark = ".stale" if stale else ""
-    return str(BUILD / profile / "notebooks" / f".{number}.{notebook_identity(number, profile)}{mark}")
+    mark = "stale" if stale else "done"
+    return str(BUILD / profile / "notebooks" / f"{number}.{notebook_identity(number, profile)}.{mark}")
 
 
 def is_current(table: Table, profile: str) -> bool:

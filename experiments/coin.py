@@ -30,10 +30,10 @@ from experiments.leagues import Episodes, League, Training, evaluate, play_episo
 from experiments.run import Experiment, Run, Table
 
 GAMMA = 0.96
-NAIVE = SelfPlay(updates=150, games=256, gamma=GAMMA, learning_rate=5e-3)
+NAIVE = SelfPlay(updates=150, games=128, gamma=GAMMA, learning_rate=5e-3)
 # greedy for 60 updates; in half of the games they meet their past of the first 120
 REPLAY = SelfPlay(
-    updates=350, games=256, gamma=GAMMA, greedy_updates=60, buffer=Buffer(share=0.5, drawn=8, every=10, until=120)
+    updates=300, games=128, gamma=GAMMA, greedy_updates=60, buffer=Buffer(share=0.5, drawn=2, every=10, until=120)
 )
 PPO = {"clip": 0.2, "epochs": 2}
 AGENTS: dict[str, tuple[SelfPlay, CreditRule]] = {
@@ -45,7 +45,7 @@ AGENTS: dict[str, tuple[SelfPlay, CreditRule]] = {
     "proximal_advantage_alignment": (replace(REPLAY, **PPO), partial(aligned_advantages, beta=0.2, gamma=GAMMA)),
 }
 LOLA_DICE = Lola(
-    updates=150, games=128, gamma=GAMMA, learning_rate=5e-3, entropy=0.02,
+    updates=150, games=64, gamma=GAMMA, learning_rate=5e-3, entropy=0.02,
     inner_learning_rate=0.1,  # with 1 or 5 next to nothing was learned
 )  # fmt: skip
 # LOQA's published settings, whose code AA's agents come from; AA's own beta is not public, ours stays
@@ -108,10 +108,10 @@ def agent_run(profile: str, variant: str, seed: int) -> Run:
         variant, game, self_play, credit, seed, PARTNERS, own_coin_rate, size.evaluate_every, size.evaluation_games,
         **options,
     )  # fmt: skip
-    return Run("coin", variant, seed, settings, train_agent, minutes=MINUTES.get(variant, 0.8), gpu=profile == "paper")
+    return Run("coin", variant, seed, settings, train_agent, minutes=MINUTES.get(variant, 0.5), gpu=profile == "paper")
 
 
-MINUTES = {"loqa": 1.6, "advantage_alignment": 1.6, "proximal_advantage_alignment": 2.6, "lola_dice": 1.0}
+MINUTES = {"loqa": 0.7, "advantage_alignment": 0.7, "proximal_advantage_alignment": 1.2}
 NAMES = (*AGENTS, "lola_dice")
 
 

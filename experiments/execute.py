@@ -10,7 +10,7 @@ from pathlib import Path
 import nbformat
 import papermill
 
-from aa_core.records import write_atomically
+from aa_core.files import write_atomically
 
 
 def execute(source: Path, target: Path, profile: str, stale: bool = False) -> float:

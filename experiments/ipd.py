@@ -147,7 +147,7 @@ class Tournament:
 
 def play_tournament(settings: Tournament, folder: Path, needs: Sequence[Path]) -> pd.DataFrame:
     """Scores and cooperation per turn against every strategy, a row each."""
-    from aa_core.tournament import field, play_entries  # here, since importing axelrod takes ten seconds
+    from experiments.tournament import field, play_entries  # here, since importing axelrod takes ten seconds
 
     if needs:
         policies = load_file(needs[0] / "agent.safetensors")["logits"].double().sigmoid()[: settings.seeds, 0]

@@ -17,7 +17,7 @@ from experiments.leagues import Episodes, League, Training, play_episodes, play_
 from experiments.run import Experiment, Run, Table
 
 GAMMA = 0.96
-NAIVE = SelfPlay(updates=150, games=256, gamma=GAMMA, entropy=0.005)
+NAIVE = SelfPlay(updates=100, games=256, gamma=GAMMA, entropy=0.005)
 # it stops while all seeds cooperate, as AA's code stops at a reward of 0.4; `negotiation_long` shows what comes after
 ALIGNED = replace(NAIVE, updates=175)
 LONG = {"smoke": 6, "laptop": 300, "extended": 300, "paper": 1600}
@@ -25,7 +25,7 @@ AVERAGED = partial(aligned_advantages, beta=3.0, gamma=GAMMA, past="averaged")  
 AGENTS: dict[str, tuple[SelfPlay, CreditRule]] = {
     "naive": (NAIVE, naive_advantages),
     "ppo": (replace(NAIVE, **PPO), naive_advantages),
-    "ppo_sum_of_rewards": (replace(NAIVE, updates=300, **PPO), summed_advantages),
+    "ppo_sum_of_rewards": (replace(NAIVE, updates=150, **PPO), summed_advantages),
     "advantage_alignment": (ALIGNED, AVERAGED),
 }
 # those of AA's repository

@@ -13,9 +13,8 @@ from functools import cache
 
 import pandas as pd
 
-from aa_core import records
 from aa_core.checks import check_choice
-from experiments import judge, registry, tables
+from experiments import judge, records, registry, tables
 from experiments.claims import CLAIMS, Load, NoRunError
 from experiments.judge import Number, Ordering, Verdict
 from experiments.pictures import pictures_of

@@ -6,6 +6,7 @@ The only code that changes tracked files. It runs at the end of `make figures`, 
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from pathlib import Path
@@ -13,10 +14,9 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from aa_core import records
+from aa_core.files import write_atomically
 from aa_core.paths import BUILD, DATA, FIGURES, ROOT
-from aa_core.records import write_atomically
-from experiments import registry
+from experiments import records, registry
 from experiments.run import finished, make, verified
 from experiments.tables import assemble, load
 
@@ -34,7 +34,7 @@ def publish(profile: str = "laptop") -> None:
             load(name, profile)
     for path in sorted((built / "tables").glob("*.csv")):
         _copy_table(path, DATA / profile)
-    records.write_atomically(DATA / profile / "cost.csv", cost(profile).to_csv(index=False, lineterminator="\n"))
+    write_atomically(DATA / profile / "cost.csv", cost(profile).to_csv(index=False, lineterminator="\n"))
     publish_agents(profile)
     for path in sorted((built / "figures").iterdir()):
         write_atomically(FIGURES / path.name, path.read_bytes())
@@ -71,7 +71,7 @@ def publish_agents(profile: str) -> None:
         if folder == run.committed:
             continue
         verified(folder)
-        scratch = run.committed.with_name(f".{run.committed.name}.new")
+        scratch = run.committed.with_name(f".{run.committed.name}.{os.getpid()}")
         shutil.rmtree(scratch, ignore_errors=True)
         shutil.copytree(folder, scratch)
         shutil.rmtree(run.committed, ignore_errors=True)

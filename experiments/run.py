@@ -19,8 +19,8 @@ from typing import Any
 import pandas as pd
 import torch
 
-from aa_core import records
-from aa_core.paths import BUILD, DATA
+from aa_core.paths import BUILD, DATA, FIGURES
+from experiments import records
 from experiments.identity import code_identity, settings_as_data, short_hash
 
 PROFILES = ("smoke", "laptop", "extended", "paper")
@@ -152,13 +152,11 @@ def make(run: Run, fresh: bool = False) -> Path:
 
 
 def sweep_leftovers() -> None:
-    """Remove what killed processes left half-made: folders that end with the number of a process that is gone."""
-    for scratch in (BUILD / "runs").glob("*/.*"):
-        if not _is_alive(int(scratch.name.rpartition(".")[2])):
-            shutil.rmtree(scratch, ignore_errors=True)
-    for temporary in [*BUILD.glob("*/*/.*.*.????????"), *DATA.glob("*/.*.????????")]:  # of `write_atomically`
-        if time.time() - temporary.stat().st_mtime > 60:
-            temporary.unlink(missing_ok=True)
+    """Remove what killed processes left half-made: it ends with the number of a process that is gone."""
+    for leftover in [*BUILD.glob("**/.*.*"), *DATA.glob("**/.*.*"), *FIGURES.glob(".*.*")]:
+        owner = leftover.name.rpartition(".")[2]
+        if owner.isdigit() and not _is_alive(int(owner)):
+            shutil.rmtree(leftover, ignore_errors=True) if leftover.is_dir() else leftover.unlink(missing_ok=True)
 
 
 def _is_alive(process: int) -> bool:

@@ -14,12 +14,11 @@ from typing import Any
 import pandas as pd
 from tqdm.auto import tqdm
 
-from aa_core import records
 from aa_core.checks import check_choice
 from aa_core.paths import BUILD, HEADLESS
-from aa_core.records import MissingTable, StaleTable
-from experiments import registry
+from experiments import records, registry
 from experiments.identity import settings_as_data
+from experiments.records import MissingTable, StaleTable
 from experiments.run import PROFILES, Run, Table, finished, make, table_of, verified
 
 

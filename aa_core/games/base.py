@@ -8,6 +8,8 @@ from typing import Any, Protocol
 import torch
 from torch import Generator, Tensor
 
+Step = tuple[Any, Tensor, Tensor, Tensor]  # state, observations, rewards, done
+
 
 class Game(Protocol):
     """A batch of independent games, advanced together.
@@ -16,61 +18,27 @@ class Game(Protocol):
     be branched. All randomness comes from the generator that is passed in.
     """
 
-    @property
-    def num_players(self) -> int:
-        """Seats of a game."""
-
-    @property
-    def num_actions(self) -> int | None:
-        """Number of discrete actions; None if they are continuous."""
-
-    @property
-    def action_shape(self) -> tuple[int, ...]:
-        """Axes of one player's action; () if discrete."""
-
-    @property
-    def action_bounds(self) -> tuple[float, float] | None:
-        """Lowest and highest number of a continuous action; None if discrete."""
-
-    @property
-    def obs_shape(self) -> tuple[int, ...]:
-        """Axes of one player's observation; () if it is one index."""
-
-    @property
-    def obs_bounds(self) -> tuple[float, float] | None:
-        """Lowest and highest number of an observation; None if it is one index."""
-
-    @property
-    def num_observations(self) -> int | None:
-        """Number of observations that are one index; None if they are arrays."""
-
-    @property
-    def horizon(self) -> int:
-        """Steps of a game."""
+    num_players: int
+    num_actions: int | None  # None: they are continuous
+    action_shape: tuple[int, ...]  # axes of one player's action; () if discrete
+    action_bounds: tuple[float, float] | None  # lowest and highest number of a continuous action; None if discrete
+    obs_shape: tuple[int, ...]  # axes of one player's observation; () if it is one index
+    obs_bounds: tuple[float, float] | None  # lowest and highest number of an observation; None if it is one index
+    num_observations: int | None  # of those that are one index; None if they are arrays
+    horizon: int  # steps of a game
 
     def reset(self, batch: int, generator: Generator | None = None) -> tuple[Any, Tensor]:
         """Start `batch` games; returns the state and observations `(batch, players, *obs_shape)`.
 
-        Raises:
-            ValueError: `batch` is not a positive integer.
+        Raises ValueError if `batch` is not a positive integer.
         """
 
-    def step(
-        self, state: Any, actions: Tensor, generator: Generator | None = None
-    ) -> tuple[Any, Tensor, Tensor, Tensor]:
-        """Play one step.
+    def step(self, state: Any, actions: Tensor, generator: Generator | None = None) -> Step:
+        """Play one step with actions `(batch, players)`, integers, or `(batch, players, *action_shape)`, reals.
 
-        Args:
-            state: as returned by `reset` or `step`; it is not changed.
-            actions: `(batch, players)` integers, or `(batch, players, *action_shape)` reals.
-            generator: source of randomness of the game.
-
-        Returns:
-            The next state, observations `(batch, players, *obs_shape)`, rewards `(batch, players)` in float32 and
-            `done` `(batch,)`.
-
-        Raises:
-            ValueError: the horizon is reached already, or `actions` has another shape, type or range.
+        Returns the next state (the old one is not changed), observations `(batch, players, *obs_shape)`, rewards
+        `(batch, players)` in float32 and `done` `(batch,)`. Raises ValueError if the horizon is reached already, or if
+        `actions` has another shape, type or range.
         """
 
 

@@ -16,14 +16,14 @@ To take any coin is dominant within a step; two players who leave each other's c
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import torch
 from torch import Generator, Tensor
 from torch.nn.functional import embedding
 
 from aa_core.checks import check_count
-from aa_core.games.base import Script, check_step, leading_shape, random_player
+from aa_core.games.base import Script, Step, check_step, leading_shape, random_player
 
 MOVES = {"left": (0, -1), "right": (0, 1), "up": (-1, 0), "down": (1, 0)}  # (row, column), in the order of actions
 
@@ -43,26 +43,15 @@ class CoinGame:
     """The Coin Game on a torus; source: LOQA's `coin_game.py` (the AA and LOQA papers play 3 x 3, 50 steps).
 
     Actions: left 0, right 1, up 2, down 3; there is no staying. Observations: four binary planes `(4, height, width)`,
-    each player's own view: own position, other's position, coin of own colour, coin of the other's colour.
-
-    Args:
-        height: rows of the torus.
-        width: its columns; at least 3 cells in all, so that a coin finds a free one.
-        horizon: steps per game.
-
-    Raises:
-        ValueError: not positive integers, or fewer than 3 cells.
+    each player's own view: own position, other's position, coin of own colour, coin of the other's colour. Settings
+    must be positive integers, and give at least 3 cells, so that a coin finds a free one (ValueError).
     """
 
     height: int = 3
     width: int = 3
     horizon: int = 50
-    num_players = 2
-    num_actions = len(MOVES)
-    action_shape = ()
-    action_bounds = None
-    obs_bounds = (0.0, 1.0)
-    num_observations = None
+    num_players, num_actions, action_shape, action_bounds = 2, len(MOVES), (), None
+    num_observations, obs_bounds = None, (0.0, 1.0)
 
     def __post_init__(self) -> None:
         for name in ("height", "width", "horizon"):
@@ -103,13 +92,11 @@ class CoinGame:
         state = CoinState(players, self._spawn(players, generator), owner, 0)
         return state, self.observe(state)
 
-    def step(
-        self, state: CoinState, actions: Tensor, generator: Generator | None = None
-    ) -> tuple[CoinState, Tensor, Tensor, Tensor]:
-        """Move both players, see MOVES; see `Game.step`.
+    def step(self, state: CoinState, actions: Tensor, generator: Generator | None = None) -> Step:
+        """Move both players, see MOVES and `Game.step`.
 
-        The generator places the new coins. It yields one number per game whether or not a coin was taken, so that games
-        that start from the same seed share their random numbers whatever the players do.
+        The generator, which places new coins, yields one number per game whether or not a coin was taken, so that games
+        from the same seed share their random numbers whatever the players do.
         """
         check_step(self, state.time, actions, len(state.coin))
         players = self._moves.take(state.players * self.num_actions + actions)
@@ -119,7 +106,6 @@ class CoinGame:
         # the owner loses 2 when the other player is a taker, alone or not
         losses = torch.stack([second & ~owned_by_second, first & owned_by_second], 1)
         rewards = takers.float() - 2.0 * losses.float()
-
         taken = first | second
         coin = torch.where(taken, self._spawn(players, generator), state.coin)
         following = CoinState(players, coin, state.owner ^ taken, state.time + 1)
@@ -129,22 +115,15 @@ class CoinGame:
     def observe(self, state: CoinState) -> Tensor:
         """Observations `(batch, 2, 4, height, width)` of a state, float32."""
         first, second = state.players.unbind(1)
-        nowhere = self.height * self.width
-        owned_by_second = state.owner.bool()
-        coin_of_first = state.coin.masked_fill(owned_by_second, nowhere)
-        coin_of_second = state.coin.masked_fill(~owned_by_second, nowhere)
-        cells = torch.stack(
-            [first, second, coin_of_first, coin_of_second, second, first, coin_of_second, coin_of_first], 1
-        )
+        nowhere, owned_by_second = self.height * self.width, state.owner.bool()
+        coin_1 = state.coin.masked_fill(owned_by_second, nowhere)
+        coin_2 = state.coin.masked_fill(~owned_by_second, nowhere)
+        cells = torch.stack([first, second, coin_1, coin_2, second, first, coin_2, coin_1], 1)
         return embedding(cells, self._planes).view(-1, 2, *self.obs_shape)
 
     def _spawn(self, players: Tensor, generator: Generator | None) -> Tensor:
-        """A cell `(batch,)` uniform over those where nobody stands.
-
-        The index among the free cells is drawn, and then moved on past the occupied ones, lower one first.
-        """
-        first, second = players.unbind(1)
-        lower, upper = torch.minimum(first, second), torch.maximum(first, second)
+        """A cell `(batch,)` uniform over those where nobody stands: an index among these, moved on past the others."""
+        lower, upper = torch.minimum(*players.unbind(1)), torch.maximum(*players.unbind(1))
         apart = lower != upper
         free = self.height * self.width - 1 - apart.float()
         cell = (torch.rand(len(players), generator=generator) * free).long()
@@ -154,17 +133,10 @@ class CoinGame:
 
 
 def pickups(rewards: Tensor) -> tuple[Tensor, Tensor]:
-    """Who took which coin, which the rewards tell in full.
+    """Who took which coin, which rewards `(batch, 2)` or `(batch, 2, time)` tell in full; ValueError for other shapes.
 
-    Args:
-        rewards: `(batch, 2)` of a step or `(batch, 2, time)` of whole games.
-
-    Returns:
-        Two boolean tensors of the same shape: the player took a coin of its own colour; it took one of the other's. If
-        both step on a coin, both took it. The own-coin rate is `own.sum() / (own | other).sum()`.
-
-    Raises:
-        ValueError: another shape.
+    Two boolean tensors of the same shape: the player took a coin of its own colour; it took one of the other's. If both
+    step on a coin, both took it.
     """
     if rewards.dim() < 2 or rewards.shape[1] != 2:
         raise ValueError(f"rewards must have shape (batch, 2) or (batch, 2, time), got {tuple(rewards.shape)}")
@@ -173,21 +145,11 @@ def pickups(rewards: Tensor) -> tuple[Tensor, Tensor]:
     return own, (rewards == 1) & (of_the_other < 0)
 
 
-def always_cooperate(game: CoinGame, observations: Tensor, generator: Generator | None = None) -> Tensor:
-    """Go for coins of the own colour and run away from the other's; source: LOQA's `coin_game.py` and league.
+def chase(game: CoinGame, observations: Tensor, generator: Generator | None = None, flee: bool = False) -> Tensor:
+    """Go for every coin, or with `flee` run away from those of the other's colour.
 
-    A `Script`; the generator breaks ties between equally good moves, uniformly.
+    A `Script`; the generator breaks ties between equally good moves, uniformly. Source: LOQA's `coin_game.py`, league.
     """
-    return _approach(game, observations, generator, flee=True)
-
-
-def always_defect(game: CoinGame, observations: Tensor, generator: Generator | None = None) -> Tensor:
-    """Go for every coin; otherwise as `always_cooperate`."""
-    return _approach(game, observations, generator, flee=False)
-
-
-def _approach(game: CoinGame, observations: Tensor, generator: Generator | None, flee: bool) -> Tensor:
-    """The move after which the coin is nearest or, if `flee` and the coin is the other's, farthest."""
     leading_shape(game, observations)
     planes = observations.flatten(-2)
     # each plane holds at most a single 1, so that a product with the cells' numbers reads its cell, or 0
@@ -199,8 +161,5 @@ def _approach(game: CoinGame, observations: Tensor, generator: Generator | None,
     return (distances + torch.rand(distances.shape, generator=generator)).argmin(-1)
 
 
-SCRIPTED: dict[str, Script] = {
-    "always cooperate": always_cooperate,
-    "always defect": always_defect,
-    "random": random_player,
-}
+_COOPERATE = partial(chase, flee=True)
+SCRIPTED: dict[str, Script] = {"always cooperate": _COOPERATE, "always defect": chase, "random": random_player}

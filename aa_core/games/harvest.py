@@ -7,9 +7,8 @@ arXiv 2107.06857; the game is that of Perolat et al. 2017, arXiv 1707.06600), wi
 A step, in this order:
 
 1. **Turns and moves**, relative to the player's heading. A move succeeds if its cell is no wall and no player stood on
-   it when the step began; of several players who want one cell, the first in an order drawn uniformly anew for every
-   world and step enters and the others stay. So two players can neither swap cells nor push, a cell that is left this
-   step can be entered only in the next one, and no apple is ever reached by two players.
+   it when the step began; of several who want one cell, the first in an order drawn uniformly anew for every world and
+   step enters. So two players can neither swap cells nor push, and no apple is ever reached by two players.
 2. **Eating**: a player in play who stands on a live apple eats it, reward 1. There is no other reward.
 3. **Zaps**: all beams of a step are fired at once (two players can zap each other). A beam is three rays, three cells
    ahead of the player and three on either side that start beside it; a wall or the first player hit stops a ray. After
@@ -21,8 +20,7 @@ A step, in this order:
 
 Kept from Melting Pot: the map, cell by cell, actions, regrowth, beam, cooldown, time-out, window. Ours: simultaneous
 moves and zaps (its engine acts player by player in random order), eating what regrows underfoot, symbols in place of
-pixels, exactly `horizon` steps (Melting Pot draws the end after step 1,000), and walls wherever a window reaches beyond
-the map.
+pixels, exactly `horizon` steps (it draws the end after step 1,000), and walls wherever a window reaches beyond the map.
 """
 
 from __future__ import annotations
@@ -34,7 +32,7 @@ import torch
 from torch import Generator, Tensor
 
 from aa_core.checks import check_count, check_time_series
-from aa_core.games.base import Script, check_step, leading_shape, random_player
+from aa_core.games.base import Script, Step, check_step, leading_shape, random_player
 
 NOOP, FORWARD, BACKWARD, LEFT, RIGHT, TURN_LEFT, TURN_RIGHT, ZAP = range(8)
 NORTH, EAST, SOUTH, WEST = range(4)
@@ -95,51 +93,27 @@ _WALL, _APPLE, _PLAYER, _BEAM, _READY = (1 << bit for bit in range(len(CHANNELS)
 
 @dataclass(frozen=True)
 class HarvestState:
-    """Where a batch of worlds stands; a cell is a flat index, row * width + column.
+    """Where a batch of worlds stands; a cell is a flat index, row * width + column."""
 
-    Attributes:
-        cell: `(batch, players)` where each player is, or was when it was hit.
-        heading: `(batch, players)` 0 to 3, north, east, south, west.
-        out: `(batch, players)` steps still to be spent out of play; 0 in play, TIMEOUT when hit in the last step.
-        cooldown: `(batch, players)` steps before the player can zap again; 0 ready.
-        apples: `(batch, apple cells)` bool, alive, in the order of `HarvestGame.apple_cells`.
-        beams: `(batch, cells + 2)` bool, cells swept by a beam in the last step (the last two are never on the map).
-        time: steps played; used for nothing but the end at the horizon. A loop whose worlds have different ages counts
-            these itself, and sets `time` to 0 whenever it begins some worlds anew.
-    """
-
-    cell: Tensor
-    heading: Tensor
-    out: Tensor
-    cooldown: Tensor
-    apples: Tensor
-    beams: Tensor
-    time: int
+    cell: Tensor  # (batch, players) where each player is, or was when it was hit
+    heading: Tensor  # (batch, players) 0 to 3, north, east, south, west
+    out: Tensor  # (batch, players) steps still to be spent out of play; 0 in play, TIMEOUT when hit in the last step
+    cooldown: Tensor  # (batch, players) steps before the player can zap again; 0 ready
+    apples: Tensor  # (batch, apple cells) bool, alive, in the order of `HarvestGame.apple_cells`
+    beams: Tensor  # (batch, cells + 2) bool, swept by a beam in the last step; the last two are never on the map
+    time: int  # steps played, for the end at the horizon only: 0 whenever a loop begins some of the worlds anew
 
 
 @dataclass(frozen=True)
 class HarvestGame:
-    """Commons Harvest: Open; the rules stand in the module's docstring.
+    """Commons Harvest; the rules stand in the module's docstring. ValueError for settings out of their range."""
 
-    Args:
-        map: name in MAPS, or the text of a map: rows of equal length in the letters above, walls all around.
-        num_players: 0 for the map's own number (7 for a map given as text), at most as many as spawn cells.
-        horizon: steps per episode.
-        window: cells seen ahead, behind and to each side of a player, each at least 1.
-
-    Raises:
-        ValueError: an argument out of its range, or a map that breaks the rules above.
-    """
-
-    map: str = "open"
-    num_players: int = 0
+    map: str = "open"  # name in MAPS, or rows of equal length in the letters above, walls all around
+    num_players: int = 0  # at most as many as spawn cells; 0: the map's own number (7 for a map given as text)
     horizon: int = 1000
-    window: tuple[int, int, int] = (9, 1, 5)
-    num_actions = 8
-    action_shape = ()
-    action_bounds = None
-    obs_bounds = (0, 1)
-    num_observations = None
+    window: tuple[int, int, int] = (9, 1, 5)  # cells seen ahead, behind and to each side of a player, each at least 1
+    num_actions, action_shape, action_bounds = 8, (), None
+    num_observations, obs_bounds = None, (0, 1)
 
     def __post_init__(self) -> None:
         rows = self.rows if isinstance(self.map, str) else [""]
@@ -179,8 +153,7 @@ class HarvestGame:
     @property
     def obs_shape(self) -> tuple[int, int, int]:
         """`(channels, rows, columns)`, uint8."""
-        ahead, behind, side = self.window
-        return (len(CHANNELS), ahead + behind + 1, 2 * side + 1)
+        return (len(CHANNELS), self.window[0] + self.window[1] + 1, 2 * self.window[2] + 1)
 
     @cached_property
     def apple_cells(self) -> Tensor:
@@ -199,12 +172,12 @@ class HarvestGame:
         squares = (places[:, None] - places[None]).pow(2).sum(-1)
         return ((squares > 0) & (squares <= REGROWTH_RADIUS**2)).float()
 
+    def _cells(self, letter: str) -> Tensor:
+        return torch.tensor([i for i, here in enumerate("".join(self.rows)) if here == letter], dtype=torch.long)
+
     @property
     def _dark(self) -> int:
         return self.height * self.width + 1
-
-    def _cells(self, letter: str) -> Tensor:
-        return torch.tensor([i for i, here in enumerate("".join(self.rows)) if here == letter], dtype=torch.long)
 
     @cached_property
     def _is_wall(self) -> Tensor:  # (cells + 2,)
@@ -217,15 +190,16 @@ class HarvestGame:
         return index
 
     def _around(self, ahead: Tensor, right: Tensor) -> Tensor:
-        """`(4 cells, offsets)`: the cell at each offset from (cell, heading) = row // 4, row % 4."""
+        """`(4 cells + 1, offsets)`: the cell at each offset from (cell, heading) = row // 4, row % 4; last, dark."""
         here = torch.cartesian_prod(torch.arange(self.height), torch.arange(self.width))[:, None, None]
         steps = ahead[:, None] * _AHEAD[:, None] + right[:, None] * _AHEAD.roll(-1, 0)[:, None]  # (4, offsets, 2)
         row, column = (here + steps).unbind(-1)
         inside = (row >= 0) & (row < self.height) & (column >= 0) & (column < self.width)
-        return torch.where(inside, row * self.width + column, self._dark - 1).flatten(0, 1)
+        cells = torch.where(inside, row * self.width + column, self._dark - 1).flatten(0, 1)
+        return torch.nn.functional.pad(cells, (0, 0, 0, 1), value=self._dark)
 
     @cached_property
-    def _moves(self) -> Tensor:  # (4 cells, actions), the cell that a player would enter; its own if that is a wall
+    def _moves(self) -> Tensor:  # (4 cells + 1, actions), the cell that a player would enter; its own if that is a wall
         aims = self._around(torch.tensor([0, 1, -1, 0, 0, 0, 0, 0]), torch.tensor([0, 0, 0, -1, 1, 0, 0, 0]))
         return torch.where(self._is_wall[aims], aims[:, :1], aims)
 
@@ -234,15 +208,13 @@ class HarvestGame:
         ahead = torch.arange(BEAM_LENGTH) + torch.tensor([[1], [0], [0]])
         right = torch.tensor([[0], [-1], [1]]).expand_as(ahead)
         rays = self._around(ahead.flatten(), right.flatten()).unflatten(1, (3, BEAM_LENGTH))
-        rays = torch.where(self._is_wall[rays].cumsum(-1) > 0, self._dark, rays)
-        return torch.cat((rays, torch.full_like(rays[:1], self._dark)))
+        return torch.where(self._is_wall[rays].cumsum(-1) > 0, self._dark, rays)
 
     @cached_property
     def _windows(self) -> Tensor:  # (4 cells + 1, window cells); the last row, of players out of play, is all dark
         ahead, behind, side = self.window
         rows, columns = torch.arange(ahead, -behind - 1, -1), torch.arange(-side, side + 1)
-        seen = self._around(*torch.cartesian_prod(rows, columns).unbind(1))
-        return torch.cat((seen, torch.full_like(seen[:1], self._dark)))
+        return self._around(*torch.cartesian_prod(rows, columns).unbind(1))
 
     def _standing(self, cell: Tensor, out: Tensor) -> Tensor:
         return torch.where(out > 0, self._dark, cell)
@@ -252,51 +224,41 @@ class HarvestGame:
     def reset(self, batch: int, generator: Generator | None = None) -> tuple[HarvestState, Tensor]:
         """Start `batch` worlds: all apples alive, players on distinct random spawn cells with random headings.
 
-        The first players start on the cells marked Q, in their order, if there are any. See `Game.reset`.
+        The first players start on the cells marked Q, in their order, if there are any.
         """
         check_count("batch", batch)
-        shape = (batch, self.num_players)
         order = torch.rand(batch, len(self.spawn_cells), generator=generator).topk(self.num_players).indices
         cell, inside = self.spawn_cells[order], self._cells("Q")[: self.num_players]
         cell[:, : len(inside)] = inside
-        heading = torch.randint(4, shape, generator=generator)
-        zeros = torch.zeros(shape, dtype=torch.long)
+        heading, zeros = torch.randint(4, cell.shape, generator=generator), torch.zeros_like(cell)
         apples = torch.ones(batch, len(self.apple_cells), dtype=torch.bool)
         beams = torch.zeros(batch, self._dark + 1, dtype=torch.bool)
         state = HarvestState(cell, heading, zeros, zeros, apples, beams, 0)
         return state, self.observe(state)
 
-    def step(
-        self, state: HarvestState, actions: Tensor, generator: Generator | None = None
-    ) -> tuple[HarvestState, Tensor, Tensor, Tensor]:
+    def step(self, state: HarvestState, actions: Tensor, generator: Generator | None = None) -> Step:
         """Play a step; see `Game.step` and the module's docstring. Rewards are apples eaten, float32."""
-        batch = len(state.cell)
-        check_step(self, state.time, actions, batch)
+        check_step(self, state.time, actions, len(state.cell))
         absent = state.out > 0
         actions = actions.long().masked_fill(absent, NOOP)
-        cell = self._move(state, actions, generator)
+        cell = self._move(state, actions, generator)  # 1. turns and moves
         heading = (state.heading + (actions == TURN_RIGHT).long() - (actions == TURN_LEFT).long()) & 3
         place = self._standing(cell, state.out)
-
         number, underfoot = len(self.apple_cells), self._apple_at[place]
         apples = torch.nn.functional.pad(state.apples, (0, 1))  # a dead apple for whoever stands elsewhere
-        ate = apples.gather(1, underfoot)
+        ate = apples.gather(1, underfoot)  # 2. eating
         apples = apples.scatter(1, underfoot.masked_fill(~ate, number), False)[:, :number]
-
-        fired = (actions == ZAP) & (state.cooldown == 0)
+        fired = (actions == ZAP) & (state.cooldown == 0)  # 3. zaps
         beams = self._beams(place, cell * 4 + heading, fired)
         cooldown = torch.where(fired, COOLDOWN, (state.cooldown - (~absent).long()).clamp_(min=0))
         out = torch.where(beams.gather(1, place), TIMEOUT, (state.out - 1).clamp_(min=0))
-
-        returning = state.out == 1
+        returning = state.out == 1  # 4. return
         cell, heading = self._respawn(cell, heading, self._standing(cell, out + returning), returning, generator)
-
-        live = apples.float()
+        live = apples.float()  # 5. regrowth
         chance = torch.tensor(REGROWTH)[(live @ self.neighbours).clamp_(max=len(REGROWTH) - 1).long()]
         apples = apples | (torch.rand(live.shape, generator=generator) < chance)
-
         following = HarvestState(cell, heading, out, cooldown, apples, beams, state.time + 1)
-        done = torch.full((batch,), following.time >= self.horizon)
+        done = torch.full((len(cell),), following.time >= self.horizon)
         return following, self.observe(following), ate.float(), done
 
     def active(self, state: HarvestState) -> Tensor:
@@ -309,8 +271,7 @@ class HarvestGame:
         # who is out of play stands nowhere, so that it must not lay claim to the cell where it was hit
         free = (aim != state.cell) & (aim[:, :, None] != standing[:, None, :]).all(-1)
         # distinct priorities: the player's number breaks ties, of probability 2^-40
-        order = torch.randint(2**40, aim.shape, generator=generator) * self.num_players
-        order += torch.arange(self.num_players)
+        order = torch.randint(2**40, aim.shape, generator=generator) * self.num_players + torch.arange(self.num_players)
         rivals = (aim[:, :, None] == aim[:, None, :]) & free[:, None, :]
         beaten = (rivals & (order[:, None, :] > order[:, :, None])).any(-1)
         return torch.where(free & ~beaten, aim, state.cell)
@@ -356,13 +317,11 @@ class HarvestGame:
         codes = self._is_wall.to(torch.uint8).repeat(len(view), 1)  # (batch, cells + 2)
         codes[:, self.apple_cells] = state.apples.to(torch.uint8) * _APPLE
         codes.add_(state.beams.view(torch.uint8), alpha=_BEAM)
-        player = torch.full(view.shape, _PLAYER, dtype=torch.uint8)
-        codes.scatter_add_(1, self._standing(state.cell, state.out), player)
+        codes.scatter_add_(1, self._standing(state.cell, state.out), torch.full(view.shape, _PLAYER, dtype=torch.uint8))
         codes[:, self._dark] = 0
         seen = codes.gather(1, index).unflatten(1, (self.num_players, -1))  # (batch, players, window)
         ready = ((state.cooldown == 0) & (state.out == 0)).to(torch.uint8)
-        ahead, _, side = self.window
-        own = ahead * (2 * side + 1) + side
+        own = self.window[0] * self.obs_shape[2] + self.window[2]  # the cell of the window where the player stands
         seen[:, :, own] = seen[:, :, own] & (_WALL | _APPLE | _BEAM) | _READY * ready
         flags = torch.tensor((_WALL, _APPLE, _PLAYER, _BEAM, _READY), dtype=torch.uint8)
         # whole bytes at a time: many times faster than comparing into bool
@@ -375,20 +334,18 @@ class HarvestGame:
 def free_harvester(
     game: HarvestGame, observations: Tensor, generator: Generator | None = None, zap: bool = False
 ) -> Tensor:
-    """Walk to the nearest apple in sight and eat it, whatever is left; our stand-in for a free rider.
+    """Walk to the nearest apple in sight and eat it, whatever is left; our stand-in for a free rider. A `Script`.
 
-    A `Script`. Ties are broken at random, blocked ways are walked around at random, and without an apple in sight it
-    wanders. With `zap` it zaps whenever it is ready and another player stands in the beam's reach, walls or not.
+    Ties are broken at random, blocked ways are walked around at random, and without an apple in sight it wanders. With
+    `zap` it zaps whenever it is ready and another player stands in the beam's reach, walls or not.
     """
     lead, (ahead, behind, side) = leading_shape(game, observations), game.window
     wall, apple, player, _, ready = observations.reshape(-1, *game.obs_shape).bool().unbind(1)
     forward, right = torch.arange(ahead, -behind - 1, -1)[:, None], torch.arange(-side, side + 1)[None]
-
     # nearest apple by walking distance; the noise only breaks ties
     distance = (forward.abs() + right.abs()) + 0.5 * torch.rand(wall.shape, generator=generator)
     nearest = distance.masked_fill(~apple, torch.inf).flatten(1).argmin(1)
     go_forward, go_right = ahead - nearest // (2 * side + 1), nearest % (2 * side + 1) - side
-
     blocked = wall | player
     around = [(ahead - 1, side), (ahead + 1, side), (ahead, side - 1), (ahead, side + 1)]  # as actions 1 to 4
     shut = torch.stack([blocked[:, row, column] for row, column in around], 1)
@@ -398,13 +355,12 @@ def free_harvester(
     detour = noise.masked_fill(shut, -1).argmax(1)
     approach = 1 + torch.where(toward.amax(1) > 0, toward.argmax(1), detour)
     approach = torch.where((go_forward == 0) & (go_right == 0), NOOP, approach)  # it grew underfoot: stay and eat
-
     turn = torch.randint(TURN_LEFT, TURN_RIGHT + 1, (len(wall),), generator=generator)
     wander = torch.where(shut[:, 0] | (torch.rand(len(wall), generator=generator) < 0.1), turn, FORWARD)
     actions = torch.where(apple.flatten(1).any(1), approach, wander)
     if zap:
-        in_reach = (right == 0) & (forward >= 1) & (forward <= BEAM_LENGTH)
-        in_reach |= (right.abs() == 1) & (forward >= 0) & (forward < BEAM_LENGTH)
+        start = (right == 0).long()  # of the middle ray, one cell ahead; the others start beside the player
+        in_reach = (right.abs() <= 1) & (forward >= start) & (forward < start + BEAM_LENGTH)
         actions = torch.where(ready.flatten(1).any(1) & (player & in_reach).flatten(1).any(1), ZAP, actions)
     return actions.view(lead)
 
@@ -426,10 +382,9 @@ def collective_return(rewards: Tensor) -> Tensor:
 
 
 def sustainability(rewards: Tensor) -> Tensor:
-    """Mean over players of the mean step, counted from 1, at which a player collected a reward.
+    """Mean over players of the mean step, from 1 to `time`, at which they collected rewards; 0 if nobody did.
 
-    Players that collected nothing are left out; 0 if nobody did. Late collecting, up to `time`, means that apples
-    were left to grow; a constant rate gives (time + 1) / 2.
+    Players that collected nothing are left out. A constant rate gives (time + 1) / 2, later means left to grow.
     """
     check_time_series("rewards", rewards, min_dims=2)
     collected = rewards > 0
@@ -447,5 +402,5 @@ def equality(rewards: Tensor) -> Tensor:
 
 
 def peace(out: Tensor) -> Tensor:
-    """Mean number of players in play, from the steps that each still has to spend out of play, as in `HarvestState`."""
+    """Mean number of players in play, from the steps `out` of play of `HarvestState`, `(..., players, time)`."""
     return (out == 0).sum(-2).float().mean(-1)

@@ -22,7 +22,7 @@ import torch
 from torch import Generator, Tensor
 
 from aa_core.checks import check_count
-from aa_core.games.base import Game, Script, check_step
+from aa_core.games.base import Game, Script, Step, check_step
 from aa_core.policies import STRATEGIES
 
 C, D = 0, 1
@@ -41,27 +41,16 @@ class MatrixState:
 
 @dataclass(frozen=True)
 class MatrixGame:
-    """A repeated 2x2 game.
+    """A repeated 2x2 game with payoffs (player 1, player 2) for CC, CD, DC, DD; `horizon` rounds, `name` for titles.
 
-    Args:
-        payoffs: (player 1, player 2) for each joint action, in the order CC, CD, DC, DD.
-        horizon: rounds per game.
-        name: for titles and file names.
-
-    Raises:
-        ValueError: payoffs that are not four finite pairs, or `horizon` not a positive integer.
+    Payoffs that are not four finite pairs, or `horizon` not a positive integer, raise ValueError.
     """
 
     payoffs: tuple[tuple[float, float], ...]
     horizon: int = 32
     name: str = "matrix"
-    num_players = 2
-    num_actions = 2
-    action_shape = ()
-    action_bounds = None
-    obs_shape = ()
-    obs_bounds = None
-    num_observations = len(STATES)
+    num_players, num_actions, action_shape, action_bounds = 2, 2, (), None
+    num_observations, obs_shape, obs_bounds = len(STATES), (), None
 
     def __post_init__(self) -> None:
         try:
@@ -88,8 +77,7 @@ class MatrixGame:
 
     def swapped(self) -> MatrixGame:
         """The same game with the players' seats exchanged."""
-        swapped = tuple((self.payoffs[j][1], self.payoffs[j][0]) for j in (0, 2, 1, 3))
-        return MatrixGame(swapped, self.horizon, self.name)
+        return MatrixGame(tuple(tuple(self.payoffs[j])[::-1] for j in (0, 2, 1, 3)), self.horizon, self.name)
 
     def reset(self, batch: int, generator: Generator | None = None) -> tuple[MatrixState, Tensor]:
         """Start `batch` games; observations are indices into STATES, each player's own, `(batch, 2)`."""
@@ -97,9 +85,7 @@ class MatrixGame:
         joint = torch.zeros(batch, dtype=torch.long)
         return MatrixState(joint, 0), _BOTH_SIDES[joint]
 
-    def step(
-        self, state: MatrixState, actions: Tensor, generator: Generator | None = None
-    ) -> tuple[MatrixState, Tensor, Tensor, Tensor]:
+    def step(self, state: MatrixState, actions: Tensor, generator: Generator | None = None) -> Step:
         """Play a round; see `Game.step`. Deterministic, so the generator is not used."""
         check_step(self, state.time, actions, len(state.joint))
         actions = actions.long()  # an index, not a mask, for uint8 too

@@ -24,7 +24,7 @@ import torch
 from torch import Generator, Tensor
 
 from aa_core.checks import check_count
-from aa_core.games.base import Script, check_step, leading_shape
+from aa_core.games.base import Script, Step, check_step, leading_shape
 
 ITEMS = 3
 LOW_VALUE, HIGH_VALUE = 1.0, 5.0
@@ -43,27 +43,16 @@ class NegotiationState:
 
 @dataclass(frozen=True)
 class NegotiationGame:
-    """The Negotiation Game with continuous proposals; source: the AA repository, see the module.
+    """The Negotiation Game of `horizon` rounds; source: the AA repository, see the module.
 
     Actions: proposals `(batch, 2, 3)` in [0, 5], how much of each item the player claims. Observations: 15 numbers from
     the player's own side, divided by 10: units of each item (always 1), own values, own last proposals, other's values,
     other's last proposals, three of each.
-
-    Args:
-        horizon: rounds per game.
-
-    Raises:
-        ValueError: `horizon` is not a positive integer.
     """
 
     horizon: int = 50
-    num_players = 2
-    num_actions = None
-    action_shape = (ITEMS,)
-    action_bounds = (0.0, MAX_PROPOSAL)
-    obs_shape = (5 * ITEMS,)
-    obs_bounds = (0.0, MAX_PROPOSAL / _OBSERVATION_SCALE)
-    num_observations = None
+    num_players, num_actions, action_shape, action_bounds = 2, None, (ITEMS,), (0.0, MAX_PROPOSAL)
+    num_observations, obs_shape, obs_bounds = None, (5 * ITEMS,), (0.0, MAX_PROPOSAL / _OBSERVATION_SCALE)
 
     def __post_init__(self) -> None:
         check_count("horizon", self.horizon)
@@ -74,9 +63,7 @@ class NegotiationGame:
         state = NegotiationState(_draw_values(batch, generator), torch.zeros(batch, 2, ITEMS), 0)
         return state, self.observe(state)
 
-    def step(
-        self, state: NegotiationState, actions: Tensor, generator: Generator | None = None
-    ) -> tuple[NegotiationState, Tensor, Tensor, Tensor]:
+    def step(self, state: NegotiationState, actions: Tensor, generator: Generator | None = None) -> Step:
         """Divide the items, for rewards in [0, 1], and draw new values by the generator; see `Game.step`."""
         check_step(self, state.time, actions, len(state.values))
         proposals = actions.float()
@@ -90,12 +77,9 @@ class NegotiationGame:
 
     def observe(self, state: NegotiationState) -> Tensor:
         """Observations `(batch, 2, 15)` of a state, float32."""
-        sides = torch.empty(len(state.values), 2, 5, ITEMS)
-        sides[:, :, 0] = 1.0
-        sides[:, :, 1] = state.values
-        sides[:, :, 2] = state.proposals
-        sides[:, 0, 3:] = sides[:, 1, 1:3]
-        sides[:, 1, 3:] = sides[:, 0, 1:3]
+        sides = torch.ones(len(state.values), 2, 5, ITEMS)
+        sides[:, :, 1], sides[:, :, 2] = state.values, state.proposals
+        sides[:, 0, 3:], sides[:, 1, 3:] = sides[:, 1, 1:3], sides[:, 0, 1:3]
         return sides.div_(_OBSERVATION_SCALE).flatten(2)
 
 

@@ -18,16 +18,11 @@ from aa_core.games.base import Game
 
 
 class TensorGameEnv(ParallelEnv):
-    """One game of a batch of one; agents "player_0", "player_1", ...
+    """One game of a batch of one, called `name` in the metadata; agents "player_0", "player_1", ...
 
     Spaces: `Discrete` for index observations and for `num_actions`, else `Box` with the game's `obs_bounds` and
     `action_bounds`. The horizon is a time limit: at the last step every agent is truncated, none is ever terminated.
-
     Source: the `ParallelEnv` interface of the PettingZoo documentation ("Parallel API").
-
-    Args:
-        game: any `Game`.
-        name: for the metadata.
     """
 
     render_mode = None  # there is nothing to see, but vector wrappers such as SuperSuit's ask for it
@@ -39,8 +34,11 @@ class TensorGameEnv(ParallelEnv):
         self.agents: list[str] = []
         self._generator: torch.Generator | None = None
         self._state: Any = None
-        self.observation_spaces = {agent: _observation_space(game) for agent in self.possible_agents}
-        self.action_spaces = {agent: _action_space(game) for agent in self.possible_agents}
+        dtype = game.reset(1, torch.Generator())[1].numpy().dtype  # of observations
+        observed = game.num_observations, game.obs_bounds, game.obs_shape, dtype
+        acted = game.num_actions, game.action_bounds, game.action_shape, np.float32
+        self.observation_spaces = {agent: _space(*observed) for agent in self.possible_agents}
+        self.action_spaces = {agent: _space(*acted) for agent in self.possible_agents}
 
     def observation_space(self, agent: str) -> spaces.Space:
         """Of an agent; the same object in every call."""
@@ -50,13 +48,10 @@ class TensorGameEnv(ParallelEnv):
         """Of an agent; the same object in every call."""
         return self.action_spaces[agent]
 
-    def reset(
-        self, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[dict[str, np.ndarray], dict[str, dict[str, Any]]]:
+    def reset(self, seed: int | None = None, options: dict | None = None) -> tuple[dict[str, np.ndarray], dict]:
         """Start a game; returns observations and (empty) infos by agent. `options` are ignored.
 
-        The same `seed` gives the same game; None goes on with the random numbers of the last game, or starts anywhere
-        if there was none.
+        The same `seed` gives the same game; None goes on with the last game's random numbers, or starts anywhere.
         """
         if seed is not None:
             self._generator = torch.Generator().manual_seed(int(seed))  # numpy integers too
@@ -67,13 +62,10 @@ class TensorGameEnv(ParallelEnv):
         self._state, observations = self.game.reset(1, self._generator)
         return self._by_agent(observations), {agent: {} for agent in self.agents}
 
-    def step(
-        self, actions: dict[str, Any]
-    ) -> tuple[dict[str, np.ndarray], dict[str, float], dict[str, bool], dict[str, bool], dict[str, dict[str, Any]]]:
+    def step(self, actions: dict[str, Any]) -> tuple[dict, dict, dict, dict, dict]:
         """Play one step; returns observations, rewards, terminations, truncations and infos, each by agent.
 
-        Raises:
-            ValueError: not exactly one action per live agent, or an action outside its space; also after the last step.
+        Raises ValueError for not exactly one action per live agent, or one outside its space; also after the last step.
         """
         if not self.agents:
             raise ValueError("actions must follow a reset, got actions for a game that has ended or not begun")
@@ -81,17 +73,10 @@ class TensorGameEnv(ParallelEnv):
             raise ValueError(f"actions must have the keys {', '.join(self.agents)}, got {', '.join(map(str, actions))}")
         joint = torch.as_tensor(np.stack([actions[agent] for agent in self.agents]))[None]
         self._state, observations, rewards, done = self.game.step(self._state, joint, self._generator)
-        ended, agents = bool(done[0]), self.agents
-        result = (
-            self._by_agent(observations),
-            dict(zip(agents, rewards[0].tolist(), strict=True)),
-            dict.fromkeys(agents, False),
-            dict.fromkeys(agents, ended),
-            {agent: {} for agent in agents},
-        )
-        if ended:
-            self.agents = []
-        return result
+        agents, ended = self.agents, bool(done[0])
+        seen, earned = self._by_agent(observations), dict(zip(agents, rewards[0].tolist(), strict=True))
+        self.agents = [] if ended else agents
+        return seen, earned, dict.fromkeys(agents, False), dict.fromkeys(agents, ended), {agent: {} for agent in agents}
 
     def _by_agent(self, observations: torch.Tensor) -> dict[str, np.ndarray]:
         # [()] turns the array of a single index into a scalar, which is what a Discrete space holds
@@ -103,16 +88,5 @@ def parallel_env(name: str, **options: object) -> TensorGameEnv:
     return TensorGameEnv(games.make(name, **options), name)
 
 
-def _observation_space(game: Game) -> spaces.Space:
-    if game.num_observations is not None:
-        return spaces.Discrete(game.num_observations)
-    _, observations = game.reset(1, torch.Generator())  # tells the type of the numbers
-    low, high = game.obs_bounds or (-np.inf, np.inf)
-    return spaces.Box(low, high, game.obs_shape, observations.numpy().dtype.type)
-
-
-def _action_space(game: Game) -> spaces.Space:
-    if game.num_actions is not None:
-        return spaces.Discrete(game.num_actions)
-    low, high = game.action_bounds or (-np.inf, np.inf)
-    return spaces.Box(low, high, game.action_shape, np.float32)
+def _space(number: int | None, bounds: tuple | None, shape: tuple[int, ...], dtype: Any) -> spaces.Space:
+    return spaces.Box(*bounds, shape, dtype) if number is None else spaces.Discrete(number)

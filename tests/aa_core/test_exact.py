@@ -132,15 +132,7 @@ def test_naive_gradient_is_the_slope_of_the_value(name: str) -> None:
     (logits, co_logits), value = pair(7), value_function(name)
     game = games.make(name)
     own = finite_differences(lambda x: value(x, co_logits)[0], logits)
-    both = finite_differences(lambda x: value(x, co_logits).sum(), logits)
     close(exact.naive_gradient(logits, co_logits, game, GAMMA), own, 1e-7)
-    if name != "matching_pennies":  # zero-sum: the slope of the sum is 0
-        close(exact.naive_gradient(logits, co_logits, game, GAMMA, sum_of_rewards=True), both, 1e-7)
-
-
-def test_the_sum_of_rewards_of_a_zero_sum_game_has_no_slope() -> None:
-    total = exact.naive_gradient(*pair(7), games.make("matching_pennies"), GAMMA, sum_of_rewards=True)
-    assert total.abs().max() < 1e-12
 
 
 def after_step(value: Callable[[Tensor, Tensor], Tensor], step_size: float, co_logits: Tensor) -> Callable:
@@ -645,14 +637,13 @@ def test_ascent_follows_both_fields_at_once() -> None:
     assert path.shape == co_path.shape == (3, 5)
 
 
-@pytest.mark.parametrize(("sum_of_rewards", "reward"), [(False, -2), (True, -1)])
-def test_naive_ascent_ends_in_defection_and_ascent_of_the_sum_in_cooperation(
-    sum_of_rewards: bool, reward: float
-) -> None:
+@pytest.mark.parametrize(("shared", "reward"), [(False, -2), (True, -1)])
+def test_naive_ascent_ends_in_defection_and_ascent_of_the_sum_in_cooperation(shared: bool, reward: float) -> None:
     game = games.make("prisoners_dilemma")
+    ascended = MatrixGame(tuple((sum(pair), sum(pair)) for pair in game.payoffs)) if shared else game
 
     def field(x: Tensor, y: Tensor) -> Tensor:
-        return exact.naive_gradient(x, y, game, 0.9, sum_of_rewards)
+        return exact.naive_gradient(x, y, ascended, 0.9)
 
     path, co_path = exact.ascend(field, field, normal(4, 5, scale=0.1), normal(4, 5, seed=1, scale=0.1), 300, 0.2, 300)
     final = exact.values(path[-1].sigmoid(), co_path[-1].sigmoid(), game, 0.9, per_round=True)

@@ -13,7 +13,6 @@ from torch import Tensor
 from aa_core.games.matrix import CLASSIC_PAYOFFS
 from aa_core.objectives import (
     dice_objective,
-    entropy,
     magic_box,
     masked_mean,
     policy_gradient_loss,
@@ -74,23 +73,6 @@ def test_proximal_loss_by_hand(ratio: float, advantage: float, expected: float) 
     old = torch.tensor([-2.0])
     loss = proximal_loss(old + math.log(ratio), old, torch.tensor([advantage]), clip=0.2)
     assert loss.item() == pytest.approx(expected, rel=1e-6)
-
-
-@pytest.mark.parametrize("count", [2, 3, 7])
-def test_entropy_is_largest_for_the_uniform_policy(count: int) -> None:
-    assert entropy(torch.zeros(4, count)).tolist() == pytest.approx([math.log(count)] * 4, rel=1e-6)
-    assert (entropy(normal(4, count)) < math.log(count)).all()
-
-
-def test_entropy_is_minus_the_expected_log_probability() -> None:
-    logits = normal(3, 4)
-    for row, value in zip(logits.tolist(), entropy(logits).tolist(), strict=True):
-        total = sum(math.exp(x) for x in row)
-        assert value == pytest.approx(-sum(math.exp(x) / total * math.log(math.exp(x) / total) for x in row))
-
-
-def test_a_certain_policy_has_no_entropy() -> None:
-    assert entropy(torch.tensor([100.0, 0.0])).item() == pytest.approx(0.0, abs=1e-12)
 
 
 # --- masks

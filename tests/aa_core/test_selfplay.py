@@ -144,7 +144,7 @@ def test_snapshots_and_scripts_take_the_last_seats() -> None:
 
 
 def test_somebody_must_learn_and_snapshots_must_play() -> None:
-    message = "buffer and scripts must leave a seat of 2 to the learner, got 1 and 1"
+    message = "buffer and scripts must leave the learner a seat of 2, got 1 and 1"
     with pytest.raises(ValueError, match=message):
         seating(CoinGame(), replace(TINY, buffer=SNAPSHOTS, scripts=(always(0),)))
     with pytest.raises(ValueError, match=r"share must give each of 8 snapshots one of 16 games, got 0.1"):

@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from aa_core import paths, records
-from experiments import build, publish, registry, run, tables
+from aa_core import paths
+from experiments import build, publish, records, registry, run, tables
 from experiments.run import Experiment, Run, Table
 
 COUNTED: list[str] = []  # what has been computed
@@ -55,7 +55,7 @@ TABLES = (
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for module in (paths, records, run, tables, build, publish):
-        for name in ("BUILD", "DATA"):
+        for name in ("BUILD", "DATA", "FIGURES"):
             if hasattr(module, name):
                 monkeypatch.setattr(module, name, tmp_path / name.lower())
     monkeypatch.setattr(registry, "experiments", lambda: {"toy": TOYS, "toy_league": LEAGUE})

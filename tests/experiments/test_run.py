@@ -12,8 +12,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from aa_core.records import DamagedTable, read_record
 from experiments import registry
+from experiments.records import DamagedTable, read_record
 from experiments.run import Run, finished, make, sweep_leftovers, table_of, verified
 
 from .conftest import Toy, toy_league, toy_run, train_toy

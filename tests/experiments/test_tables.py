@@ -10,9 +10,8 @@ import pandas as pd
 import pytest
 
 import experiments
-from aa_core import records
-from aa_core.records import DamagedTable, MissingTable, StaleTable
-from experiments import build, publish, registry
+from experiments import build, publish, records, registry
+from experiments.records import DamagedTable, MissingTable, StaleTable
 from experiments.tables import load
 
 from .conftest import LEAGUE, TABLES, TOYS, Toy, toy_run

@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aa_core import paths, records
+from aa_core import paths
 from experiments import judge as verdicts
-from experiments import page, registry
+from experiments import page, records, registry
 from experiments.claims import CLAIMS, OURS, Cell, Claim, NoRunError, Quantity, Runs, Sign
 from experiments.judge import MARGIN, Number, Ordering, judge
 from experiments.page import FIGURES, entry

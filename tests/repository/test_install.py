@@ -283,7 +283,8 @@ def test_a_wheel_holds_both_packages_no_data_and_says_who_made_it(wheel: Path) -
 FAR_AWAY = """
 import importlib, json, os, pkgutil, sys
 import aa_core, aa_core.games
-from aa_core import games, paths, records
+from aa_core import games, paths
+from experiments import records
 
 def refused(need):
     try:

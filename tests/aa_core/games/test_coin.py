@@ -13,16 +13,10 @@ from scripted_play import play_scripts
 from torch import Generator, Tensor
 
 from aa_core.games import Script
-from aa_core.games.coin import (
-    SCRIPTED,
-    CoinGame,
-    CoinState,
-    always_cooperate,
-    always_defect,
-    pickups,
-)
+from aa_core.games.coin import SCRIPTED, CoinGame, CoinState, pickups
 
 LEFT, RIGHT, UP, DOWN = range(4)
+always_cooperate, always_defect = (SCRIPTED[f"always {does}"] for does in ("cooperate", "defect"))
 boards = st.tuples(st.integers(1, 5), st.integers(1, 5)).filter(lambda board: board[0] * board[1] >= 3)
 seeds = st.integers(0, 10**6)
 every_board = pytest.mark.parametrize("board", [(3, 3), (2, 4), (1, 3), (5, 3)], ids=lambda b: f"{b[0]}x{b[1]}")
@@ -308,7 +302,11 @@ def test_scripted_players_draw_from_the_best_moves(policy: Script, flees: bool, 
 
 @pytest.mark.parametrize(
     ("policy", "owner", "tied"),
-    [(always_defect, 1, [LEFT, UP]), (always_cooperate, 0, [LEFT, UP]), (always_cooperate, 1, [RIGHT, DOWN])],
+    [
+        (always_defect, 1, [LEFT, UP]),
+        (always_cooperate, 0, [LEFT, UP]),
+        (always_cooperate, 1, [RIGHT, DOWN]),
+    ],
 )
 def test_ties_are_broken_uniformly(policy: Script, owner: int, tied: list[int]) -> None:
     game = CoinGame(5, 5)

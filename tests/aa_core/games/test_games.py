@@ -46,7 +46,7 @@ def same(a: Any, b: Any) -> bool:
 @every_game
 def test_a_game_states_everything_that_the_protocol_asks_for(name: str) -> None:
     game = make(name)
-    declared = [member for member in vars(Game) if not member.startswith("_")]
+    declared = [member for member in (*Game.__annotations__, *vars(Game)) if not member.startswith("_")]
     assert len(declared) == 10
     assert all(hasattr(game, member) for member in declared)
     discrete, index = game.num_actions is not None, game.num_observations is not None

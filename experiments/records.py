@@ -11,7 +11,6 @@ import json
 import os
 import platform
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
@@ -22,6 +21,7 @@ from typing import Any
 import pandas as pd
 
 from aa_core import paths
+from aa_core.files import write_atomically
 
 SEED_COLUMNS = ("seed", "row_seed", "column_seed")
 PACKAGES = ("torch", "numpy", "scipy", "pandas", "matplotlib", "axelrod", "transformers", "peft", "trl")
@@ -38,32 +38,6 @@ class StaleTable(ValueError):  # noqa: N818
 
 class MissingTable(FileNotFoundError):  # noqa: N818
     """A table that nobody has made yet."""
-
-
-def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write `content` to `path` through a temporary file in the same folder.
-
-    Raises:
-        OSError: naming the file; what is on disk stays as it is.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    except OSError as error:
-        raise OSError(error.errno, f"cannot write: {error.strerror}", str(path)) from error
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # mkstemp makes it private
-        os.replace(temporary, path)
-    except OSError as error:
-        Path(temporary).unlink(missing_ok=True)
-        raise OSError(error.errno, f"cannot write: {error.strerror}", str(path)) from error
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def write_record(path: Path, record: Mapping[str, Any]) -> None:

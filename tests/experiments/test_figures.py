@@ -11,7 +11,8 @@ import pytest
 from matplotlib.figure import Figure
 from nbclient import NotebookClient
 
-from aa_core import figures, paths, records
+from aa_core import paths
+from experiments import figures, records
 
 CELLS = pd.DataFrame(
     {
@@ -93,7 +94,9 @@ def test_a_picture_of_a_stale_table_says_so(build: Path) -> None:
 
 def test_an_inherited_backend_leaves_a_notebook_its_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MPLBACKEND", "Agg")
-    source = "from aa_core import figures\nfigures.use_style()\nimport matplotlib.pyplot as plt\n_ = plt.plot([1, 2])"
+    source = (
+        "from experiments import figures\nfigures.use_style()\nimport matplotlib.pyplot as plt\n_ = plt.plot([1, 2])"
+    )
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
     NotebookClient(notebook, kernel_name="python3", timeout=120).execute(env=dict(os.environ))
     (output,) = notebook.cells[0].outputs

@@ -21,9 +21,11 @@ from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 
-from aa_core import paths, records
+from aa_core import paths
 from aa_core.estimates import mean_interval
+from aa_core.files import write_atomically
 from aa_core.games.matrix import STATES
+from experiments import records
 
 STARTED = time.perf_counter()  # of this process: notebooks import this module in their first cell
 LABELS = {
@@ -199,7 +201,7 @@ def save(figure: Figure, name: str, notebook: str, parameters: Mapping[str, Any]
     for suffix, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
         picture = BytesIO()
         figure.savefig(picture, format=suffix, metadata=metadata)
-        records.write_atomically(folder / f"{name}.{suffix}", picture.getvalue())
+        write_atomically(folder / f"{name}.{suffix}", picture.getvalue())
     counts, most = {table: source.get("seeds") for table, source in sources.items()}, parameters.get("seeds")
     record = {
         "figure": name,

@@ -6,8 +6,8 @@ import axelrod as axl
 import pandas as pd
 import pytest
 
-from aa_core import tournament
 from aa_core.policies import STRATEGIES
+from experiments import tournament
 
 TWINS = [
     ("tit for tat", axl.TitForTat),
