@@ -255,13 +255,17 @@ def ascend(
 ) -> tuple[Tensor, Tensor]:
     """Simultaneous gradient ascent of both players, each by its own field, from its own side, from logits `(..., 5)`.
 
-    Returns both players' logits along the way, every `record_every`-th, `(1 + steps // record_every, ..., 5)`. The raw
-    discounted values are ascended, so that a fitting `learning_rate` scales with 1 - gamma.
+    In a symmetric game give the same function twice: then one call does for both, in one batch. Returns both players'
+    logits along the way, every `record_every`-th, `(1 + steps // record_every, ..., 5)`. The raw discounted values are
+    ascended, so that a fitting `learning_rate` scales with 1 - gamma.
     """
     path, co_path = [logits], [co_logits]
     for step in range(1, steps + 1):
-        update, co_update = gradient(logits, co_logits), co_gradient(co_logits, logits)
-        logits, co_logits = logits + learning_rate * update, co_logits + learning_rate * co_update
+        if co_gradient is gradient:  # a symmetric game: both in one batch
+            updates = gradient(torch.stack([logits, co_logits]), torch.stack([co_logits, logits]))
+        else:
+            updates = gradient(logits, co_logits), co_gradient(co_logits, logits)
+        logits, co_logits = logits + learning_rate * updates[0], co_logits + learning_rate * updates[1]
         if step % record_every == 0:
             path.append(logits)
             co_path.append(co_logits)
