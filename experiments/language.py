@@ -59,7 +59,7 @@ WARM_UPS: dict[str, dict[str, Any]] = {
     "ipd": dict(game="ipd"),
     "split": dict(game="split", rounds=4, steps=500),
     "trust_and_split": dict(
-        game="trust_and_split", rounds=4, steps=300, drill_steps=(200, 250, 300), fairness=0.9,
+        game="trust_and_split", rounds=4, steps=300, drill_steps=(250, 250), fairness=0.9,
         fairness_after_greed=0.4, honesty=0.95,
     ),
 }  # fmt: skip
@@ -82,7 +82,7 @@ _SMOKE = dict(
     rounds=2, num_generations=4, per_device_train_batch_size=8, gradient_accumulation_steps=1, max_steps=2,
     evaluation_games=2,
 )  # fmt: skip
-_COLD = dict(hidden_size=32, layers=1, heads=2, games=64, rounds=2, steps=20, drill_steps=(0, 0, 0))
+_COLD = dict(hidden_size=32, layers=1, heads=2, games=64, rounds=2, steps=20, drill_steps=(0, 0))
 
 # algorithm -> what differs from Advantage Alignment ("strength" is its beta) ...
 ALIGNED: dict[str, dict[str, Any]] = {

@@ -58,8 +58,7 @@ class WarmUp:
         rounds: of a transcript.
         batch: transcripts of one step.
         steps: on whole games.
-        drill_steps: Trust-and-Split, before that: on who has the upper hand alone; on rounds without recaps; on rounds
-            where greed is always answered.
+        drill_steps: Trust-and-Split, before that: on rounds without recaps; on rounds where greed is always answered.
         ipd_prior: P(cooperate | START, CC, CD, DC, DD) in the prisoner's dilemma.
         fairness: share of fair claims in Split and Trust-and-Split.
         fairness_after_greed: the same after a round in which the other was greedy.
@@ -78,7 +77,7 @@ class WarmUp:
     rounds: int = 10
     batch: int = 16
     steps: int = 300
-    drill_steps: tuple[int, int, int] = (0, 0, 0)
+    drill_steps: tuple[int, int] = (0, 0)
     learning_rate: float = 3e-3
     ipd_prior: tuple[float, ...] = (0.85, 0.89, 0.75, 0.86, 0.70)
     fairness: float = 0.85
@@ -252,34 +251,15 @@ class _NoRecaps(TrustAndSplitTextGame):
         return ""
 
 
-def statements(
-    settings: WarmUp, tokenizer: PreTrainedTokenizerFast, number: int = 512, each: int = 16
-) -> list[Transcript]:
-    """Chats that only say who has the upper hand."""
-    rng, template = Random(settings.seed), ChatTokens(tokenizer)
-    chats = []
-    for _ in range(number):
-        pairs = [rng.sample(HANDS, 2) for _ in range(each)]
-        said = "".join(f"My hand is {own}. {trust_and_split.hands_named(own, other)}" for own, other in pairs)
-        chat = Transcript()
-        chat.add_text(template.first("Write your message."), 0)
-        for token in tokenizer.encode(f"<<message_start>> {said}<<message_end>>", add_special_tokens=False):
-            chat.add_sample(token, 0.0, 0)
-        chats.append(chat)
-    return chats
-
-
 def warm_up(settings: WarmUp, folder: Path) -> None:
     """Train the embedded model on the prior's transcripts and save it, weights as safetensors, to `folder`."""
     tokenizer = tokenizer_of(settings.game)
     model = untrained(settings, tokenizer)
-    said, bare, answered = settings.drill_steps
+    bare, answered = settings.drill_steps
     # Who has the upper hand depends on both hands, and what that means on who says it: one of the two alone tells
     # nothing, so there is no slope to follow until the model looks at both. Greed, a high claim with the lower hand, is
     # much the same. Whole games show both too rarely.
     honest = replace(settings, games=1024, honesty=1.0, fairness=1.0, fairness_after_greed=1.0)
-    if said:
-        _fit(model, tokenizer, statements(settings, tokenizer), settings, said)
     if bare:
         _fit(model, tokenizer, transcripts(replace(honest, rounds=6), tokenizer, _NoRecaps), settings, bare)
     if answered:

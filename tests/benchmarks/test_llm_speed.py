@@ -20,7 +20,7 @@ every_game = pytest.mark.parametrize("game", language.GAMES)
 
 @pytest.fixture
 def folder(game: str, tmp_path: Path) -> Path:
-    settings = tiny.WarmUp(**(language.WARM_UPS[game] | dict(games=16, steps=1, drill_steps=(0, 0, 0))))
+    settings = tiny.WarmUp(**(language.WARM_UPS[game] | dict(games=16, steps=1, drill_steps=(0, 0))))
     tiny.warm_up(settings, tmp_path / "model")
     return tmp_path / "model"
 
