@@ -77,7 +77,7 @@ SIZES = {
 
 
 @dataclass(frozen=True)
-class SelfPlay:
+class Training:
     """Self-play of one algorithm, a batch of seeds."""
 
     algorithm: str
@@ -89,7 +89,7 @@ class SelfPlay:
     payoffs: tuple[tuple[float, float], ...] = CLASSIC_PAYOFFS["prisoners_dilemma"]
 
 
-def play_ipd(settings: SelfPlay, folder: Path, needs: Sequence[Path] = ()) -> pd.DataFrame:
+def play_ipd(settings: Training, folder: Path, needs: Sequence[Path] = ()) -> pd.DataFrame:
     """Train; rows of P(cooperate) in each state and the mean reward, of every learner along training."""
     game = MatrixGame(settings.payoffs, settings.rounds)
     if settings.credit is None:
@@ -175,7 +175,7 @@ def ipd_long(profile: str, variant: str, seed: int) -> Run:
 
 def _self_play(experiment: str, updates: int, seeds: int, profile: str, variant: str, seed: int) -> Run:
     size = SIZES[profile]
-    settings = SelfPlay(
+    settings = Training(
         variant, rule(variant, size.training.gamma),
         replace(size.training, updates=updates, record_every=max(1, updates // 30)), size.rounds, _batch(seed, seeds),
         LOLA_STEP if variant == "lola_dice" else None,

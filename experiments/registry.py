@@ -45,8 +45,12 @@ NOTEBOOKS = {
     ),
     "08": Notebook("08_group_baseline"),
     "09": Notebook("09_llms_under_naive_rl", ("llm_training",)),
-    "10": Notebook("10_llms_under_advantage_alignment", ("llm_training", "llm_policy", "llm_crossplay")),
-    "11": Notebook("11_trust_and_split", ("llm_training",)),
+    "10": Notebook(
+        "10_llms_under_advantage_alignment",
+        ("llm_training", "llm_policy", "llm_crossplay"),
+        ("llm_side_training", "llm_side_policy", "llm_speed"),
+    ),
+    "11": Notebook("11_trust_and_split"),
     "12": Notebook("12_every_figure"),  # after all others: it shows their figures and judges their tables
     "13": Notebook("13_your_own_credit_rule"),
 }

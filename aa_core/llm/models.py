@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import torch
@@ -9,53 +10,51 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
-from aa_core.checks import check_choice
-from aa_core.games.text import text_game_names
 from aa_core.llm import tiny
-from aa_core.llm.settings import WARM_UPS
 from aa_core.paths import HEADLESS
 
 if HEADLESS:
     logging.disable_progress_bar()
 
-TINY = "tiny"  # the embedded model
 
-
-def load(
-    name: str, game: str = "ipd", adapter: str | Path | None = None
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def load(name: str | Path, adapter: str | Path | None = None) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A causal language model with its tokenizer.
 
     Args:
-        name: "tiny", the embedded model warmed up for `game`; a folder; or a model of the hub such as
+        name: a folder with a model, warmed up by `tiny.warm_up` or saved by transformers; or a model of the hub such as
             "Qwen/Qwen2.5-7B-Instruct", the only case that needs a network (once).
-        game: text game that the embedded model is warmed up for.
         adapter: folder of a PEFT adapter to put on the model, frozen.
 
     Raises:
         ValueError: no such model, no chat template, or an adapter that does not fit.
     """
-    check_choice("game", game, text_game_names())
-    if name == TINY:
-        model, words = tiny.load(WARM_UPS[game])
-    elif (Path(name) / tiny.SETTINGS).is_file():
-        model, words = tiny.read(Path(name))
+    if (Path(name) / tiny.SETTINGS).is_file():
+        model, tokenizer = tiny.read(Path(name))
     else:
         try:
-            words = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+            tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
             dtype = torch.bfloat16 if torch.cuda.is_available() else torch.float32
             model = AutoModelForCausalLM.from_pretrained(name, trust_remote_code=False, dtype=dtype)
         except (OSError, ValueError) as error:
             raise ValueError(
-                f"model {name!r} could not be loaded. It must be 'tiny', a folder with a model's files, or a name on "
+                f"model {str(name)!r} could not be loaded. It must be a folder with a model's files, or a name on "
                 "the Hugging Face hub; a name needs a network connection the first time (and `hf auth login` if the "
                 f"model is gated). What went wrong: {str(error).splitlines()[0]}"
             ) from error
-    if words.chat_template is None:
-        raise ValueError(f"model {name!r} has no chat template; choose an instruction-tuned model")
+    if tokenizer.chat_template is None:
+        raise ValueError(f"model {str(name)!r} has no chat template; choose an instruction-tuned model")
     if adapter is not None:
-        model = _with_adapter(model, name, adapter)
-    return model, words
+        model = _with_adapter(model, str(name), adapter)
+    return model, tokenizer
+
+
+def save_adapter(model: PeftModel, folder: Path, adapter: str = "default") -> None:
+    """Save one adapter, weights as safetensors, without the path of the model that it was trained on."""
+    model.save_pretrained(folder, selected_adapters=[adapter])
+    (folder / "README.md").unlink(missing_ok=True)  # PEFT's empty model card
+    settings = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    settings["base_model_name_or_path"] = None  # a path of this machine
+    (folder / "adapter_config.json").write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
 
 
 def _with_adapter(model: PreTrainedModel, name: str, adapter: str | Path) -> PeftModel:
@@ -79,6 +78,8 @@ def check_gpu(gigabytes: float) -> None:
     way_out = "run on a machine with such a GPU, or choose profile='laptop', which trains the embedded model on a CPU"
     if not torch.cuda.is_available():
         raise RuntimeError(f"profile 'paper' needs a GPU with {gigabytes:g} GB, torch sees none: {way_out}")
-    found = torch.cuda.get_device_properties(0).total_memory / 1e9
-    if found < gigabytes:
-        raise RuntimeError(f"profile 'paper' needs a GPU with {gigabytes:g} GB, this one has {found:.0f} GB: {way_out}")
+    memory = torch.cuda.get_device_properties(0).total_memory / 1e9
+    if memory < gigabytes:
+        raise RuntimeError(
+            f"profile 'paper' needs a GPU with {gigabytes:g} GB, this one has {memory:.0f} GB: {way_out}"
+        )

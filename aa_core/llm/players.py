@@ -78,11 +78,12 @@ class ModelPlayer:
 
     def transcript(self, game: TextGame, player: int) -> Transcript:
         """What was read and written in a seat."""
-        return self._chats.transcripts[self._seats.index((game, player))]
+        return self._chats.transcripts[self._rows[id(game), player]]
 
     def sit(self, seats: Sequence[Seat]) -> None:
         """See `Player.sit`."""
         self._seats = list(seats)
+        self._rows = {(id(game), player): row for row, (game, player) in enumerate(seats)}
         self._chats = Chats(self.model, self.tokenizer, len(self._seats), self.keep_cache, self.engine)
 
     def answer(self, turns: Sequence[Turn | None]) -> list[str | None]:

@@ -2,7 +2,7 @@
 
 A chat only grows. Sampled ids are kept as they are and never decoded and encoded again; texts of the game are encoded
 once, appended and masked. The key/value cache lives as long as the chat, so each turn processes only new tokens, and
-an opening that several chats share is read once. An engine (vLLM) can sample instead.
+only those of chats that have some. An engine (vLLM) can sample instead.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from functools import cache
 import regex
 import torch
 from torch import Generator, Tensor
-from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import Cache, PreTrainedModel, PreTrainedTokenizerBase
 
 from aa_core.checks import check_positive
 
@@ -123,6 +123,53 @@ class Guide:
         raise ValueError(f"pattern {pattern!r} cannot go on after {self.tokenizer.decode(before)!r}")
 
 
+class RowCache(Cache):
+    """Keys and values of many chats, each row at its own length, without gaps and without copying at every token.
+
+    Column 0 takes what padding writes, and is what padding looks at; tokens stand from column 1 on.
+    """
+
+    def __init__(self, rows: int) -> None:
+        super().__init__(layers=[])
+        self.lengths = torch.zeros(rows, dtype=torch.long)  # tokens of each row
+        self._kept: list[tuple[Tensor, Tensor]] = []  # per layer: keys and values (rows, heads, columns, size)
+
+    def place(self, rows: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+        """Make room for `counts` new tokens in each of `rows`, blocks being padded on the left.
+
+        Returns:
+            Columns of the block's tokens `(rows, width)`, 0 for padding, and which keys each may look at
+            `(rows, width, columns)`.
+        """
+        width = int(counts.max())
+        index = torch.arange(width) - (width - counts[:, None])  # of a token in its block; negative: padding
+        self._columns = torch.where(index < 0, 0, self.lengths[rows, None] + index + 1)
+        self.lengths[rows] += counts
+        self._rows, self._seen = rows, int(self._columns.max()) + 1
+        keys = torch.arange(self._seen)
+        own = self._columns[..., None]
+        return self._columns, (keys <= own) & ((keys > 0) | (own == 0))
+
+    def update(self, keys: Tensor, values: Tensor, layer: int, *_: object, **__: object) -> tuple[Tensor, Tensor]:
+        """Keep a block's `keys` and `values` `(rows, heads, width, size)`; returns all that its rows have so far."""
+        if layer == len(self._kept):
+            self._kept.append((keys.new_zeros(len(self.lengths), keys.shape[1], 0, keys.shape[3]),) * 2)
+        missing = self._seen - self._kept[layer][0].shape[2]
+        if missing > 0:  # half as much again, so that columns are copied now and then only
+            room = (0, 0, 0, missing + self._seen // 2)
+            self._kept[layer] = tuple(torch.nn.functional.pad(kept, room) for kept in self._kept[layer])
+        every = len(self._rows) == len(self.lengths)
+        result = []
+        for kept, new in zip(self._kept[layer], (keys, values), strict=True):
+            kept[self._rows[:, None], :, self._columns] = new.transpose(1, 2)
+            result.append(kept[:, :, : self._seen] if every else kept[self._rows, :, : self._seen])
+        return result[0], result[1]
+
+    def get_seq_length(self, *_: object) -> int:
+        """Columns so far."""
+        return int(self.lengths.max())
+
+
 class Chats:
     """A batch of growing chats with one model.
 
@@ -147,11 +194,7 @@ class Chats:
         self.pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
         self.transcripts = [Transcript() for _ in range(rows)]
         self._pending: list[list[int]] = [[] for _ in range(rows)]  # tokens that the model has not read yet
-        self._forget()
-
-    def _forget(self) -> None:
-        self._cache = DynamicCache(config=self.model.config)
-        self._valid = torch.zeros(len(self.transcripts), 0, dtype=torch.bool, device=self.model.device)
+        self._cache = RowCache(rows)
 
     def add_text(self, row: int, text: str, round_index: int) -> None:
         """Append a text of the game to the chat of `row`."""
@@ -163,37 +206,18 @@ class Chats:
         transcript.add_text(ids, round_index)
         self._pending[row] += ids
 
-    def _read(self, blocks: list[list[int]]) -> Tensor:
-        """Let the model read a block of tokens per row; returns logits of the last position."""
-        if not self._valid.shape[1]:  # an opening that several chats share is read once
-            openings = {opening: row for row, opening in enumerate(dict.fromkeys(map(tuple, blocks)))}
-            if len(openings) < len(blocks):
-                rows = torch.tensor([openings[tuple(block)] for block in blocks], device=self.model.device)
-                self._valid = self._valid[: len(openings)]
-                logits = self._read_all([list(opening) for opening in openings])
-                self._cache.batch_select_indices(rows)
-                self._valid = self._valid[rows]
-                return logits[rows]
-        return self._read_all(blocks)
-
-    def _read_all(self, blocks: list[list[int]]) -> Tensor:
-        """Read blocks, padded on the left."""
-        device, width = self.model.device, max(map(len, blocks))
-        ids = torch.tensor([[self.pad] * (width - len(b)) + b for b in blocks], device=device)
-        real = torch.tensor([[False] * (width - len(b)) + [True] * len(b) for b in blocks], device=device)
-        before = self._valid.shape[1]
-        self._valid = torch.cat([self._valid, real], 1)
-        keys = torch.arange(before + width, device=device)
-        queries = keys[before:, None]
-        # a key is seen if it is real and not later; every query sees itself, so that padding yields no NaN
-        seen = (self._valid[:, None] & (keys <= queries)) | (keys == queries)  # (rows, width, keys)
-        dtype = self.model.dtype
-        mask = torch.zeros(seen.shape, dtype=dtype, device=device).masked_fill(~seen, torch.finfo(dtype).min)
-        positions = (self._valid.cumsum(1) - 1).clamp(min=0)[:, before:]
+    def _read(self, blocks: dict[int, list[int]]) -> Tensor:
+        """Let the model read a block of tokens in some rows; returns logits of their last position, in that order."""
+        device, dtype = self.model.device, self.model.dtype
+        counts = torch.tensor([len(block) for block in blocks.values()])
+        columns, seen = self._cache.place(torch.tensor(list(blocks)), counts)
+        width = columns.shape[1]
+        ids = torch.tensor([[self.pad] * (width - len(block)) + block for block in blocks.values()])
+        mask = torch.zeros(seen.shape, dtype=dtype).masked_fill(~seen, torch.finfo(dtype).min)
         output = self.model(
-            input_ids=ids,
-            attention_mask=mask[:, None],
-            position_ids=positions,
+            input_ids=ids.to(device),
+            attention_mask=mask[:, None].to(device),
+            position_ids=(columns - 1).clamp(min=0).to(device),
             past_key_values=self._cache,
             use_cache=True,
             logits_to_keep=1,
@@ -226,38 +250,37 @@ class Chats:
         if self.engine is not None:
             return self._sample_by_engine(rounds)
         if not self.keep_cache:  # read every chat from its start
-            self._forget()
+            self._cache = RowCache(len(self.transcripts))
             self._pending = [t.prompt_ids + t.completion_ids for t in self.transcripts]
-        logits = self._read(self._pending)
-        self._pending = [[] for _ in self.transcripts]
+        blocks = {row: self._pending[row] for row in sorted(rounds)}
         answers: dict[int, list[int]] = {row: [] for row in rounds}
-        active = sorted(rounds)
         for length in range(1, max_new_tokens + 1):
-            log_probs = (logits[active] / temperature).log_softmax(-1).cpu()
-            if patterns is None:
-                tokens = torch.multinomial(log_probs.exp(), 1, generator=generator)[:, 0]
-            else:
-                drawn = [
-                    self.guide.draw(log_probs[index], patterns[row], answers[row], generator)
-                    for index, row in enumerate(active)
-                ]
-                tokens = torch.tensor(drawn)
+            log_probs = (self._read(blocks) / temperature).log_softmax(-1).cpu()
+            tokens = self._draw(log_probs, {row: answers[row] for row in blocks}, patterns, generator)
             chosen = log_probs.gather(1, tokens[:, None])[:, 0]
-            blocks: list[list[int]] = [[] for _ in self.transcripts]
-            going = []
-            for row, token, log_prob in zip(active, tokens.tolist(), chosen.tolist(), strict=True):
+            read, blocks = blocks, {}
+            for row, token, log_prob in zip(read, tokens.tolist(), chosen.tolist(), strict=True):
                 answers[row].append(token)
                 self.transcripts[row].add_sample(token, log_prob, rounds[row])
-                if token == self.template.eos or length == max_new_tokens:
-                    self._pending[row] = [token]  # read with the next text
-                else:
+                self._pending[row] = [token]  # read next, or with the next text
+                if token != self.template.eos and length < max_new_tokens:
                     blocks[row] = [token]
-                    going.append(row)
-            active = going
-            if not active:
+            if not blocks:
                 break
-            logits = self._read(blocks)
         return answers
+
+    def _draw(
+        self,
+        log_probs: Tensor,
+        before: dict[int, list[int]],
+        patterns: dict[int, str] | None,
+        generator: Generator | None,
+    ) -> Tensor:
+        """The next token of every row `(rows,)`, from `log_probs` `(rows, vocabulary)`."""
+        if patterns is None:
+            return torch.multinomial(log_probs.exp(), 1, generator=generator)[:, 0]
+        drawn = zip(log_probs, before.items(), strict=True)
+        return torch.tensor([self.guide.draw(p, patterns[row], said, generator) for p, (row, said) in drawn])
 
     def _sample_by_engine(self, rounds: dict[int, int]) -> dict[int, list[int]]:
         chats = [self.transcripts[row] for row in rounds]

@@ -8,13 +8,10 @@ instruction-tuned model brings along. What holds for the small model need not ho
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
-import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -25,25 +22,14 @@ from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM, set_seed
 from trl import SFTConfig, SFTTrainer
 
-from aa_core.games import text as text_games
-from aa_core.games.text import (
-    BEATS,
-    HANDS,
-    ITEMS,
-    QUANTITY,
-    TextGame,
-    TrustAndSplitTextGame,
-    Turn,
-    example_texts,
-    make_text_game,
-)
-from aa_core.llm import rollout
+from aa_core.games.text import TextGame, Turn, example_texts, make_text_game, split, trust_and_split
+from aa_core.games.text.base import QUANTITY
+from aa_core.games.text.ipd import IPDTextGame
+from aa_core.games.text.split import SplitTextGame
+from aa_core.games.text.trust_and_split import BEATS, HANDS, TrustAndSplitTextGame
 from aa_core.llm.players import Seat, play
 from aa_core.llm.rollout import ChatTokens, Transcript
-from aa_core.llm.settings import WarmUp
-from experiments.records import code_hash, config_hash
 
-CACHE = Path(os.environ.get("AA_CACHE", Path.home() / ".cache" / "aa-companion"))
 SETTINGS = "warm_up.json"  # the last file that a finished warm-up writes
 USER, ASSISTANT, END, PAD, UNKNOWN = "<|user|>", "<|assistant|>", "<|end|>", "<|pad|>", "<|unknown|>"
 # words, tags such as <A> and <<message_start>>, and single marks; white space separates and is not kept
@@ -56,9 +42,54 @@ CHAT_TEMPLATE = (
 )  # fmt: skip
 
 
-def tokenizer() -> PreTrainedTokenizerFast:
-    """Word-level tokenizer over every word of the games; unknown words become one token."""
-    words = sorted({word for text in example_texts() for word in re.findall(WORDS, text)})
+@dataclass(frozen=True)
+class WarmUp:
+    """Settings of the embedded model, its prior and its warm-up.
+
+    The prior cooperates mostly, conditions weakly and is mostly truthful. It is not told the rules of its game, which
+    it could not read: its chats begin with the first round.
+
+    Attributes:
+        game: name of the text game.
+        hidden_size: of the model, as are layers and heads.
+        embedding_range: large words, sharp attention (initializer_range) and rotary frequencies for chats of a thousand
+            tokens (rope_theta): 300 steps find what was said where, and which hand beats which.
+        games: number of transcripts.
+        rounds: of a transcript.
+        batch: transcripts of one step.
+        steps: on whole games.
+        drill_steps: Trust-and-Split, before that: on who has the upper hand alone; on rounds without recaps; on rounds
+            where greed is always answered.
+        ipd_prior: P(cooperate | START, CC, CD, DC, DD) in the prisoner's dilemma.
+        fairness: share of fair claims in Split and Trust-and-Split.
+        fairness_after_greed: the same after a round in which the other was greedy.
+        honesty: share of true messages in Trust-and-Split.
+        seed: of the transcripts, the weights and the order of training.
+    """
+
+    game: str = "ipd"
+    hidden_size: int = 64
+    layers: int = 2
+    heads: int = 4
+    embedding_range: float = 0.3
+    initializer_range: float = 0.1
+    rope_theta: float = 300.0
+    games: int = 2048
+    rounds: int = 10
+    batch: int = 16
+    steps: int = 300
+    drill_steps: tuple[int, int, int] = (0, 0, 0)
+    learning_rate: float = 3e-3
+    ipd_prior: tuple[float, ...] = (0.85, 0.89, 0.75, 0.86, 0.70)
+    fairness: float = 0.85
+    fairness_after_greed: float = 0.5
+    honesty: float = 0.9
+    seed: int = 0
+
+
+def tokenizer_of(game: str) -> PreTrainedTokenizerFast:
+    """Word-level tokenizer over every word of a text game; unknown words become one token."""
+    words = sorted({word for text in example_texts(game) for word in re.findall(WORDS, text)})
     vocabulary = {word: index for index, word in enumerate([PAD, UNKNOWN, USER, ASSISTANT, END, *words])}
     backend = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
     backend.pre_tokenizer = pre_tokenizers.Sequence(
@@ -78,11 +109,11 @@ def tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def untrained(settings: WarmUp, words: PreTrainedTokenizerFast) -> Qwen2ForCausalLM:
+def untrained(settings: WarmUp, tokenizer: PreTrainedTokenizerFast) -> Qwen2ForCausalLM:
     """A Qwen2 of `settings`' size with random weights."""
     set_seed(settings.seed)  # transformers initialises from the global generator
     config = Qwen2Config(
-        vocab_size=len(words),
+        vocab_size=len(tokenizer),
         hidden_size=settings.hidden_size,
         intermediate_size=2 * settings.hidden_size,
         num_hidden_layers=settings.layers,
@@ -93,8 +124,8 @@ def untrained(settings: WarmUp, words: PreTrainedTokenizerFast) -> Qwen2ForCausa
         initializer_range=settings.initializer_range,
         rope_parameters={"rope_type": "default", "rope_theta": settings.rope_theta},
         bos_token_id=None,
-        eos_token_id=words.eos_token_id,
-        pad_token_id=words.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
     )
     model = Qwen2ForCausalLM(config)
     model.model.embed_tokens.weight.data.normal_(0, settings.embedding_range)
@@ -103,35 +134,43 @@ def untrained(settings: WarmUp, words: PreTrainedTokenizerFast) -> Qwen2ForCausa
 
 def prior_reply(game: TextGame, player: int, rng: Random, settings: WarmUp) -> str:
     """What the prior says: mostly cooperative, weakly conditional, mostly truthful."""
-    if game.name == "ipd":
-        own, other = (game.actions[-1][player], game.actions[-1][1 - player]) if game.actions else (None, None)
-        state = 0 if own is None else 1 + 2 * own + other
-        return game.labels[int(rng.random() >= settings.ipd_prior[state])]
-    fair = rng.random() < (settings.fairness_after_greed if _was_greedy(game, 1 - player) else settings.fairness)
-    least = QUANTITY if rng.random() < 0.5 else QUANTITY // 2  # of an unfair claim
-    if game.name == "split":
-        own, other = game.values[game.round][player], game.values[game.round][1 - player]
-        claims = [_claim(mine, yours, fair, least, rng) for mine, yours in zip(own, other, strict=True)]
-        return "Proposal: " + ", ".join(f"{claim} {item}" for claim, item in zip(claims, ITEMS, strict=True))
-    hand, said = game.hands[game.round][player], game.messages[game.round].get(1 - player, "")
-    heard = [other for other in HANDS if other in said and other != hand]
+    return _REPLIES[game.name](game, player, rng, settings)
+
+
+def _ipd_reply(game: IPDTextGame, player: int, rng: Random, settings: WarmUp) -> str:
+    state = 1 + 2 * game.actions[-1][player] + game.actions[-1][1 - player] if game.actions else 0
+    return game.labels[int(rng.random() >= settings.ipd_prior[state])]
+
+
+def _split_reply(game: SplitTextGame, player: int, rng: Random, settings: WarmUp) -> str:
+    greed = bool(game.actions) and sum(game.actions[-1][1 - player]) > 2 * QUANTITY
+    fair, least = _manners(greed, rng, settings)
+    values = game.values[game.round]
+    pairs = zip(values[player], values[1 - player], strict=True)
+    return split.proposal(tuple(_claim(own, other, fair, least, rng) for own, other in pairs))
+
+
+def _trust_reply(game: TrustAndSplitTextGame, player: int, rng: Random, settings: WarmUp) -> str:
+    other = 1 - player
+    greed = bool(game.actions) and game.actions[-1][other] > QUANTITY // 2 and game.upper(game.round - 1) == player
+    fair, least = _manners(greed, rng, settings)
+    hand, heard = game.hands[game.round][player], trust_and_split.heard_hands(game, player)
     if game.speaking:
-        lies = [other for other in HANDS if other != hand and other not in heard]
+        lies = [named for named in HANDS if named != hand and named not in heard]
         named = hand if rng.random() < settings.honesty else rng.choice(lies)
-        status = text_games.hands_named(named, heard[0]) if len(heard) == 1 else ""
+        status = trust_and_split.hands_named(named, heard[0]) if len(heard) == 1 else ""
         return f"<<message_start>> My hand is {named}. {status}<<message_end>>"
     value = 0 if len(heard) != 1 else 1 if BEATS[hand] == heard[0] else -1
-    return f"<<proposal_start>> {_claim(value, 0, fair, least, rng)} <<proposal_end>>"
+    return trust_and_split.proposal(_claim(value, 0, fair, least, rng))
 
 
-def _was_greedy(game: TextGame, player: int) -> bool:
-    """Whether a player claimed too much in the last round: of all items together, or with the lower hand."""
-    if not game.actions:
-        return False
-    claims = game.actions[-1][player]
-    if game.name == "split":
-        return sum(claims) > 2 * QUANTITY
-    return claims > QUANTITY // 2 and game.upper(game.round - 1) != player
+_REPLIES = {"ipd": _ipd_reply, "split": _split_reply, "trust_and_split": _trust_reply}
+
+
+def _manners(greed: bool, rng: Random, settings: WarmUp) -> tuple[bool, int]:
+    """Whether a reply is fair, and the least that an unfair one claims; `greed`: of the other in the last round."""
+    fair = rng.random() < (settings.fairness_after_greed if greed else settings.fairness)
+    return fair, QUANTITY if rng.random() < 0.5 else QUANTITY // 2
 
 
 def _claim(own: int, other: int, fair: bool, least: int, rng: Random) -> int:
@@ -146,8 +185,8 @@ def _claim(own: int, other: int, fair: bool, least: int, rng: Random) -> int:
 class Scribe:
     """A player that follows a function and keeps the tokens that a model would have read and written."""
 
-    def __init__(self, reply: Callable[[TextGame, int], str], words: PreTrainedTokenizerFast) -> None:
-        self.reply, self.template = reply, ChatTokens(words)
+    def __init__(self, reply: Callable[[TextGame, int], str], tokenizer: PreTrainedTokenizerFast) -> None:
+        self.reply, self.template = reply, ChatTokens(tokenizer)
 
     def sit(self, seats: Sequence[Seat]) -> None:
         """See `players.Player.sit`."""
@@ -179,7 +218,9 @@ class Scribe:
 
 
 def transcripts(
-    settings: WarmUp, words: PreTrainedTokenizerFast, kind: type[TextGame] | None = None
+    settings: WarmUp,
+    tokenizer: PreTrainedTokenizerFast,
+    new: Callable[..., TextGame] | None = None,
 ) -> list[Transcript]:
     """Chats of the prior with co-players of every kindness, so that it is seen in all states of a game.
 
@@ -187,50 +228,42 @@ def transcripts(
 
     Args:
         settings: of the prior.
-        words: tokenizer.
-        kind: class of the game, if not the one that is called `settings.game`.
+        tokenizer: of the game.
+        new: makes a game from a seed and the options of a text game; by default the one called `settings.game`.
     """
     rng = Random(settings.seed)
-    new = kind or partial(make_text_game, settings.game)
-    games = [new(seed, rounds=settings.rounds) for seed in range(settings.games)]
+    new = new or partial(make_text_game, settings.game)
+    games = [new(seed, rounds=settings.rounds, show_rules=False) for seed in range(settings.games)]
     kindness = {id(game): rng.random() for game in games}
 
     def co_reply(game: TextGame, player: int) -> str:
         kind = kindness[id(game)]
-        return prior_reply(
-            game, player, rng, replace(settings, ipd_prior=(kind,) * 5, fairness=kind, fairness_after_greed=kind)
-        )
+        co_player = replace(settings, ipd_prior=(kind,) * 5, fairness=kind, fairness_after_greed=kind)
+        return prior_reply(game, player, rng, co_player)
 
-    prior = Scribe(lambda game, player: prior_reply(game, player, rng, settings), words)
-    other = Scribe(co_reply, words)
+    prior = Scribe(lambda game, player: prior_reply(game, player, rng, settings), tokenizer)
+    other = Scribe(co_reply, tokenizer)
     play(games, [(prior, other) if index % 2 else (other, prior) for index in range(len(games))])
     return [prior.transcript(game, 1 - index % 2) for index, game in enumerate(games)]
 
 
-class _NoRules(TrustAndSplitTextGame):
-    """Trust-and-Split without rules."""
-
-    def _intro(self) -> str:
+class _NoRecaps(TrustAndSplitTextGame):
+    def recap(self, player: int) -> str:
         return ""
 
 
-class _BareRounds(_NoRules):
-    """Trust-and-Split without rules and recaps."""
-
-    def _recap(self, player: int) -> str:
-        return ""
-
-
-def statements(settings: WarmUp, words: PreTrainedTokenizerFast, number: int = 512, each: int = 16) -> list[Transcript]:
+def statements(
+    settings: WarmUp, tokenizer: PreTrainedTokenizerFast, number: int = 512, each: int = 16
+) -> list[Transcript]:
     """Chats that only say who has the upper hand."""
-    rng, template = Random(settings.seed), ChatTokens(words)
+    rng, template = Random(settings.seed), ChatTokens(tokenizer)
     chats = []
     for _ in range(number):
         pairs = [rng.sample(HANDS, 2) for _ in range(each)]
-        said = "".join(f"My hand is {own}. {text_games.hands_named(own, other)}" for own, other in pairs)
+        said = "".join(f"My hand is {own}. {trust_and_split.hands_named(own, other)}" for own, other in pairs)
         chat = Transcript()
         chat.add_text(template.first("Write your message."), 0)
-        for token in words.encode(f"<<message_start>> {said}<<message_end>>", add_special_tokens=False):
+        for token in tokenizer.encode(f"<<message_start>> {said}<<message_end>>", add_special_tokens=False):
             chat.add_sample(token, 0.0, 0)
         chats.append(chat)
     return chats
@@ -238,29 +271,32 @@ def statements(settings: WarmUp, words: PreTrainedTokenizerFast, number: int = 5
 
 def warm_up(settings: WarmUp, folder: Path) -> None:
     """Train the embedded model on the prior's transcripts and save it, weights as safetensors, to `folder`."""
-    words = tokenizer()
-    model = untrained(settings, words)
+    tokenizer = tokenizer_of(settings.game)
+    model = untrained(settings, tokenizer)
     said, bare, answered = settings.drill_steps
     # Who has the upper hand depends on both hands, and what that means on who says it: one of the two alone tells
     # nothing, so there is no slope to follow until the model looks at both. Greed, a high claim with the lower hand, is
     # much the same. Whole games show both too rarely.
     honest = replace(settings, games=1024, honesty=1.0, fairness=1.0, fairness_after_greed=1.0)
     if said:
-        _fit(model, words, statements(settings, words), settings, said)
+        _fit(model, tokenizer, statements(settings, tokenizer), settings, said)
     if bare:
-        _fit(model, words, transcripts(replace(honest, rounds=6), words, _BareRounds), settings, bare)
+        _fit(model, tokenizer, transcripts(replace(honest, rounds=6), tokenizer, _NoRecaps), settings, bare)
     if answered:
-        firm = replace(honest, fairness_after_greed=0.0)
-        _fit(model, words, transcripts(firm, words, _NoRules), settings, answered)
-    _fit(model, words, transcripts(settings, words), settings, settings.steps)
+        _fit(model, tokenizer, transcripts(replace(honest, fairness_after_greed=0.0), tokenizer), settings, answered)
+    _fit(model, tokenizer, transcripts(settings, tokenizer), settings, settings.steps)
     folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(folder, safe_serialization=True)
-    words.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
     (folder / SETTINGS).write_text(json.dumps(asdict(settings), indent=1) + "\n", encoding="utf-8")
 
 
 def _fit(
-    model: Qwen2ForCausalLM, words: PreTrainedTokenizerFast, chats: list[Transcript], settings: WarmUp, steps: int
+    model: Qwen2ForCausalLM,
+    tokenizer: PreTrainedTokenizerFast,
+    chats: list[Transcript],
+    settings: WarmUp,
+    steps: int,
 ) -> None:
     """Supervised steps on what was written in `chats`."""
     rows = {
@@ -286,26 +322,7 @@ def _fit(
             logging_strategy="no",
             disable_tqdm=True,
         )
-        SFTTrainer(model, arguments, train_dataset=Dataset.from_dict(rows), processing_class=words).train()
-
-
-def load(settings: WarmUp | None = None) -> tuple[Qwen2ForCausalLM, PreTrainedTokenizerFast]:
-    """The warmed-up model and its tokenizer; trained once per configuration and kept in the cache."""
-    settings = settings or WarmUp()
-    code = code_hash(text_games, rollout, sys.modules[__name__])
-    folder = CACHE / f"tiny-{settings.game}-{config_hash(json.loads(json.dumps(asdict(settings))) | {'code': code})}"
-    if not (folder / SETTINGS).is_file():
-        CACHE.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(dir=CACHE))
-        try:
-            warm_up(settings, scratch)
-            scratch.replace(folder)  # complete or not there at all
-        except OSError:
-            if not (folder / SETTINGS).is_file():  # otherwise another process was faster
-                raise
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
-    return read(folder)
+        SFTTrainer(model, arguments, train_dataset=Dataset.from_dict(rows), processing_class=tokenizer).train()
 
 
 def read(folder: Path) -> tuple[Qwen2ForCausalLM, PreTrainedTokenizerFast]:

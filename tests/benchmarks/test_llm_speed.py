@@ -2,44 +2,46 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from peft import LoraConfig
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from aa_core.llm import speed, tiny
-from aa_core.llm.players import ModelPlayer
-from aa_core.llm.trainer import AdvantageAlignmentConfig, AdvantageAlignmentTrainer
+from aa_core.llm import tiny
+from aa_core.llm.players import play
+from experiments import language
+from experiments.language_runs import model_player, new_games, trainer_of
 
 GAMES = 64
+every_game = pytest.mark.parametrize("game", language.GAMES)
 
 
+@pytest.fixture
+def folder(game: str, tmp_path: Path) -> Path:
+    settings = tiny.WarmUp(**(language.WARM_UPS[game] | dict(games=16, steps=1, drill_steps=(0, 0, 0))))
+    tiny.warm_up(settings, tmp_path / "model")
+    return tmp_path / "model"
+
+
+@every_game
 @pytest.mark.parametrize("keep_cache", [True, False], ids=["cache kept", "chat read anew"])
-@pytest.mark.parametrize("game", ["ipd", "split", "trust_and_split"])
-def test_rollout(benchmark: BenchmarkFixture, game: str, keep_cache: bool) -> None:
-    words = tiny.tokenizer()
-    model = tiny.untrained(tiny.WarmUp(), words).eval()
-    player = ModelPlayer(
-        model, words, max_new_tokens=3, generator=torch.Generator().manual_seed(0), keep_cache=keep_cache
-    )
+def test_rollout(benchmark: BenchmarkFixture, folder: Path, game: str, keep_cache: bool) -> None:
+    run = language.training("laptop", game, "naive")
+    player = model_player(*tiny.read(folder), run)
+    player.keep_cache = keep_cache
 
-    benchmark.pedantic(speed.rollout, (player, game, GAMES), rounds=3, warmup_rounds=1)
+    def self_play() -> None:
+        play(new_games(run, GAMES), [(player, player)] * GAMES)
+
+    benchmark.pedantic(self_play, rounds=3, warmup_rounds=1)
     benchmark.extra_info["games_per_second"] = GAMES / benchmark.stats["median"]
-    tokens = speed.tokens_per_game(player, GAMES)
-    benchmark.extra_info["tokens_per_game"] = tokens
-    benchmark.extra_info["games_per_second_at_matmul_rate"] = speed.limit(model, tokens)
 
 
-def test_update(benchmark: BenchmarkFixture, tmp_path: Path) -> None:
-    words = tiny.tokenizer()
-    settings = AdvantageAlignmentConfig(
-        output_dir=str(tmp_path), per_device_train_batch_size=2 * GAMES, num_generations=2 * GAMES,
-        max_completion_length=3, use_cpu=True, bf16=False, activation_checkpointing=False, report_to="none",
-        save_strategy="no", disable_tqdm=True, logging_strategy="no", max_steps=1,
-    )  # fmt: skip
-    trainer = AdvantageAlignmentTrainer(
-        tiny.untrained(tiny.WarmUp(), words), settings, words, peft_config=LoraConfig(r=16, target_modules="all-linear")
-    )
+@every_game
+def test_update(benchmark: BenchmarkFixture, folder: Path, game: str, tmp_path: Path) -> None:
+    run = replace(language.training("laptop", game, "advantage_alignment"), max_steps=1)
+    trainer = trainer_of(run, folder, tmp_path)
+    torch.manual_seed(0)
     benchmark.pedantic(trainer.train, rounds=3, warmup_rounds=1)

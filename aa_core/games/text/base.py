@@ -1,0 +1,188 @@
+"""What every text game has: texts for two players, replies that are read into actions, rounds that are scored."""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from random import Random
+from typing import Any, ClassVar
+
+from aa_core.checks import check_choice
+
+QUANTITY = 10  # units of each item, coins, and the largest claim
+HIGH, LOW = 10, 1  # the two values that a unit can have
+# Patterns use nothing that engines for guided decoding lack: no flags, no look-around, no unbounded repetition.
+NUMBER = "(?:10|[0-9])"
+FLAGS = re.IGNORECASE | re.ASCII  # ASCII: no exotic letter or digit counts as one of ours
+MANY_ROUNDS = "You play a game of many rounds with one other player."
+SHARE_RULE = (
+    f"If the two proposals sum to {QUANTITY} or less, each player gets what it proposed. "
+    f"If they sum to more, the {QUANTITY} are split in proportion to them."
+)
+GOAL = "Your goal is to get as many points as you can."
+
+
+class ParseError(ValueError):
+    """A reply that is no action; the text says what came and what was expected."""
+
+    def __init__(self, expected: str, reply: str = "") -> None:
+        came = repr(reply) if len(reply) <= 60 else f"{reply[:60]!r}... ({len(reply)} characters)"
+        super().__init__(f"{expected}, got {came}")
+
+
+@dataclass(frozen=True)
+class ParseErrorRecord:
+    """A reply that could not be read, as kept in `TextGame.errors`."""
+
+    round: int
+    player: int
+    message: str
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What a player is shown now.
+
+    Attributes:
+        player: 0 or 1.
+        text: to be added to the player's chat; after a turn without reply two texts follow each other.
+        reply: whether an answer is expected.
+        pattern: regular expression of a valid reply in full, for guided decoding; "" if no answer is expected. The
+            parsers also accept more white space and (but for the prisoner's dilemma) any case.
+    """
+
+    player: int
+    text: str
+    reply: bool
+    pattern: str
+
+
+def proportional_split(first: float, second: float, quantity: float = QUANTITY) -> tuple[float, float]:
+    """q_i = quantity p_i / max(quantity, p_1 + p_2), what each gets of an item; low claims waste the rest."""
+    total = max(quantity, first + second)
+    return quantity * first / total, quantity * second / total
+
+
+class TextGame(ABC):
+    """A repeated game of two players who write text.
+
+    Args:
+        seed: at least 0; every draw of the environment comes from it.
+        rounds: length of the game, which players are not told.
+        on_error: the game's own `fallback` scores an unreadable reply; "raise" refuses it.
+        show_rules: whether the first text opens with `rules`.
+
+    Attributes:
+        rewards: both players' points, one pair per finished round.
+        actions: both players' actions as they were scored, one pair per finished round.
+        errors: every reply that could not be read.
+    """
+
+    name: ClassVar[str]
+    fallback: ClassVar[str]
+    pattern: str  # regular expression of a valid reply in the present phase
+    rules: str  # of the game, in full
+    num_players = 2
+
+    def __init__(self, seed: int, rounds: int, on_error: str, show_rules: bool) -> None:
+        if not isinstance(seed, int) or seed < 0:
+            raise ValueError(f"seed must be an integer of at least 0, got {seed!r}")
+        if not isinstance(rounds, int) or rounds < 1:
+            raise ValueError(f"rounds must be a positive integer, got {rounds!r}")
+        check_choice("on_error", on_error, (self.fallback, "raise"))
+        self.seed, self.rounds, self.on_error, self.show_rules = seed, rounds, on_error, show_rules
+        self.rewards: list[tuple[float, float]] = []
+        self.actions: list[tuple[Any, Any]] = []
+        self.errors: list[ParseErrorRecord] = []
+
+    @property
+    def round(self) -> int:
+        """Index of the present round; `rounds` when the game is over."""
+        return len(self.rewards)
+
+    @property
+    def done(self) -> bool:
+        """Whether all rounds are played."""
+        return self.round >= self.rounds
+
+    @property
+    def awaited(self) -> tuple[int, ...]:
+        """The players who have to reply now."""
+        return () if self.done else (0, 1)
+
+    def turns(self) -> list[Turn]:
+        """What each player is shown in the present phase, in player order; nothing when the game is over."""
+        if self.done:
+            return []
+        asked = self.awaited
+        return [Turn(p, self._text(p).strip(), p in asked, self.pattern if p in asked else "") for p in (0, 1)]
+
+    def submit(self, replies: Mapping[int, str]) -> None:
+        """Take the replies of exactly the players who had to reply, and go on to the next phase.
+
+        Raises:
+            ValueError: wrong players, a reply that is no string, or the game is over.
+            ParseError: an unreadable reply, only with `on_error="raise"`; the game stays where it was.
+        """
+        if self.done:
+            raise ValueError("replies cannot be taken, the game is over")
+        if set(replies) != set(self.awaited) or not all(isinstance(reply, str) for reply in replies.values()):
+            came = {player: type(reply).__name__ for player, reply in replies.items()}
+            raise ValueError(f"replies must hold one string for each of the players {self.awaited}, got {came}")
+        read, errors = {}, []
+        for player in self.awaited:
+            try:
+                read[player] = self.parse(replies[player])
+            except ParseError as error:
+                if self.on_error == "raise":
+                    error.args = (f"player {player}: {error}",)
+                    raise
+                errors.append(ParseErrorRecord(self.round, player, str(error)))
+                read[player] = self._unread()
+        self.errors += errors
+        self._advance(read)
+
+    def record(self, index: int = -1) -> dict[str, Any]:
+        """A finished round as a plain dict; whatever belongs to the players is a pair."""
+        index = range(self.round)[index]  # IndexError if that round is not finished
+        errors = tuple(sum(e.round == index and e.player == player for e in self.errors) for player in (0, 1))
+        common = {"game": self.name, "seed": self.seed, "round": index, "actions": self.actions[index]}
+        return common | {"rewards": self.rewards[index], "errors": errors} | self._metrics(index)
+
+    def news(self, player: int) -> str:
+        """What `player` is told before it acts: the rules (or nothing) in the first round, then `recap`."""
+        return self.recap(player) if self.rewards else self.rules if self.show_rules else ""
+
+    @abstractmethod
+    def recap(self, player: int) -> str:
+        """What `player` is told about the last finished round."""
+
+    @abstractmethod
+    def parse(self, reply: str) -> Any:
+        """Read a reply as the present phase does, without playing it; `ParseError` if it is unreadable."""
+
+    @abstractmethod
+    def _unread(self) -> Any:
+        """What an unreadable reply counts as in the present phase."""
+
+    @abstractmethod
+    def _text(self, player: int) -> str: ...
+
+    @abstractmethod
+    def _advance(self, read: dict[int, Any]) -> None: ...
+
+    @abstractmethod
+    def _metrics(self, index: int) -> dict[str, Any]: ...
+
+
+TextScript = Callable[[Any, int, Random | None], str]
+"""A scripted player: (game, player, rng) to the text of a reply; only "random" uses `rng`."""
+
+
+def need_rng(rng: Random | None) -> Random:
+    """`rng`, or a ValueError that says that one is needed."""
+    if rng is None:
+        raise ValueError("rng must be a random.Random for the strategy random, got None")
+    return rng

@@ -1,0 +1,313 @@
+"""Language models: who is trained against whom, with which settings; and reading the tables that come of it.
+
+Behind notebooks 09 to 11. A variant is called GAME-ALGORITHM, for instance `ipd-naive`. What a run computes stands in
+`experiments.language_runs`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from aa_core.advantages import aligned_advantages, naive_advantages, summed_advantages
+from aa_core.checks import check_choice
+from aa_core.estimates import Estimate, show
+from experiments.language_runs import (
+    SCRIPTS,
+    TINY,
+    CrossPlay,
+    Prior,
+    Speed,
+    Training,
+    cross_play,
+    make_prior,
+    time_rollouts,
+    train,
+)  # fmt: skip
+from experiments.run import PROFILES, Experiment, Run, Table
+
+__all__ = ["SCRIPTS"]
+TITLES = {"ipd": "Prisoner's dilemma", "split": "Split", "trust_and_split": "Trust-and-Split"}
+GAMES = tuple(TITLES)
+# how well two players do together, from 0 to 1
+TOGETHER = {"ipd": "cooperation", "split": "efficiency", "trust_and_split": "efficiency"}
+MAIN = ("naive", "sum_of_rewards", "advantage_alignment")
+
+# The prisoner's dilemma stops at 30 updates, while its agents cooperate, and has a little KL in place of the paper's
+# entropy bonus, which holds the format: the side studies aa_long and aa_long_entropy show what comes otherwise.
+IPD = Training(
+    game="ipd", rounds=10, gamma=0.9, reward_scale=5.0, num_generations=128, per_device_train_batch_size=64,
+    gradient_accumulation_steps=2, max_completion_length=4, max_steps=30, beta=0.02,
+)  # fmt: skip
+SPLIT = Training(
+    game="split", rounds=4, gamma=0.9, reward_scale=40.0, learning_rate=1.4e-3, num_generations=16,
+    per_device_train_batch_size=32, gradient_accumulation_steps=2, max_completion_length=12, max_steps=36,
+)  # fmt: skip
+# A memory of one round sees greed only if the other had the lower hand: cooperation pays less, alignment must do more
+TRUST = replace(
+    SPLIT, game="trust_and_split", gamma=0.96, reward_scale=10.0, learning_rate=1.5e-3, max_completion_length=24,
+    max_steps=30,
+)  # fmt: skip
+# Strength of alignment. It multiplies two advantages, the naive term is one: beta / reward_scale sets their balance
+BETAS = {"ipd": 1.0, "split": 1.5, "trust_and_split": 2.0}
+# The sharing games are warmed up at the length that is trained; see `tiny.warm_up` for the drills
+WARM_UPS: dict[str, dict[str, Any]] = {
+    "ipd": dict(game="ipd"),
+    "split": dict(game="split", rounds=4, steps=500),
+    "trust_and_split": dict(
+        game="trust_and_split", rounds=4, steps=300, drill_steps=(200, 250, 300), fairness=0.9,
+        fairness_after_greed=0.4, honesty=0.95,
+    ),
+}  # fmt: skip
+
+# The paper's appendix and released configurations
+_QWEN = dict(
+    model="Qwen/Qwen2.5-7B-Instruct", rounds=10, max_steps=3000, learning_rate=3e-6, rank=32, show_rules=True,
+    max_completion_length=400, evaluation_games=256,
+)  # fmt: skip
+_SHARING = dict(reward_scale=100.0, beta=0.001, per_device_train_batch_size=1, gradient_accumulation_steps=128, **_QWEN)
+PAPER = {
+    "ipd": replace(
+        IPD, num_generations=256, per_device_train_batch_size=4, gradient_accumulation_steps=64, beta=0.0, **_QWEN
+    ),
+    "split": replace(SPLIT, **_SHARING),
+    "trust_and_split": replace(TRUST, **_SHARING),
+}  # fmt: skip
+PAPER_BETAS = {"ipd": 0.5, "split": 1.0, "trust_and_split": 2.0}
+_SMOKE = dict(
+    rounds=2, num_generations=4, per_device_train_batch_size=8, gradient_accumulation_steps=1, max_steps=2,
+    evaluation_games=2,
+)  # fmt: skip
+_COLD = dict(hidden_size=32, layers=1, heads=2, games=64, rounds=2, steps=20, drill_steps=(0, 0, 0))
+
+# algorithm -> what differs from Advantage Alignment ("strength" is its beta) ...
+ALIGNED: dict[str, dict[str, Any]] = {
+    "advantage_alignment": {},
+    "aa_buffer": dict(buffer_every=10),
+    "aa_no_buffer": dict(buffer_every=None),
+    "aa_batch_baseline": dict(baseline="batch"),
+    "aa_no_baseline": dict(baseline="none"),
+    "aa_beta_0.25": dict(strength=0.25),
+    "aa_beta_2": dict(strength=2.0),
+    "aa_long": dict(max_steps=60),
+    "aa_long_entropy": dict(max_steps=60, entropy_coef=0.01, beta=0.0),
+    "aa_unconditional": dict(conditions=False),
+}
+# ... and what differs from naive learning, which the paper repeats with other models
+OTHERS: dict[str, dict[str, Any]] = {
+    "naive": {},
+    "sum_of_rewards": dict(credit=summed_advantages),
+    "naive_vs_kind": dict(co_player="prior"),
+    "naive_vs_aligned": dict(co_player="aligned"),
+    "naive_qwen3": dict(model="Qwen/Qwen3-8B"),
+    "naive_llama": dict(model="meta-llama/Llama-3.1-8B-Instruct"),
+    "naive_gemma": dict(model="google/gemma-3-4b-it"),
+}
+OTHER_MODELS = ("naive_qwen3", "naive_llama", "naive_gemma")
+
+
+def training(profile: str, game: str, algorithm: str, seed: int = 0) -> Training:
+    """Settings of one run. As in the paper its baselines have neither buffer nor entropy bonus."""
+    check_choice("profile", profile, PROFILES)
+    check_choice("game", game, GAMES)
+    check_choice("algorithm", algorithm, ALIGNED | OTHERS)
+    paper = profile == "paper"
+    base = (PAPER if paper else {run.game: run for run in (IPD, SPLIT, TRUST)})[game]
+    changes = {"algorithm": algorithm, "seed": seed}
+    if algorithm in ALIGNED:
+        changes |= dict(buffer_every=10, entropy_coef=0.01 if game == "ipd" else 0.0) if paper else {}
+        changes |= ALIGNED[algorithm]
+        strength = changes.pop("strength", (PAPER_BETAS if paper else BETAS)[game])
+        changes["credit"] = partial(aligned_advantages, beta=strength, gamma=base.gamma)
+    else:
+        changes |= OTHERS[algorithm]
+    run = replace(base, **changes, **({"credit": naive_advantages} if "credit" not in changes else {}))
+    if profile == "smoke":
+        run = replace(run, **_SMOKE)
+    return run if run.co_player == "self" and run.buffer_every is None else _one_learner(run)
+
+
+def _one_learner(run: Training) -> Training:
+    """The same number of games, with a learner in one seat only: half as many chats."""
+    name = "gradient_accumulation_steps" if run.gradient_accumulation_steps > 1 else "per_device_train_batch_size"
+    half = {name: getattr(run, name) // 2, "num_generations": run.num_generations // 2}
+    return replace(run, learning_seats="alternate", **half)
+
+
+# --- declarations
+
+
+def prior_run(profile: str, variant: str, seed: int = 0) -> Run:
+    """The model that trainings of a game start from; `unconditional`: that of the prisoner's dilemma without memory."""
+    game = "ipd" if variant == "unconditional" else variant
+    settings = replace(training(profile, game, "naive", seed), algorithm="prior", max_steps=0)
+    warm_up = WARM_UPS[game] | dict(seed=seed) | (_COLD if profile == "smoke" else {})
+    if variant == "unconditional":  # cooperates as often, whatever happened in the last round
+        warm_up |= dict(ipd_prior=(0.81,) * 5)
+    prior = Prior(settings, warm_up if settings.model == TINY else None)
+    return Run("llm_prior", variant, seed, prior, make_prior, (), _minutes(profile, game), gpu=profile == "paper")
+
+
+def training_run(profile: str, variant: str, seed: int) -> Run:
+    """A training by its variant, GAME-ALGORITHM."""
+    game, _, algorithm = variant.partition("-")
+    run = training(profile, game, algorithm, seed)
+    needs = [prior_run(profile, game if run.conditions else "unconditional")] if run.model == TINY else []
+    if run.co_player == "aligned":
+        needs.append(training_run(profile, f"{game}-advantage_alignment", seed))
+    return Run("llm", variant, seed, run, train, tuple(needs), _minutes(profile, game), gpu=profile == "paper")
+
+
+def crossplay_run(profile: str, game: str, seed: int = 0) -> Run:
+    """Every seed of the three algorithms, and two scripted players, against each other."""
+    run = training(profile, game, "advantage_alignment", seed)
+    agents = tuple((algorithm, number) for algorithm in MAIN for number in seeds(profile))
+    priors = [prior_run(profile, game)] if run.model == TINY else []
+    needs = (*priors, *(training_run(profile, f"{game}-{algorithm}", number) for algorithm, number in agents))
+    settings = CrossPlay(run, agents, max(2, run.evaluation_games // 4))
+    return Run(
+        "llm_crossplay", game, seed, settings, cross_play, needs, _minutes(profile, game), gpu=profile == "paper"
+    )
+
+
+def speed_run(profile: str, variant: str = "rollouts", seed: int = 0) -> Run:
+    """The embedded model's speed in every game (in profile paper, too)."""
+    size = "smoke" if profile == "smoke" else "laptop"
+    settings = Speed(
+        tuple(training(size, game, "naive", seed) for game in GAMES), *((4, 1) if size == "smoke" else (64, 3))
+    )
+    needs = tuple(prior_run(size, game) for game in GAMES)
+    return Run("llm_speed", variant, seed, settings, time_rollouts, needs, alone=True)
+
+
+def _minutes(profile: str, game: str) -> float:
+    """Of a training; a warm-up and a cross-play take as long, roughly."""
+    return 0.1 if profile == "smoke" else {"ipd": 0.4, "split": 1.0, "trust_and_split": 1.0}[game]
+
+
+def seeds(profile: str) -> range:
+    """Seeds of the three algorithms."""
+    return range({"smoke": 1, "paper": 3}.get(profile, 5))
+
+
+def _few(profile: str) -> range:
+    return range(1 if profile == "smoke" else 3)
+
+
+def _main_variants(profile: str) -> list[str]:
+    return [f"{game}-{algorithm}" for game in GAMES for algorithm in MAIN]
+
+
+def _variants(profile: str) -> list[str]:
+    """What else the papers' figures need: ablations, and naive learners opposite somebody fixed."""
+    buffer = "aa_no_buffer" if profile == "paper" else "aa_buffer"
+    ablations = [f"ipd-{buffer}", "ipd-aa_no_baseline", "split-aa_batch_baseline"]
+    return ablations + [f"{game}-naive_vs_kind" for game in GAMES] + ["ipd-naive_vs_aligned", "split-naive_vs_aligned"]
+
+
+def _side_variants(profile: str) -> list[str]:
+    names = ["aa_beta_0.25", "aa_beta_2", "aa_unconditional"]
+    return [f"ipd-{name}" for name in names + ([] if profile == "paper" else ["aa_long", "aa_long_entropy"])]
+
+
+def _once(profile: str) -> range:
+    return range(1)
+
+
+def _other_models(profile: str) -> list[str]:
+    return [f"{game}-{model}" for game in GAMES for model in OTHER_MODELS] if profile == "paper" else []
+
+
+_PRIORS = Experiment("llm_prior", lambda profile: GAMES, _once, prior_run)
+_MAIN = Experiment("llm", _main_variants, seeds, training_run)
+_OTHERS = Experiment("llm_variants", _variants, _few, training_run)
+_SIDE = Experiment("llm_side", _side_variants, _few, training_run)
+_MODELS = Experiment("llm_models", _other_models, _once, training_run)
+_CROSSPLAY = Experiment("llm_crossplay", lambda profile: GAMES, _once, crossplay_run)
+_SPEED = Experiment("llm_speed", lambda profile: ("rollouts",), _once, speed_run)
+EXPERIMENTS = (_PRIORS, _MAIN, _OTHERS, _SIDE, _MODELS, _CROSSPLAY, _SPEED)
+
+
+def _trained(profile: str) -> list[Run]:
+    return [run for experiment in (_PRIORS, _MAIN, _OTHERS, _MODELS) for run in experiment.runs(profile)]
+
+
+def _policies(profile: str) -> list[Run]:
+    """Runs that have a policy in the prisoner's dilemma."""
+    return [run for run in _trained(profile) if run.variant.partition("-")[0] == "ipd"]
+
+
+def _curves_of(table: pd.DataFrame) -> pd.DataFrame:
+    return table[~table.metric.str.startswith("P(")]
+
+
+def _policy_of(table: pd.DataFrame) -> pd.DataFrame:
+    """P(cooperate) in each state of the prisoner's dilemma after training; states that were never met are left out."""
+    final = table[table.metric.str.startswith("P(")]
+    state = final.metric.str.removeprefix("P(").str.removesuffix(")")
+    return final.assign(state=state, probability=final.value)[["game", "algorithm", "seed", "state", "probability"]]
+
+
+TABLES = (
+    Table("llm_training", _trained, _curves_of),
+    Table("llm_policy", _policies, _policy_of),
+    Table("llm_crossplay", _CROSSPLAY.runs),
+    Table("llm_side_training", _SIDE.runs, _curves_of, side=True),
+    Table("llm_side_policy", _SIDE.runs, _policy_of, side=True),
+    Table("llm_speed", _SPEED.runs, side=True),
+)
+
+
+def agents(profile: str) -> list[Run]:
+    """Kept in the repository: the priors, one agent of each kind, and all of Trust-and-Split that notebook 11 reads."""
+    if profile == "paper":
+        return []
+    single = [training_run(profile, f"{game}-{algorithm}", 0) for game in ("ipd", "split") for algorithm in MAIN]
+    trust = [training_run(profile, f"trust_and_split-{name}", seed) for name in MAIN for seed in seeds(profile)]
+    return _PRIORS.runs(profile) + single + trust
+
+
+# --- reading `llm_training`
+
+
+def curves(table: pd.DataFrame, game: str, algorithm: str, metric: str) -> pd.DataFrame:
+    """A metric along training: one column per seed, indexed by update; empty if there are no such runs."""
+    rows = table[(table.game == game) & (table.algorithm == algorithm) & (table.metric == metric)]
+    return rows.pivot(index="update", columns="seed", values="value")
+
+
+def final(table: pd.DataFrame, game: str, algorithm: str, metric: str) -> np.ndarray:
+    """A metric after training `(seeds,)`, in games that were not trained on; empty if there are no such runs."""
+    wide = curves(table, game, algorithm, metric)
+    return wide.ffill().iloc[-1].to_numpy() if len(wide) else np.empty(0)
+
+
+def claim(
+    estimate: Estimate, seeds: int, above: float | None = None, below: float | None = None
+) -> dict[str, str | int]:
+    """A row for a table of claims, which holds if the whole interval lies beyond a threshold: above or below it.
+
+    Args:
+        estimate: what was measured.
+        seeds: how many stand behind it (of the smaller group).
+        above: threshold to exceed; or
+        below: threshold to stay under. Exactly one of the two.
+    """
+    if (above is None) == (below is None):
+        raise ValueError(f"exactly one of above and below must be given, got {above!r} and {below!r}")
+    holds = estimate.low > above if above is not None else estimate.high < below
+    return {
+        "to show": f"> {above:g}" if above is not None else f"< {below:g}",
+        "measured": show(estimate),
+        "seeds": seeds,
+        "holds": "one seed: cannot tell" if np.isnan(estimate.low) else "yes" if holds else "no",
+    }
+
+
+def games_of(table: pd.DataFrame, algorithm: str) -> list[str]:
+    """Games that an algorithm has runs of."""
+    return [game for game in GAMES if ((table.game == game) & (table.algorithm == algorithm)).any()]

@@ -1,0 +1,327 @@
+"""What a run with language models computes: warm-ups, trainings, measurements, cross-play and speed.
+
+`experiments.language` says which runs there are, with which settings. The heavy libraries are imported by the functions
+that compute, since the build asks for the list of runs.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from random import Random
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import torch
+
+from aa_core.advantages import CreditRule, naive_advantages
+from aa_core.games.matrix import STATES
+from aa_core.games.text import METRICS, TextGame, make_text_game, mean_metric
+from aa_core.paths import HEADLESS
+
+if TYPE_CHECKING:
+    from aa_core.llm.players import ModelPlayer, Player
+    from aa_core.llm.trainer import AdvantageAlignmentTrainer
+
+os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # the seams that it warns of are tested
+
+TINY = "tiny"  # the embedded model
+# the kind and the greedy scripted player
+SCRIPTS = {"ipd": ("cooperate", "defect"), "split": ("welfare", "greedy"), "trust_and_split": ("welfare", "greedy")}
+
+
+@dataclass(frozen=True)
+class Training:
+    """Settings of one training; from `rounds` to `seed` they are fields of `AdvantageAlignmentConfig`, with its names.
+
+    Attributes:
+        algorithm: what the run is called.
+        credit: what makes the algorithm.
+        co_player: "self"; "prior", the model without adapter; or "aligned", the Advantage Alignment agent of that seed.
+        model: "tiny", the embedded model, or a name on the hub.
+        conditions: embedded model only: whether its prior in the prisoner's dilemma looks at the last round.
+        rank: of LoRA; alpha is twice that.
+        evaluation_games: per pair of players, after training.
+        game: text game.
+        num_generations: chats of a group; a game has two if both seats learn.
+        per_device_train_batch_size: chats of a forward and backward pass; times gradient_accumulation_steps: of an
+            update. Few chats keep a small model's activations in a core's cache.
+        max_completion_length: tokens of one reply.
+        max_steps: updates.
+        beta: coefficient of the KL penalty to the model without adapter.
+    """
+
+    game: str
+    rounds: int
+    gamma: float
+    reward_scale: float
+    num_generations: int
+    per_device_train_batch_size: int
+    gradient_accumulation_steps: int
+    max_completion_length: int
+    max_steps: int
+    learning_rate: float = 1e-3
+    beta: float = 0.0
+    entropy_coef: float = 0.0
+    baseline: str = "group"
+    learning_seats: str = "both"
+    buffer_every: int | None = None
+    show_rules: bool = False
+    seed: int = 0
+    algorithm: str = "advantage_alignment"
+    credit: CreditRule = naive_advantages
+    co_player: str = "self"
+    model: str = TINY
+    conditions: bool = True
+    rank: int = 16
+    evaluation_games: int = 64
+
+
+@dataclass(frozen=True)
+class Prior:
+    """The model that trainings of a game start from: how it is measured, and the settings of its warm-up.
+
+    Attributes:
+        training: game, length and number of evaluation games.
+        warm_up: options of `tiny.WarmUp`; None: a model of the hub.
+    """
+
+    training: Training
+    warm_up: dict[str, Any] | None
+
+
+@dataclass(frozen=True)
+class CrossPlay:
+    """Settings of a tournament of trained agents, called by (algorithm, seed), of so many games a pair."""
+
+    training: Training
+    agents: tuple[tuple[str, int], ...]
+    games: int
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Settings of the timing of rollouts: so many games at once, timed so many times."""
+
+    trainings: tuple[Training, ...]
+    games: int
+    repeats: int
+
+
+def make_prior(prior: Prior, folder: Path, needs: list[Path]) -> pd.DataFrame:
+    """Warm the embedded model up, save it in `folder`, and measure it; or measure a model of the hub."""
+    from aa_core.llm import models, tiny
+
+    run, model = prior.training, folder
+    if prior.warm_up is None:
+        models.check_gpu(80)
+        model = run.model
+    else:
+        tiny.warm_up(tiny.WarmUp(**prior.warm_up), folder)
+    metrics = evaluate(model_player(*models.load(model), run), run)
+    return _tidy(run, [(0, metric, value) for metric, value in metrics.items()])
+
+
+def train(run: Training, folder: Path, needs: list[Path]) -> pd.DataFrame:
+    """Train an adapter, save it in `folder`, and measure it.
+
+    `needs` holds the folder of the prior (embedded model only), then that of the co-player, if it is an agent.
+
+    Returns:
+        Rows of (game, algorithm, seed, update, metric, value): the learners' metrics at every update, and after the
+        last one (update equal to `max_steps`) what `evaluate` returns.
+    """
+    from aa_core.llm import models
+
+    if run.model != TINY:
+        models.check_gpu(80)
+    with TemporaryDirectory() as scratch:
+        model = needs[0] if run.model == TINY else run.model
+        trainer = trainer_of(run, model, Path(scratch), needs[-1] if run.co_player == "aligned" else None)
+        trainer.train()
+    network = trainer.accelerator.unwrap_model(trainer.model)
+    if trainer.accelerator.is_main_process:
+        models.save_adapter(network, folder)
+    rows = [(row["update"], name, value) for row in trainer.history for name, value in row.items() if name != "update"]
+    final = evaluate(model_player(network, trainer.processing_class, run), run, trainer.co_player)
+    return _tidy(run, [*rows, *((run.max_steps, metric, value) for metric, value in final.items())])
+
+
+def _tidy(run: Training, rows: list[tuple[int, str, float]]) -> pd.DataFrame:
+    table = pd.DataFrame(rows, columns=["update", "metric", "value"])
+    return table.assign(game=run.game, algorithm=run.algorithm, seed=run.seed)[
+        ["game", "algorithm", "seed", "update", "metric", "value"]
+    ]
+
+
+def trainer_of(
+    run: Training, model: str | Path, scratch: Path, aligned: Path | None = None
+) -> AdvantageAlignmentTrainer:
+    """The trainer of a run, ready to start.
+
+    Args:
+        run: settings.
+        model: folder of the embedded model, or name on the hub.
+        scratch: for TRL's files.
+        aligned: adapter of the co-player, with `co_player="aligned"`.
+    """
+    from peft import LoraConfig
+    from trl.import_utils import is_vllm_available
+
+    from aa_core.llm import models
+    from aa_core.llm.players import ModelPlayer
+    from aa_core.llm.trainer import AdvantageAlignmentConfig, AdvantageAlignmentTrainer
+
+    network, tokenizer = models.load(model)
+    on_gpu = torch.cuda.is_available()
+    known = {field.name for field in fields(AdvantageAlignmentConfig)}
+    settings = AdvantageAlignmentConfig(
+        **{name: value for name, value in vars(run).items() if name in known},
+        output_dir=str(scratch), lr_scheduler_type="constant", max_grad_norm=1.0, use_cpu=not on_gpu, bf16=on_gpu,
+        activation_checkpointing=on_gpu, use_vllm=on_gpu and is_vllm_available(), vllm_mode="colocate",
+        report_to="none", save_strategy="no", logging_strategy="no", disable_tqdm=HEADLESS,
+    )  # fmt: skip
+    lora = LoraConfig(r=run.rank, lora_alpha=2 * run.rank, target_modules="all-linear")
+    trainer = AdvantageAlignmentTrainer(network, settings, tokenizer, run.credit, peft_config=lora)
+    if run.co_player != "self":
+        other = trainer.accelerator.unwrap_model(trainer.model)
+        if run.co_player == "aligned":
+            other.load_adapter(str(aligned), "co_player", is_trainable=False)
+        trainer.co_player = ModelPlayer(
+            other, tokenizer, "co_player" if run.co_player == "aligned" else None,
+            frozen_base=run.co_player == "prior", max_new_tokens=run.max_completion_length,
+            generator=torch.Generator().manual_seed(run.seed + 1),
+        )  # fmt: skip
+    return trainer
+
+
+def model_player(model: Any, tokenizer: Any, run: Training, adapter: str | None = None, seed: int = 0) -> ModelPlayer:
+    """A player with the length of reply of a run."""
+    from aa_core.llm.players import ModelPlayer
+
+    source = torch.Generator().manual_seed(run.seed + seed)
+    return ModelPlayer(model.eval(), tokenizer, adapter, max_new_tokens=run.max_completion_length, generator=source)
+
+
+def new_games(run: Training, number: int, start: int = 10**9) -> list[TextGame]:
+    """Games with seeds from `start` on, which no training uses."""
+    options = {"rounds": run.rounds, "show_rules": run.show_rules}
+    return [make_text_game(run.game, start + index, **options) for index in range(number)]
+
+
+def evaluate(player: ModelPlayer, run: Training, co_player: Player | None = None) -> dict[str, float]:
+    """Measure a policy in games that it was not trained on.
+
+    Returns:
+        Metrics of self-play, or of games with `co_player` (then also `reward_other`); `reward_vs_NAME` against the kind
+        and the greedy scripted player; in the prisoner's dilemma `cooperation_ROUND`, counted from 1, and `P(STATE)` of
+        cooperation, over the first and games with the random player.
+    """
+    from aa_core.llm.players import ScriptedPlayer, play
+
+    names = [*SCRIPTS[run.game], *(["random"] if run.game == "ipd" else [])]
+    partners = {"home": co_player or player} | {name: ScriptedPlayer(name, Random(run.seed)) for name in names}
+    tables = {name: new_games(run, run.evaluation_games) for name in partners}
+    for name, games in tables.items():
+        play(games, [(player, partners[name])] * len(games))
+    home = [(game, seat) for game in tables["home"] for seat in ((0, 1) if co_player is None else (0,))]
+    metrics = {name: mean_metric(name, home) for name in METRICS}
+    if co_player is not None:
+        metrics["reward_other"] = mean_metric("reward", [(game, 1) for game in tables["home"]])
+    for name in SCRIPTS[run.game]:
+        metrics[f"reward_vs_{name}"] = mean_metric("reward", [(game, 0) for game in tables[name]])
+    if run.game == "ipd":
+        met = Counter(move for name in ("home", "random") for game in tables[name] for move in moves(game, 0))
+        counts = {state: met[state, True] + met[state, False] for state in STATES}
+        metrics |= {f"P({state})": met[state, True] / count for state, count in counts.items() if count}
+        by_round = [[game.record(index)["cooperation"][seat] for game, seat in home] for index in range(run.rounds)]
+        metrics |= {f"cooperation_{index + 1}": statistics.mean(played) for index, played in enumerate(by_round)}
+    return {name: value for name, value in metrics.items() if value is not None}
+
+
+def moves(game: TextGame, player: int) -> list[tuple[str, bool]]:
+    """(state before it, whether it was cooperation) of each move in the prisoner's dilemma."""
+    states = [STATES[0], *("CD"[pair[player]] + "CD"[pair[1 - player]] for pair in game.actions)]
+    return [(state, pair[player] == 0) for state, pair in zip(states, game.actions, strict=False)]
+
+
+def cross_play(settings: CrossPlay, folder: Path, needs: list[Path]) -> pd.DataFrame:
+    """Every trained agent and the two scripted ones against each other and themselves; the prior comes first in needs.
+
+    Returns:
+        Rows of (game, row_agent, column_agent, row_seed, column_seed, metric, value): the row agent's mean per round.
+    """
+    from peft import PeftModel
+
+    from aa_core.llm import models
+    from aa_core.llm.players import ScriptedPlayer, play
+
+    run = settings.training
+    network, tokenizer = models.load(needs[0] if run.model == TINY else run.model)
+    players: dict[tuple[str, int], Player] = {}
+    tuned = None
+    for index, (agent, adapter) in enumerate(zip(settings.agents, needs[-len(settings.agents) :], strict=True)):
+        if tuned is None:
+            tuned = PeftModel.from_pretrained(network, adapter, adapter_name="agent0")
+        else:
+            tuned.load_adapter(str(adapter), f"agent{index}")
+        players[agent] = model_player(tuned, tokenizer, run, f"agent{index}", seed=index)
+    players |= {(name, 0): ScriptedPlayer(name) for name in SCRIPTS[run.game]}
+    rows, agents = [], list(players)
+    for index, first in enumerate(agents):
+        tables = {second: new_games(run, settings.games) for second in agents[index:]}
+        pairs = [(players[first], players[second]) for second in tables for _ in range(settings.games)]
+        play([game for table in tables.values() for game in table], pairs)
+        for second, games in tables.items():
+            sides = {(first, second): (0,), (second, first): (1,)} if second != first else {(first, first): (0, 1)}
+            for (row, column), seats in sides.items():
+                chairs = [(game, seat) for game in games for seat in seats]
+                values = {metric: mean_metric(metric, chairs) for metric in METRICS if metric != "errors"}
+                pair = (run.game, row[0], column[0], row[1], column[1])
+                rows += [(*pair, metric, value) for metric, value in values.items() if value is not None]
+    columns = ["game", "row_agent", "column_agent", "row_seed", "column_seed", "metric", "value"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def time_rollouts(settings: Speed, folder: Path, needs: list[Path]) -> pd.DataFrame:
+    """How fast the embedded model plays, on one thread, and how fast it could at best; rows of (game, metric, value).
+
+    games_per_second with the cache kept, games_per_second_reread with each chat read anew in every turn (timed once),
+    tokens_per_game, and games_per_second_limit: if all that a game costs were two operations per parameter and token,
+    each token once, at the rate of a large matrix product.
+    """
+    from aa_core.llm import models
+    from aa_core.llm.players import play
+
+    def seconds(work: Callable[[], Any]) -> float:
+        started = time.perf_counter()
+        work()
+        return time.perf_counter() - started
+
+    one, other, rows = torch.randn(1024, 1024), torch.randn(1024, 1024), []
+    rate = 2 * 1024**3 / statistics.median(seconds(lambda: one @ other) for _ in range(10))
+    for run, prior in zip(settings.trainings, needs, strict=True):
+        player = model_player(*models.load(prior), run)
+
+        def self_play(player: ModelPlayer = player, run: Training = run) -> None:
+            play(new_games(run, settings.games), [(player, player)] * settings.games)
+
+        self_play()
+        kept = statistics.median(seconds(self_play) for _ in range(settings.repeats))
+        tokens = sum(len(chat.prompt_ids) + len(chat.completion_ids) for chat in player.transcripts) / settings.games
+        operations = 2 * sum(parameter.numel() for parameter in player.model.parameters()) * tokens
+        player.keep_cache = False
+        metrics = {
+            "games_per_second": settings.games / kept,
+            "games_per_second_reread": settings.games / seconds(self_play),
+            "tokens_per_game": tokens,
+            "games_per_second_limit": rate / operations,
+        }
+        rows += [(run.game, metric, value) for metric, value in metrics.items()]
+    return pd.DataFrame(rows, columns=["game", "metric", "value"])

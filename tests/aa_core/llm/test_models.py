@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import PreTrainedTokenizerFast
+
+from aa_core.llm import models, tiny
+
+
+def test_missing_models_are_refused_with_a_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(ValueError, match="hub"):
+        models.load("nobody/no-such-model")
+    with pytest.raises(ValueError, match="hub"):
+        models.load(tmp_path)
+    if not torch.cuda.is_available():
+        with pytest.raises(RuntimeError, match="laptop"):
+            models.check_gpu(80)
+
+
+def test_adapters_are_found_again_and_name_no_folder(warm_folder: Path, tmp_path: Path, lora: LoraConfig) -> None:
+    model, _ = models.load(warm_folder)
+    tuned = get_peft_model(model, lora)
+    with torch.no_grad():
+        for name, parameter in tuned.named_parameters():
+            if "lora_B" in name:
+                parameter.add_(0.5)
+    ids = torch.arange(10)[None]
+    expected = tuned.eval()(ids).logits
+    models.save_adapter(tuned, tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["adapter_config.json", "adapter_model.safetensors"]
+    assert str(warm_folder) not in (tmp_path / "adapter_config.json").read_text()
+    loaded, _ = models.load(warm_folder, adapter=tmp_path)
+    assert not any(p.requires_grad for p in loaded.parameters())
+    torch.testing.assert_close(loaded.eval()(ids).logits, expected)
+
+
+def test_adapters_that_do_not_fit_are_refused(
+    warm_folder: Path, tmp_path: Path, lora: LoraConfig, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    models.save_adapter(get_peft_model(models.load(warm_folder)[0], lora), tmp_path / "fits")
+    other = tiny.untrained(tiny.WarmUp(hidden_size=16, layers=1, heads=1), tokenizer)
+    other.save_pretrained(tmp_path / "other")
+    tokenizer.save_pretrained(tmp_path / "other")
+    with pytest.raises(ValueError, match="does not fit"):
+        models.load(tmp_path / "other", adapter=tmp_path / "fits")
+    with pytest.raises(ValueError, match="adapter must be a folder"):
+        models.load(warm_folder, adapter=tmp_path)

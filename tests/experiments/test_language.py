@@ -1,0 +1,183 @@
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from aa_core.advantages import aligned_advantages, naive_advantages, summed_advantages
+from aa_core.estimates import mean_interval
+from aa_core.games.text import SCRIPTED, make_text_game, play_scripted
+from experiments import language
+from experiments.language_runs import SCRIPTS, TINY, moves
+
+TABLE = pd.DataFrame(
+    [
+        ("ipd", "naive", seed, update, metric, value)
+        for seed in (0, 1)
+        for update, metric, value in ((0, "reward", 2.0), (1, "reward", 1.0 + seed), (1, "reward_vs_defect", 0.5))
+    ],
+    columns=["game", "algorithm", "seed", "update", "metric", "value"],
+)
+
+
+# --- declarations
+
+
+def test_five_seeds_of_three_algorithms_meet_in_three_games() -> None:
+    runs = [run for run in language.EXPERIMENTS[1].runs("laptop")]
+    assert Counter(run.variant for run in runs) == {f"{g}-{a}": 5 for g in language.GAMES for a in language.MAIN}
+    for run in runs:
+        assert run.settings.model == TINY
+        assert [need.name for need in run.needs] == [f"llm_prior/{run.settings.game}-0"]
+
+
+def test_algorithms_differ_from_each_other_in_their_credit_only() -> None:
+    for game in language.GAMES:
+        naive, summed, aligned = (language.training("laptop", game, name, 3) for name in language.MAIN)
+        assert (naive.credit, summed.credit) == (naive_advantages, summed_advantages)
+        assert isinstance(aligned.credit, partial)
+        assert aligned.credit.func is aligned_advantages
+        assert aligned.credit.keywords == {"beta": language.BETAS[game], "gamma": aligned.gamma}
+        same = {replace(run, credit=None, algorithm="") for run in (naive, summed, aligned)}
+        assert len(same) == 1
+
+
+def test_one_learner_plays_as_many_games_with_half_the_chats() -> None:
+    for profile in ("smoke", "laptop", "paper"):
+        for game in language.GAMES:
+            both, one = (language.training(profile, game, name) for name in ("naive", "naive_vs_kind"))
+            chats = [run.per_device_train_batch_size * run.gradient_accumulation_steps for run in (both, one)]
+            assert (both.learning_seats, one.learning_seats) == ("both", "alternate")
+            assert chats[0] == 2 * chats[1]
+            assert both.num_generations == 2 * one.num_generations
+            assert chats[1] % one.num_generations == 0
+
+
+def test_a_taught_learner_needs_its_teacher() -> None:
+    run = language.training_run("laptop", "ipd-naive_vs_aligned", 2)
+    assert [need.name for need in run.needs] == ["llm_prior/ipd-0", "llm/ipd-advantage_alignment-2"]
+    unconditional = language.training_run("laptop", "ipd-aa_unconditional", 0)
+    assert unconditional.needs[0].settings.warm_up["ipd_prior"] == (0.81,) * 5
+
+
+def test_the_papers_settings_are_those_of_its_appendix() -> None:
+    run = language.training("paper", "ipd", "advantage_alignment")
+    assert (run.model, run.rank, run.learning_rate, run.max_steps) == ("Qwen/Qwen2.5-7B-Instruct", 32, 3e-6, 3000)
+    assert (run.credit.keywords["beta"], run.entropy_coef, run.beta, run.buffer_every) == (0.5, 0.01, 0.0, 10)
+    assert (run.num_generations, run.rounds, run.max_completion_length, run.show_rules) == (128, 10, 400, True)
+    naive = language.training("paper", "ipd", "naive")
+    assert (naive.entropy_coef, naive.buffer_every, naive.num_generations) == (0.0, None, 256)
+    assert language.training("paper", "trust_and_split", "advantage_alignment").credit.keywords["beta"] == 2.0
+    assert language.training_run("paper", "split-naive_gemma", 0).needs == ()
+
+
+@pytest.mark.parametrize("profile", ["smoke", "laptop", "paper"])
+def test_every_variant_of_every_table_is_declared_with_its_own_identity(profile: str) -> None:
+    runs = {run.name: run for table in language.TABLES for run in table.runs(table.home(profile))}
+    assert len({run.identity for run in runs.values()}) == len(runs)
+
+
+def test_unknown_names_are_refused() -> None:
+    with pytest.raises(ValueError, match="algorithm must be one of"):
+        language.training("laptop", "ipd", "greedy")
+    with pytest.raises(ValueError, match="game must be one of"):
+        language.training("laptop", "chess", "naive")
+
+
+# --- computing
+
+
+@pytest.fixture(scope="module")
+def prior(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("prior")
+    run = language.prior_run("smoke", "ipd")
+    table = run.compute(run.settings, folder, [])
+    assert set(table.algorithm) == {"prior"}
+    return folder
+
+
+def test_runs_train_meet_and_are_timed(prior: Path, tmp_path: Path) -> None:
+    folders = []
+    for name in (*language.MAIN, "naive_vs_aligned"):
+        run = language.training_run("smoke", f"ipd-{name}", 0)
+        (folder := tmp_path / name).mkdir()
+        table = run.compute(run.settings, folder, [prior, *folders][:1] + folders[-1:])
+        assert list(table.columns) == ["game", "algorithm", "seed", "update", "metric", "value"]
+        assert set(table.algorithm) == {name}
+        assert sorted(table["update"].unique()) == [0, 1, 2]
+        last = set(table[table["update"] == 2].metric)
+        assert {"reward", "cooperation", "errors", "reward_vs_defect", "P(START)", "cooperation_2"} <= last
+        assert ("reward_other" in last) == (name == "naive_vs_aligned")
+        assert sorted(path.name for path in folder.iterdir()) == ["adapter_config.json", "adapter_model.safetensors"]
+        folders.append(folder)
+    run = language.crossplay_run("smoke", "ipd")
+    table = run.compute(run.settings, tmp_path, [prior, *folders[:3]])
+    rewards = table[table.metric == "reward"].pivot(index="row_agent", columns="column_agent", values="value")
+    assert sorted(rewards.index) == sorted((*language.MAIN, "cooperate", "defect"))
+    assert rewards.notna().all(axis=None)
+    assert rewards.loc["defect", "cooperate"] == 5
+    run = language.speed_run("smoke")
+    settings = replace(run.settings, trainings=run.settings.trainings[:1])
+    assert (run.compute(settings, tmp_path, [prior]).value > 0).all()
+
+
+def test_moves_are_told_with_the_state_before_them() -> None:
+    game = make_text_game("ipd", 0, rounds=3)
+    play_scripted(game, "tit_for_tat", "defect")
+    assert moves(game, 0) == [("START", True), ("CD", False), ("DD", False)]
+    assert moves(game, 1) == [("START", False), ("DC", False), ("DD", False)]
+
+
+def test_kind_and_greedy_scripts_are_there() -> None:
+    assert all(set(pair) <= set(SCRIPTED[game]) for game, pair in SCRIPTS.items())
+
+
+# --- reading
+
+
+def test_curves_have_a_column_per_seed_and_a_row_per_update() -> None:
+    wide = language.curves(TABLE, "ipd", "naive", "reward")
+    assert wide.to_numpy().tolist() == [[2.0, 2.0], [1.0, 2.0]]
+    assert list(wide.columns) == [0, 1]
+    assert language.curves(TABLE, "split", "naive", "reward").empty
+
+
+def test_final_is_the_last_value_of_each_seed() -> None:
+    assert language.final(TABLE, "ipd", "naive", "reward").tolist() == [1.0, 2.0]
+    assert language.final(TABLE, "ipd", "naive", "reward_vs_defect").tolist() == [0.5, 0.5]
+    assert language.final(TABLE, "ipd", "sum_of_rewards", "reward").tolist() == []
+    shorter = TABLE[~((TABLE.seed == 1) & (TABLE["update"] == 1))]
+    assert language.final(shorter, "ipd", "naive", "reward").tolist() == [1.0, 2.0]
+
+
+def test_games_of_lists_games_with_runs() -> None:
+    assert language.games_of(TABLE, "naive") == ["ipd"]
+    assert language.games_of(TABLE, "advantage_alignment") == []
+
+
+@pytest.mark.parametrize(
+    ("samples", "threshold", "holds"),
+    [
+        ([0.9, 0.91, 0.92], {"above": 0.8}, "yes"),
+        ([0.9, 0.91, 0.92], {"below": 0.8}, "no"),
+        ([0.5, 0.9, 1.0], {"above": 0.7}, "no"),  # the mean is above, the interval is not
+        ([0.01, 0.02, 0.0], {"below": 0.1}, "yes"),
+        ([1.0, 1.0], {"above": 1.0}, "no"),
+        ([1.0], {"above": 0.5}, "one seed: cannot tell"),
+    ],
+)
+def test_a_claim_holds_if_its_whole_interval_does(samples: list[float], threshold: dict, holds: str) -> None:
+    row = language.claim(mean_interval(np.array(samples)), len(samples), **threshold)
+    assert row["holds"] == holds
+    assert row["seeds"] == len(samples)
+
+
+def test_a_claim_needs_one_threshold() -> None:
+    for thresholds in ({}, {"above": 0, "below": 1}):
+        with pytest.raises(ValueError, match="exactly one of above and below"):
+            language.claim(mean_interval([1.0, 2.0]), 2, **thresholds)
