@@ -33,5 +33,5 @@ def test_one_update_of_self_play(benchmark: BenchmarkFixture) -> None:
     logits = 0.1 * torch.randn(64, 2, 5, generator=generator(0))
     generators = [generator(seed) for seed in range(64)]
     credit = partial(aligned_advantages, beta=0.1, gamma=0.9)
-    gradient, _ = benchmark(tabular_gradient, game, logits, settings, credit, generators)
+    gradient, _ = benchmark(tabular_gradient, game, logits, settings, generators, credit)
     assert gradient.shape == logits.shape
