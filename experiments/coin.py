@@ -30,7 +30,7 @@ from experiments.leagues import Episodes, League, Training, evaluate, play_episo
 from experiments.run import Experiment, Run, Table
 
 GAMMA = 0.96
-NAIVE = SelfPlay(updates=150, games=128, gamma=GAMMA, learning_rate=5e-3)
+NAIVE = SelfPlay(updates=120, games=128, gamma=GAMMA, learning_rate=5e-3)
 # greedy for 60 updates; in half of the games they meet their past of the first 120
 REPLAY = SelfPlay(
     updates=300, games=128, gamma=GAMMA, greedy_updates=60, buffer=Buffer(share=0.5, drawn=2, every=10, until=120)

@@ -40,7 +40,7 @@ from experiments.run import Experiment, Run, Table
 
 GAMMA = 0.99
 LAPTOP = SelfPlay(
-    network=Network(hidden=64, filters=16, feedback=True, shared=True), updates=300, games=16, chunk=50, gamma=GAMMA,
+    network=Network(hidden=64, filters=16, feedback=True, shared=True), updates=300, games=32, chunk=50, gamma=GAMMA,
     lam=0.95, critic_lam=0.95, entropy=0.01, clip=0.2, epochs=2, learning_rate=1e-3, critic_learning_rate=1e-3,
     critic_weight=0.5, max_gradient_norm=0.5,
 )  # fmt: skip
@@ -73,7 +73,7 @@ SETTINGS = {
     ),
     "laptop": Setting(HarvestGame("orchard", 7, horizon=500, window=(5, 1, 3)), LAPTOP, seeds=5),
     "published map": Setting(
-        HarvestGame("open", 7, horizon=500, window=(5, 1, 3)), replace(LAPTOP, games=32, learning_rate=2e-3), seeds=5,
+        HarvestGame("open", 7, horizon=500, window=(5, 1, 3)), replace(LAPTOP, learning_rate=2e-3), seeds=5,
         aligned=partial(aligned_advantages, beta=0.3, gamma=GAMMA),
     ),
     # as AA's repository has it, whose memory is a transformer over 15 steps; it does not say how long it trains
@@ -172,7 +172,7 @@ def _agent(place: str | None, profile: str, variant: str, seed: int) -> Run:
     credit = setting.aligned if variant == AA else RULES.get(variant)
     script = None if credit else SCRIPTED[REFERENCES[variant]]
     name = "harvest_open" if place else "harvest"
-    minutes = 1.2 if credit else 0.1
+    minutes = 1.9 if credit else 0.1
     settings = Training(variant, setting, credit, script, seed)
     return Run(name, variant, seed, settings, train_agent, minutes=minutes, gpu=profile == "paper")
 
