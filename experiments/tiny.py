@@ -10,27 +10,26 @@ from __future__ import annotations
 import json
 import re
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from random import Random
 
-import torch
 from datasets import Dataset
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM, set_seed
 from trl import SFTConfig, SFTTrainer
 
-from aa_core.games.text import TextGame, Turn, example_texts, make_text_game, split, trust_and_split
-from aa_core.games.text.base import QUANTITY
+from aa_core.games.text import SCRIPTED, TextGame, Turn, make_text_game, play_scripted, split, trust_and_split
+from aa_core.games.text.base import HIGH, QUANTITY
 from aa_core.games.text.ipd import IPDTextGame
 from aa_core.games.text.split import SplitTextGame
 from aa_core.games.text.trust_and_split import BEATS, HANDS, TrustAndSplitTextGame
+from aa_core.llm.models import EMBEDDED
 from aa_core.llm.players import Seat, play
 from aa_core.llm.rollout import ChatTokens, Transcript
 
-SETTINGS = "warm_up.json"  # the last file that a finished warm-up writes
 USER, ASSISTANT, END, PAD, UNKNOWN = "<|user|>", "<|assistant|>", "<|end|>", "<|pad|>", "<|unknown|>"
 # words, tags such as <A> and <<message_start>>, and single marks; white space separates and is not kept
 WORDS = r"<\|\w+\|>|<<\w+>>|<\w>|\w+|[^\w\s]"
@@ -84,6 +83,23 @@ class WarmUp:
     fairness_after_greed: float = 0.5
     honesty: float = 0.9
     seed: int = 0
+
+
+def example_texts(name: str) -> Iterator[str]:
+    """Texts that together hold every word, number and mark of a game and its scripted players, to build a tokenizer.
+
+    With the default options of the game. Words that only models or people say are not among them.
+    """
+    yield " ".join(str(number) for number in range(3 * QUANTITY * HIGH + 1 if name == "split" else QUANTITY + 1))
+    for script in SCRIPTED[name]:
+        for turn, reply in play_scripted(make_text_game(name, 0, rounds=20), script, "random", Random(0)):
+            yield turn.text
+            if reply is not None:
+                yield reply
+    if name == "trust_and_split":
+        game = make_text_game(name, 0)
+        game.submit({game.awaited[0]: ""})
+        yield from (turn.text for turn in game.turns())  # an empty message
 
 
 def tokenizer_of(game: str) -> PreTrainedTokenizerFast:
@@ -268,7 +284,7 @@ def warm_up(settings: WarmUp, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(folder, safe_serialization=True)
     tokenizer.save_pretrained(folder)
-    (folder / SETTINGS).write_text(json.dumps(asdict(settings), indent=1) + "\n", encoding="utf-8")
+    (folder / EMBEDDED).write_text(json.dumps(asdict(settings), indent=1) + "\n", encoding="utf-8")
 
 
 def _fit(
@@ -303,10 +319,3 @@ def _fit(
             disable_tqdm=True,
         )
         SFTTrainer(model, arguments, train_dataset=Dataset.from_dict(rows), processing_class=tokenizer).train()
-
-
-def read(folder: Path) -> tuple[Qwen2ForCausalLM, PreTrainedTokenizerFast]:
-    """Model and tokenizer from where `warm_up` saved them."""
-    model = Qwen2ForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    # not AutoTokenizer: for a Qwen2 model it would replace the pre-tokenizer by Qwen2's own
-    return model, PreTrainedTokenizerFast.from_pretrained(folder)
