@@ -37,26 +37,29 @@ GAMES = tuple(TITLES)
 TOGETHER = {"ipd": "cooperation", "split": "efficiency", "trust_and_split": "efficiency"}
 MAIN = ("naive", "sum_of_rewards", "advantage_alignment")
 
-# The prisoner's dilemma stops at 36 updates, while its agents cooperate, and has a little KL in place of the paper's
+# The prisoner's dilemma stops at 30 updates, while its agents cooperate, and has a little KL in place of the paper's
 # entropy bonus, which holds the format: the side studies aa_long and aa_long_entropy show what comes otherwise.
 IPD = Training(
     game="ipd", rounds=10, gamma=0.9, reward_scale=5.0, num_generations=128, per_device_train_batch_size=64,
-    gradient_accumulation_steps=2, max_completion_length=4, max_steps=36, beta=0.02,
+    gradient_accumulation_steps=2, max_completion_length=4, max_steps=30, beta=0.02,
 )  # fmt: skip
 SPLIT = Training(
-    game="split", rounds=4, gamma=0.9, reward_scale=40.0, num_generations=16, per_device_train_batch_size=16,
-    gradient_accumulation_steps=4, max_completion_length=12, max_steps=50,
+    game="split", rounds=4, gamma=0.9, reward_scale=40.0, learning_rate=1.4e-3, num_generations=16,
+    per_device_train_batch_size=32, gradient_accumulation_steps=2, max_completion_length=12, max_steps=36,
 )  # fmt: skip
 # A memory of one round sees greed only if the other had the lower hand: cooperation pays less, alignment must do more
-TRUST = replace(SPLIT, game="trust_and_split", gamma=0.96, reward_scale=10.0, max_completion_length=24, max_steps=40)
+TRUST = replace(
+    SPLIT, game="trust_and_split", gamma=0.96, reward_scale=10.0, learning_rate=1.5e-3, max_completion_length=24,
+    max_steps=30,
+)  # fmt: skip
 # Strength of alignment. It multiplies two advantages, the naive term is one: beta / reward_scale sets their balance
-BETAS = {"ipd": 1.0, "split": 1.0, "trust_and_split": 1.0}
+BETAS = {"ipd": 1.0, "split": 1.5, "trust_and_split": 2.0}
 # The sharing games are warmed up at the length that is trained; see `tiny.warm_up` for the drills
 WARM_UPS: dict[str, dict[str, Any]] = {
     "ipd": dict(game="ipd"),
     "split": dict(game="split", rounds=4, steps=500),
     "trust_and_split": dict(
-        game="trust_and_split", rounds=4, steps=300, drill_steps=(200, 250, 300), fairness=0.9,
+        game="trust_and_split", rounds=4, steps=300, drill_steps=(250, 250), fairness=0.9,
         fairness_after_greed=0.4, honesty=0.95,
     ),
 }  # fmt: skip
@@ -79,7 +82,7 @@ _SMOKE = dict(
     rounds=2, num_generations=4, per_device_train_batch_size=8, gradient_accumulation_steps=1, max_steps=2,
     evaluation_games=2,
 )  # fmt: skip
-_COLD = dict(hidden_size=32, layers=1, heads=2, games=64, rounds=2, steps=20, drill_steps=(0, 0, 0))
+_COLD = dict(hidden_size=32, layers=1, heads=2, games=64, rounds=2, steps=20, drill_steps=(0, 0))
 
 # algorithm -> what differs from Advantage Alignment ("strength" is its beta) ...
 ALIGNED: dict[str, dict[str, Any]] = {
@@ -146,7 +149,7 @@ def prior_run(profile: str, variant: str, seed: int = 0) -> Run:
     if variant == "unconditional":  # cooperates as often, whatever happened in the last round
         warm_up |= dict(ipd_prior=(0.81,) * 5)
     prior = Prior(settings, warm_up if settings.model == TINY else None)
-    return Run("llm_prior", variant, seed, prior, make_prior, minutes=2, gpu=profile == "paper")
+    return Run("llm_prior", variant, seed, prior, make_prior, (), _minutes(profile, game), gpu=profile == "paper")
 
 
 def training_run(profile: str, variant: str, seed: int) -> Run:
@@ -156,7 +159,7 @@ def training_run(profile: str, variant: str, seed: int) -> Run:
     needs = [prior_run(profile, game if run.conditions else "unconditional")] if run.model == TINY else []
     if run.co_player == "aligned":
         needs.append(training_run(profile, f"{game}-advantage_alignment", seed))
-    return Run("llm", variant, seed, run, train, tuple(needs), MINUTES[game], gpu=profile == "paper")
+    return Run("llm", variant, seed, run, train, tuple(needs), _minutes(profile, game), gpu=profile == "paper")
 
 
 def crossplay_run(profile: str, game: str, seed: int = 0) -> Run:
@@ -166,7 +169,9 @@ def crossplay_run(profile: str, game: str, seed: int = 0) -> Run:
     priors = [prior_run(profile, game)] if run.model == TINY else []
     needs = (*priors, *(training_run(profile, f"{game}-{algorithm}", number) for algorithm, number in agents))
     settings = CrossPlay(run, agents, max(2, run.evaluation_games // 4))
-    return Run("llm_crossplay", game, seed, settings, cross_play, needs, minutes=2, gpu=profile == "paper")
+    return Run(
+        "llm_crossplay", game, seed, settings, cross_play, needs, _minutes(profile, game), gpu=profile == "paper"
+    )
 
 
 def speed_run(profile: str, variant: str = "rollouts", seed: int = 0) -> Run:
@@ -179,7 +184,9 @@ def speed_run(profile: str, variant: str = "rollouts", seed: int = 0) -> Run:
     return Run("llm_speed", variant, seed, settings, time_rollouts, needs, alone=True)
 
 
-MINUTES = {"ipd": 0.5, "split": 0.8, "trust_and_split": 1.2}  # of a training
+def _minutes(profile: str, game: str) -> float:
+    """Of a training; a warm-up and a cross-play take as long, roughly."""
+    return 0.1 if profile == "smoke" else {"ipd": 0.4, "split": 1.0, "trust_and_split": 1.0}[game]
 
 
 def seeds(profile: str) -> range:

@@ -116,7 +116,8 @@ class Speed:
 
 def make_prior(prior: Prior, folder: Path, needs: list[Path]) -> pd.DataFrame:
     """Warm the embedded model up, save it in `folder`, and measure it; or measure a model of the hub."""
-    from aa_core.llm import models, tiny
+    from aa_core.llm import models
+    from experiments import tiny
 
     run, model = prior.training, folder
     if prior.warm_up is None:

@@ -100,10 +100,12 @@ def check_figures(folder: str | Path, notebooks: Collection[str]) -> None:
     for picture in sorted(Path(folder).glob("*.png")):
         sidecar = picture.with_suffix(".json")
         if not sidecar.is_file():
-            raise ValueError(f"figure {picture.name} has no {sidecar.name}: draw it with aa_core.figures.save")
+            raise ValueError(f"figure {picture.name} has no {sidecar.name}: draw it with experiments.figures.save")
         record = json.loads(sidecar.read_text(encoding="utf-8"))
         if missing := [key for key in SIDECAR if key not in record]:
-            raise ValueError(f"{sidecar.name} lacks {', '.join(missing)}: draw the figure with aa_core.figures.save")
+            raise ValueError(
+                f"{sidecar.name} lacks {', '.join(missing)}: draw the figure with experiments.figures.save"
+            )
         notebook = record["notebook"]
         if notebook.removesuffix(".ipynb") not in notebooks:
             raise ValueError(f"figure {picture.name} comes from {notebook!r}, which is not one of the notebooks")

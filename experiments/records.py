@@ -81,7 +81,7 @@ def git_commit() -> str | None:
         if not paths.ROOT == code == Path(git("rev-parse", "--show-toplevel").stdout.strip()):
             return None
         commit = git("rev-parse", "HEAD").stdout.strip()
-        dirty = git("status", "--porcelain", "--", "aa_core", "experiments", "notebooks").stdout.strip()
+        dirty = git("status", "--porcelain", "--", "aa_core", "experiments").stdout.strip()
     except OSError:  # no git
         return None
     return (commit + ("-dirty" if dirty else "")) if commit else None

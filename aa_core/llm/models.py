@@ -7,29 +7,42 @@ from pathlib import Path
 
 import torch
 from peft import PeftModel
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)  # fmt: skip
 from transformers.utils import logging
 
-from aa_core.llm import tiny
 from aa_core.paths import HEADLESS
 
+EMBEDDED = "warm_up.json"  # marks a folder of the embedded model
 if HEADLESS:
     logging.disable_progress_bar()
+
+
+def read(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+    """The embedded model and its tokenizer, from a folder."""
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, trust_remote_code=False)
+    # not AutoTokenizer: for a Qwen2 model it would replace the pre-tokenizer by Qwen2's own
+    return model, PreTrainedTokenizerFast.from_pretrained(folder)
 
 
 def load(name: str | Path, adapter: str | Path | None = None) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A causal language model with its tokenizer.
 
     Args:
-        name: a folder with a model, warmed up by `tiny.warm_up` or saved by transformers; or a model of the hub such as
+        name: a folder with a model, the embedded model's or saved by transformers; or a model of the hub such as
             "Qwen/Qwen2.5-7B-Instruct", the only case that needs a network (once).
         adapter: folder of a PEFT adapter to put on the model, frozen.
 
     Raises:
         ValueError: no such model, no chat template, or an adapter that does not fit.
     """
-    if (Path(name) / tiny.SETTINGS).is_file():
-        model, tokenizer = tiny.read(Path(name))
+    if (Path(name) / EMBEDDED).is_file():
+        model, tokenizer = read(Path(name))
     else:
         try:
             tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)

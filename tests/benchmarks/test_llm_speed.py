@@ -9,9 +9,8 @@ import pytest
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from aa_core.llm import tiny
 from aa_core.llm.players import play
-from experiments import language
+from experiments import language, tiny
 from experiments.language_runs import model_player, new_games, trainer_of
 
 GAMES = 64
@@ -20,7 +19,7 @@ every_game = pytest.mark.parametrize("game", language.GAMES)
 
 @pytest.fixture
 def folder(game: str, tmp_path: Path) -> Path:
-    settings = tiny.WarmUp(**(language.WARM_UPS[game] | dict(games=16, steps=1, drill_steps=(0, 0, 0))))
+    settings = tiny.WarmUp(**(language.WARM_UPS[game] | dict(games=16, steps=1, drill_steps=(0, 0))))
     tiny.warm_up(settings, tmp_path / "model")
     return tmp_path / "model"
 

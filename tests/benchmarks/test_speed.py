@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from aa_core import exact, games
-from aa_core.advantages import shaping_weights
-from aa_core.selfplay import SelfPlay, _surrogate_gradient
+from aa_core.advantages import aligned_advantages, shaping_weights
+from aa_core.tabular import Tabular, tabular_gradient
 
 
 def generator(seed: int) -> torch.Generator:
@@ -27,8 +29,9 @@ def test_exact_values_of_ten_thousand_pairs(benchmark: BenchmarkFixture) -> None
 
 
 def test_one_update_of_self_play(benchmark: BenchmarkFixture) -> None:
-    game, settings = games.make("prisoners_dilemma", horizon=32), SelfPlay("advantage_alignment", games=128)
+    game, settings = games.make("prisoners_dilemma", horizon=32), Tabular(games=128)
     logits = 0.1 * torch.randn(64, 2, 5, generator=generator(0))
     generators = [generator(seed) for seed in range(64)]
-    gradient, _ = benchmark(_surrogate_gradient, game, logits, settings, generators)
+    credit = partial(aligned_advantages, beta=0.1, gamma=0.9)
+    gradient, _ = benchmark(tabular_gradient, game, logits, settings, generators, credit)
     assert gradient.shape == logits.shape

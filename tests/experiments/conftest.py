@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from language_fixtures import *  # noqa: F403
 
 from aa_core import paths
 from experiments import build, publish, records, registry, run, tables

@@ -42,7 +42,7 @@ def test_algorithms_differ_from_each_other_in_their_credit_only() -> None:
         assert (naive.credit, summed.credit) == (naive_advantages, summed_advantages)
         assert isinstance(aligned.credit, partial)
         assert aligned.credit.func is aligned_advantages
-        assert aligned.credit.keywords == {"beta": 1.0, "gamma": aligned.gamma}
+        assert aligned.credit.keywords == {"beta": language.BETAS[game], "gamma": aligned.gamma}
         same = {replace(run, credit=None, algorithm="") for run in (naive, summed, aligned)}
         assert len(same) == 1
 

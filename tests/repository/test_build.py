@@ -107,7 +107,7 @@ def test_every_run_has_resources_for_a_cluster() -> None:
         ("aa_core.games.negotiation", {"negotiation", "negotiation_league", "negotiation_episode"}),
         ("aa_core.games.harvest", {"harvest", "harvest_episode", "harvest_frames", "harvest_credit"}),
         ("aa_core.tabular", {"ipd", "ipd_long", "ipd_sweep"}),
-        ("aa_core.figures", set()),
+        ("experiments.figures", set()),
     ],
 )
 def test_a_change_of_a_file_concerns_exactly_those_who_use_it(file: str, users: set[str]) -> None:

@@ -16,13 +16,13 @@ The prompts are ours, not the paper's: short sentences over a small vocabulary, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from random import Random
 from typing import Any
 
 from aa_core.checks import check_choice
 from aa_core.games.text import ipd, split, trust_and_split
-from aa_core.games.text.base import HIGH, QUANTITY, ParseError, TextGame, TextScript, Turn, proportional_split
+from aa_core.games.text.base import ParseError, TextGame, TextScript, Turn, proportional_split
 
 __all__ = ["SCRIPTED", "ParseError", "TextGame", "Turn", "proportional_split"]
 
@@ -78,20 +78,3 @@ def mean_metric(name: str, seats: Iterable[tuple[TextGame, int]]) -> float | Non
             values.append(value[player] if isinstance(value, tuple) else value)
     known = [float(value) for value in values if value is not None]
     return sum(known) / len(known) if known else None
-
-
-def example_texts(name: str) -> Iterator[str]:
-    """Texts that together hold every word, number and mark of a game and its scripted players, to build a tokenizer.
-
-    With the default options of the game. Words that only models or people say are not among them.
-    """
-    yield " ".join(str(number) for number in range(3 * QUANTITY * HIGH + 1 if name == "split" else QUANTITY + 1))
-    for script in SCRIPTED[name]:
-        for turn, reply in play_scripted(make_text_game(name, 0, rounds=20), script, "random", Random(0)):
-            yield turn.text
-            if reply is not None:
-                yield reply
-    if name == "trust_and_split":
-        game = make_text_game(name, 0)
-        game.submit({game.awaited[0]: ""})
-        yield from (turn.text for turn in game.turns())  # an empty message

@@ -40,7 +40,7 @@ from aa_core.games.harvest import (
     peace,
     sustainability,
 )
-from aa_core.games.harvest_picture import render
+from experiments.harvest_picture import render
 
 VECTORS = {NORTH: (-1, 0), EAST: (0, 1), SOUTH: (1, 0), WEST: (0, -1)}
 Place = tuple[int, int, int]  # row, column, heading

@@ -11,7 +11,6 @@ from transformers import PreTrainedTokenizerFast, Qwen2ForCausalLM
 
 from aa_core.advantages import CreditRule, aligned_advantages, naive_advantages, summed_advantages
 from aa_core.games.text import make_text_game
-from aa_core.llm import tiny
 from aa_core.llm.players import ModelPlayer, ScriptedPlayer, play
 from aa_core.llm.rollout import Transcript
 from aa_core.llm.trainer import (
@@ -22,6 +21,7 @@ from aa_core.llm.trainer import (
     round_probabilities,
     token_credits,
 )
+from experiments import tiny
 
 LORA = LoraConfig(r=4, lora_alpha=8, target_modules="all-linear")
 ALIGNED = partial(aligned_advantages, beta=0.7, gamma=0.8)

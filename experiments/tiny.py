@@ -10,27 +10,26 @@ from __future__ import annotations
 import json
 import re
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from random import Random
 
-import torch
 from datasets import Dataset
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM, set_seed
 from trl import SFTConfig, SFTTrainer
 
-from aa_core.games.text import TextGame, Turn, example_texts, make_text_game, split, trust_and_split
-from aa_core.games.text.base import QUANTITY
+from aa_core.games.text import SCRIPTED, TextGame, Turn, make_text_game, play_scripted, split, trust_and_split
+from aa_core.games.text.base import HIGH, QUANTITY
 from aa_core.games.text.ipd import IPDTextGame
 from aa_core.games.text.split import SplitTextGame
 from aa_core.games.text.trust_and_split import BEATS, HANDS, TrustAndSplitTextGame
+from aa_core.llm.models import EMBEDDED
 from aa_core.llm.players import Seat, play
 from aa_core.llm.rollout import ChatTokens, Transcript
 
-SETTINGS = "warm_up.json"  # the last file that a finished warm-up writes
 USER, ASSISTANT, END, PAD, UNKNOWN = "<|user|>", "<|assistant|>", "<|end|>", "<|pad|>", "<|unknown|>"
 # words, tags such as <A> and <<message_start>>, and single marks; white space separates and is not kept
 WORDS = r"<\|\w+\|>|<<\w+>>|<\w>|\w+|[^\w\s]"
@@ -58,8 +57,7 @@ class WarmUp:
         rounds: of a transcript.
         batch: transcripts of one step.
         steps: on whole games.
-        drill_steps: Trust-and-Split, before that: on who has the upper hand alone; on rounds without recaps; on rounds
-            where greed is always answered.
+        drill_steps: Trust-and-Split, before that: on rounds without recaps; on rounds where greed is always answered.
         ipd_prior: P(cooperate | START, CC, CD, DC, DD) in the prisoner's dilemma.
         fairness: share of fair claims in Split and Trust-and-Split.
         fairness_after_greed: the same after a round in which the other was greedy.
@@ -78,13 +76,30 @@ class WarmUp:
     rounds: int = 10
     batch: int = 16
     steps: int = 300
-    drill_steps: tuple[int, int, int] = (0, 0, 0)
+    drill_steps: tuple[int, int] = (0, 0)
     learning_rate: float = 3e-3
     ipd_prior: tuple[float, ...] = (0.85, 0.89, 0.75, 0.86, 0.70)
     fairness: float = 0.85
     fairness_after_greed: float = 0.5
     honesty: float = 0.9
     seed: int = 0
+
+
+def example_texts(name: str) -> Iterator[str]:
+    """Texts that together hold every word, number and mark of a game and its scripted players, to build a tokenizer.
+
+    With the default options of the game. Words that only models or people say are not among them.
+    """
+    yield " ".join(str(number) for number in range(3 * QUANTITY * HIGH + 1 if name == "split" else QUANTITY + 1))
+    for script in SCRIPTED[name]:
+        for turn, reply in play_scripted(make_text_game(name, 0, rounds=20), script, "random", Random(0)):
+            yield turn.text
+            if reply is not None:
+                yield reply
+    if name == "trust_and_split":
+        game = make_text_game(name, 0)
+        game.submit({game.awaited[0]: ""})
+        yield from (turn.text for turn in game.turns())  # an empty message
 
 
 def tokenizer_of(game: str) -> PreTrainedTokenizerFast:
@@ -252,34 +267,15 @@ class _NoRecaps(TrustAndSplitTextGame):
         return ""
 
 
-def statements(
-    settings: WarmUp, tokenizer: PreTrainedTokenizerFast, number: int = 512, each: int = 16
-) -> list[Transcript]:
-    """Chats that only say who has the upper hand."""
-    rng, template = Random(settings.seed), ChatTokens(tokenizer)
-    chats = []
-    for _ in range(number):
-        pairs = [rng.sample(HANDS, 2) for _ in range(each)]
-        said = "".join(f"My hand is {own}. {trust_and_split.hands_named(own, other)}" for own, other in pairs)
-        chat = Transcript()
-        chat.add_text(template.first("Write your message."), 0)
-        for token in tokenizer.encode(f"<<message_start>> {said}<<message_end>>", add_special_tokens=False):
-            chat.add_sample(token, 0.0, 0)
-        chats.append(chat)
-    return chats
-
-
 def warm_up(settings: WarmUp, folder: Path) -> None:
     """Train the embedded model on the prior's transcripts and save it, weights as safetensors, to `folder`."""
     tokenizer = tokenizer_of(settings.game)
     model = untrained(settings, tokenizer)
-    said, bare, answered = settings.drill_steps
+    bare, answered = settings.drill_steps
     # Who has the upper hand depends on both hands, and what that means on who says it: one of the two alone tells
     # nothing, so there is no slope to follow until the model looks at both. Greed, a high claim with the lower hand, is
     # much the same. Whole games show both too rarely.
     honest = replace(settings, games=1024, honesty=1.0, fairness=1.0, fairness_after_greed=1.0)
-    if said:
-        _fit(model, tokenizer, statements(settings, tokenizer), settings, said)
     if bare:
         _fit(model, tokenizer, transcripts(replace(honest, rounds=6), tokenizer, _NoRecaps), settings, bare)
     if answered:
@@ -288,7 +284,7 @@ def warm_up(settings: WarmUp, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(folder, safe_serialization=True)
     tokenizer.save_pretrained(folder)
-    (folder / SETTINGS).write_text(json.dumps(asdict(settings), indent=1) + "\n", encoding="utf-8")
+    (folder / EMBEDDED).write_text(json.dumps(asdict(settings), indent=1) + "\n", encoding="utf-8")
 
 
 def _fit(
@@ -323,10 +319,3 @@ def _fit(
             disable_tqdm=True,
         )
         SFTTrainer(model, arguments, train_dataset=Dataset.from_dict(rows), processing_class=tokenizer).train()
-
-
-def read(folder: Path) -> tuple[Qwen2ForCausalLM, PreTrainedTokenizerFast]:
-    """Model and tokenizer from where `warm_up` saved them."""
-    model = Qwen2ForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    # not AutoTokenizer: for a Qwen2 model it would replace the pre-tokenizer by Qwen2's own
-    return model, PreTrainedTokenizerFast.from_pretrained(folder)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from itertools import product
 from pathlib import Path
 from random import Random
 
@@ -8,9 +9,9 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerFast, Qwen2ForCausalLM
 
-from aa_core.games.text import example_texts, make_text_game
-from aa_core.llm import tiny
+from aa_core.games.text import SCRIPTED, make_text_game, play_scripted
 from aa_core.llm.players import ModelPlayer, play
+from experiments import tiny
 
 every_game = pytest.mark.parametrize("game", ["ipd", "split", "trust_and_split"])
 
@@ -22,7 +23,7 @@ def test_tokenizer_knows_every_word_of_its_game_and_survives_saving(
     tokenizer = tokenizers[game]
     tokenizer.save_pretrained(tmp_path)
     loaded = PreTrainedTokenizerFast.from_pretrained(tmp_path)
-    for text in example_texts(game):
+    for text in tiny.example_texts(game):
         ids = tokenizer.encode(text)
         assert tokenizer.unk_token_id not in ids
         assert loaded.encode(text) == ids
@@ -64,3 +65,14 @@ def test_warmed_up_model_keeps_the_format_and_the_prior(
     assert sum(len(game.errors) for game in games) < 30  # of 600 replies
     cooperation = sum(2 - sum(pair) for game in games for pair in game.actions) / 600
     assert 0.45 < cooperation < 0.75
+
+
+@every_game
+def test_example_texts_hold_every_word_of_a_game(game: str) -> None:
+    def tokens(text: str) -> list[str]:
+        return re.findall(r"\w+|[^\w\s]+", text)
+
+    known = {token for text in tiny.example_texts(game) for token in tokens(text)}
+    for seed, first, second in product(range(10, 15), SCRIPTED[game], SCRIPTED[game]):
+        for turn, reply in play_scripted(make_text_game(game, seed), first, second, Random(seed)):
+            assert known.issuperset(tokens(turn.text) + tokens(reply or ""))
