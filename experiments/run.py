@@ -140,6 +140,8 @@ def make(run: Run, fresh: bool = False) -> Path:
             "files": {path.relative_to(scratch).as_posix(): records.checksum(path) for path in files},
         }
         records.write_record(scratch / "record.json", record)
+        if int(os.environ.get("RANK", "0")) > 0:  # of several processes (accelerate launch) the first one keeps it
+            return run.folder
         if fresh and run.folder.exists():
             shutil.rmtree(run.folder)
         if not run.is_made():  # otherwise another process was faster
