@@ -91,7 +91,7 @@ def calibration() -> float:
 
 
 def cost(profile: str) -> pd.DataFrame:
-    """Columns experiment, run, seconds (of one core) of every finished run; first, what `calibration` took."""
+    """Columns experiment, run, seconds (of a core) of every finished run; first, what `calibration` took."""
     rows = [("calibration", "calibration", round(calibration(), 4))]
     for run in registry.runs(profile):
         rows.append(
