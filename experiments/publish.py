@@ -28,7 +28,8 @@ def publish(profile: str = "laptop") -> None:
     from experiments import readme  # here: it reads tables
 
     built = BUILD / profile
-    readme.check_figures(built / "figures", [notebook.name for notebook in registry.NOTEBOOKS.values()])
+    notebooks = [notebook.name for notebook in registry.NOTEBOOKS.values()]
+    check_figures(built / "figures", notebooks, [name for name, table in registry.tables().items() if table.side])
     for name, table in registry.tables().items():
         if not table.side:
             load(name, profile)
