@@ -111,6 +111,9 @@ def main(arguments: list[str] | None = None) -> None:
             publish.publish_study(options.study)
         else:
             publish.publish(options.profile)
+            print(
+                f"all figures and executed notebooks are in {build.relative(str(BUILD / options.profile))}/", flush=True
+            )
 
 
 if __name__ == "__main__":
