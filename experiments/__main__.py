@@ -16,7 +16,7 @@ from pathlib import Path
 from aa_core.paths import BUILD, ROOT
 from experiments import build, publish, registry
 from experiments.run import PROFILES, Run, make, sweep_leftovers
-from experiments.tables import load
+from experiments.tables import assemble
 
 
 def parser() -> argparse.ArgumentParser:
@@ -87,7 +87,9 @@ def main(arguments: list[str] | None = None) -> None:
         make(run, options.fresh)
         print(f"run {run.name}: {time.perf_counter() - started:.0f} s", flush=True)
     elif options.command == "table":
-        load(options.name, options.profile)
+        table = registry.tables()[options.name]
+        home = table.home(options.profile)
+        assemble(table, home, table.runs(home))
     elif options.command == "notebook":
         from papermill.exceptions import PapermillExecutionError  # here: it takes seconds that a run can do without
 
@@ -111,6 +113,9 @@ def main(arguments: list[str] | None = None) -> None:
             publish.publish_study(options.study)
         else:
             publish.publish(options.profile)
+            print(
+                f"all figures and executed notebooks are in {build.relative(str(BUILD / options.profile))}/", flush=True
+            )
 
 
 if __name__ == "__main__":

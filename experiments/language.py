@@ -186,7 +186,7 @@ def speed_run(profile: str, variant: str = "rollouts", seed: int = 0) -> Run:
 
 def _minutes(profile: str, game: str) -> float:
     """Of a training; a warm-up and a cross-play take as long, roughly."""
-    return 0.1 if profile == "smoke" else {"ipd": 0.4, "split": 1.0, "trust_and_split": 1.0}[game]
+    return 0.1 if profile == "smoke" else {"ipd": 0.3, "split": 0.7, "trust_and_split": 0.8}[game]
 
 
 def seeds(profile: str) -> range:

@@ -24,11 +24,21 @@ AGENTS_LIMIT = 20_000_000  # bytes, all together
 
 
 def publish(profile: str = "laptop") -> None:
-    """Publish a whole profile from build/."""
+    """Check what a profile has made in build/ and, in profile laptop, publish all of it.
+
+    Raises:
+        ValueError: a picture is missing, has no past or is out of date; nothing is published then.
+    """
     from experiments import readme  # here: it reads tables
+    from experiments.pictures import PICTURES, check_figures
 
     built = BUILD / profile
-    readme.check_figures(built / "figures", [notebook.name for notebook in registry.NOTEBOOKS.values()])
+    notebooks = [notebook.name for notebook in registry.NOTEBOOKS.values()]
+    check_figures(built / "figures", notebooks, [name for name, table in registry.tables().items() if table.side])
+    if missing := sorted(set(PICTURES) - {path.stem for path in (built / "figures").glob("*.png")}):
+        raise ValueError(f"figures must all be drawn, {built / 'figures'} lacks {', '.join(missing)}")
+    if profile != "laptop":
+        return
     for name, table in registry.tables().items():
         if not table.side:
             load(name, profile)
@@ -91,7 +101,7 @@ def calibration() -> float:
 
 
 def cost(profile: str) -> pd.DataFrame:
-    """Columns experiment, run, seconds (of one core) of every finished run; first, what `calibration` took."""
+    """Columns experiment, run, seconds (of a core) of every finished run; first, what `calibration` took."""
     rows = [("calibration", "calibration", round(calibration(), 4))]
     for run in registry.runs(profile):
         rows.append(

@@ -15,9 +15,7 @@ from aa_core.games.matrix import STATES
 from experiments import claims, figures
 from experiments.claims import AA, GREEDY, KIND, NAIVE, SUM, TEXT_GAMES, Load
 from experiments.page import page, reader
-from experiments.pictures import PICTURES, check_figures
-
-__all__ = ["check_figures", "update"]
+from experiments.pictures import PICTURES
 
 
 def table(*rows: tuple[object, ...]) -> str:

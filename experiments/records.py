@@ -162,5 +162,5 @@ def seconds_of(records: Iterable[Mapping[str, Any]]) -> float | None:
     for index, record in enumerate(records):
         for name, run in record.get("runs", {str(index): record}).items():
             if "seconds" in run:
-                seconds[name] = run["seconds"]
+                seconds[name] = run.get("core_seconds", run["seconds"])
     return round(sum(seconds.values()), 1) if seconds else None

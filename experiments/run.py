@@ -127,7 +127,7 @@ def make(run: Run, fresh: bool = False) -> Path:
     scratch = run.folder.with_name(f".{run.folder.name}.{os.getpid()}")
     try:
         scratch.mkdir(parents=True)
-        started = time.perf_counter()
+        started, core = time.perf_counter(), time.process_time()
         table = run.compute(run.settings, scratch, needs)
         record = records.provenance(settings_as_data(run.settings), time.perf_counter() - started)
         records.write_table(scratch / "table.csv", table, {})
@@ -136,10 +136,13 @@ def make(run: Run, fresh: bool = False) -> Path:
         record |= {
             "run": run.name,
             "identity": run.identity,
+            "core_seconds": round(time.process_time() - core, 1),  # also where the machine has other things to do
             "needs": {need.name: need.identity for need in run.needs},
             "files": {path.relative_to(scratch).as_posix(): records.checksum(path) for path in files},
         }
         records.write_record(scratch / "record.json", record)
+        if int(os.environ.get("RANK", "0")) > 0:  # of several processes (accelerate launch) the first one keeps it
+            return run.folder
         if fresh and run.folder.exists():
             shutil.rmtree(run.folder)
         if not run.is_made():  # otherwise another process was faster

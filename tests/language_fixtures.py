@@ -12,6 +12,7 @@ import torch
 from peft import LoraConfig
 from transformers import PreTrainedTokenizerFast, Qwen2ForCausalLM
 
+from aa_core.llm import models
 from experiments import tiny
 
 os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"
@@ -51,7 +52,7 @@ def warm_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def warm(warm_folder: Path) -> Qwen2ForCausalLM:
-    return tiny.read(warm_folder)[0]
+    return models.read(warm_folder)[0]
 
 
 @pytest.fixture

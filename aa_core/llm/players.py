@@ -36,31 +36,18 @@ class Player(Protocol):
 
 @dataclass
 class ModelPlayer:
-    """A causal language model, with one of its adapters or as it is.
+    """A causal language model, with one of its adapters or as it is."""
 
-    Attributes:
-        model: of transformers, or a PEFT model around one.
-        tokenizer: with a chat template.
-        adapter: name of the PEFT adapter to answer with; None: the adapter that is active, or none.
-        frozen_base: answer without any adapter.
-        max_new_tokens: of one reply.
-        temperature: of sampling.
-        generator: source of randomness; the caller seeds it.
-        keep_cache: keep the key/value cache between turns; False reads the chat anew each time (for comparison).
-        guided: sample only replies that the game can read (guided decoding).
-        engine: samples in the model's stead, with settings of its own (vLLM).
-    """
-
-    model: PreTrainedModel
-    tokenizer: PreTrainedTokenizerBase
-    adapter: str | None = None
-    frozen_base: bool = False
-    max_new_tokens: int = 24
-    temperature: float = 1.0
-    generator: torch.Generator | None = None
-    keep_cache: bool = True
-    guided: bool = False
-    engine: Engine | None = None
+    model: PreTrainedModel  # of transformers, or a PEFT model around one
+    tokenizer: PreTrainedTokenizerBase  # with a chat template
+    adapter: str | None = None  # name of the PEFT adapter to answer with; None: the one that is active, or none
+    frozen_base: bool = False  # answer without any adapter
+    max_new_tokens: int = 24  # of one reply
+    temperature: float = 1.0  # of sampling
+    generator: torch.Generator | None = None  # source of randomness; the caller seeds it
+    keep_cache: bool = True  # keep keys and values between turns; False reads each chat anew, for comparison
+    guided: bool = False  # sample only replies that the game can read (guided decoding)
+    engine: Engine | None = None  # samples in the model's stead, with settings of its own (vLLM)
 
     def __post_init__(self) -> None:
         adapters = getattr(self.model, "peft_config", {})

@@ -24,21 +24,13 @@ Engine = Callable[[list[list[int]]], tuple[list[list[int]], list[list[float]]]]
 
 @dataclass
 class Transcript:
-    """One player's chat as tokens.
+    """One player's chat as tokens; the last three are as long as `completion_ids`."""
 
-    Attributes:
-        prompt_ids: everything before the first sampled token.
-        completion_ids: everything from it on, sampled tokens and texts of the game.
-        mask: 1 for sampled tokens, 0 for texts of the game; as long as completion_ids.
-        log_probs: of sampled tokens under the distribution that they were drawn from, 0 elsewhere.
-        rounds: index of the round that a token belongs to.
-    """
-
-    prompt_ids: list[int] = field(default_factory=list)
-    completion_ids: list[int] = field(default_factory=list)
-    mask: list[int] = field(default_factory=list)
-    log_probs: list[float] = field(default_factory=list)
-    rounds: list[int] = field(default_factory=list)
+    prompt_ids: list[int] = field(default_factory=list)  # everything before the first sampled token
+    completion_ids: list[int] = field(default_factory=list)  # and from it on, sampled tokens and texts of the game
+    mask: list[int] = field(default_factory=list)  # 1 for sampled tokens, 0 for texts of the game
+    log_probs: list[float] = field(default_factory=list)  # of sampled tokens as they were drawn, 0 elsewhere
+    rounds: list[int] = field(default_factory=list)  # index of the round that a token belongs to
 
     def add_text(self, ids: Sequence[int], round_index: int) -> None:
         """Append tokens of the game."""
@@ -171,14 +163,9 @@ class RowCache(Cache):
 
 
 class Chats:
-    """A batch of growing chats with one model.
+    """A batch of `rows` growing chats with one model, or with an `engine` that samples in its stead.
 
-    Args:
-        model: causal language model of transformers.
-        tokenizer: with a chat template.
-        rows: number of chats.
-        keep_cache: keep the key/value cache between turns; False reads each chat anew every time (for comparison).
-        engine: samples in the model's stead.
+    `keep_cache=False` reads each chat anew in every turn, for comparison.
     """
 
     def __init__(
@@ -233,7 +220,7 @@ class Chats:
         temperature: float = 1.0,
         patterns: dict[int, str] | None = None,
     ) -> dict[int, list[int]]:
-        """Let the model answer in some rows.
+        """Let the model answer in some rows; returns row -> sampled ids, with the end token if one was sampled.
 
         Args:
             rounds: row -> index of the round that the answer belongs to.
@@ -242,9 +229,6 @@ class Chats:
             temperature: 1 samples from the model as it is.
             patterns: row -> regular expression that the answer has to match (guided decoding). The log-probabilities
                 that are kept are those without it: as in the LLM paper, the guide is not corrected for.
-
-        Returns:
-            row -> sampled ids, with the end token if one was sampled.
         """
         check_positive("temperature", temperature)
         if self.engine is not None:

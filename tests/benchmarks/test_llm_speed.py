@@ -9,6 +9,7 @@ import pytest
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
+from aa_core.llm import models
 from aa_core.llm.players import play
 from experiments import language, tiny
 from experiments.language_runs import model_player, new_games, trainer_of
@@ -28,7 +29,7 @@ def folder(game: str, tmp_path: Path) -> Path:
 @pytest.mark.parametrize("keep_cache", [True, False], ids=["cache kept", "chat read anew"])
 def test_rollout(benchmark: BenchmarkFixture, folder: Path, game: str, keep_cache: bool) -> None:
     run = language.training("laptop", game, "naive")
-    player = model_player(*tiny.read(folder), run)
+    player = model_player(*models.read(folder), run)
     player.keep_cache = keep_cache
 
     def self_play() -> None:

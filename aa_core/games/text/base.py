@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from random import Random
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from aa_core.checks import check_choice
 
@@ -32,8 +32,7 @@ class ParseError(ValueError):
         super().__init__(f"{expected}, got {came}")
 
 
-@dataclass(frozen=True)
-class ParseErrorRecord:
+class ParseErrorRecord(NamedTuple):
     """A reply that could not be read, as kept in `TextGame.errors`."""
 
     round: int
@@ -45,18 +44,13 @@ class ParseErrorRecord:
 class Turn:
     """What a player is shown now.
 
-    Attributes:
-        player: 0 or 1.
-        text: to be added to the player's chat; after a turn without reply two texts follow each other.
-        reply: whether an answer is expected.
-        pattern: regular expression of a valid reply in full, for guided decoding; "" if no answer is expected. The
-            parsers also accept more white space and (but for the prisoner's dilemma) any case.
+    The parsers also accept more white space than the pattern and (but for the prisoner's dilemma) any case.
     """
 
-    player: int
-    text: str
-    reply: bool
-    pattern: str
+    player: int  # 0 or 1
+    text: str  # to be added to the player's chat; after a turn without reply two texts follow each other
+    reply: bool  # whether an answer is expected
+    pattern: str  # regular expression of a valid reply in full, for guided decoding; "" if no answer is expected
 
 
 def proportional_split(first: float, second: float, quantity: float = QUANTITY) -> tuple[float, float]:

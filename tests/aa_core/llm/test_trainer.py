@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerFast, Qwen2ForCausalLM
 
 from aa_core.advantages import CreditRule, aligned_advantages, naive_advantages, summed_advantages
 from aa_core.games.text import make_text_game
+from aa_core.llm import models
 from aa_core.llm.players import ModelPlayer, ScriptedPlayer, play
 from aa_core.llm.rollout import Transcript
 from aa_core.llm.trainer import (
@@ -259,7 +260,7 @@ def test_games_of_a_group_share_what_the_environment_draws(
 def test_same_seed_same_training(warm_folder: Path, tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
     histories = []
     for _ in range(2):
-        learner = trainer(tiny.read(warm_folder)[0], tokenizer, tmp_path, naive_advantages)
+        learner = trainer(models.read(warm_folder)[0], tokenizer, tmp_path, naive_advantages)
         learner.train()
         histories.append(learner.history)
     assert histories[0] == histories[1]
