@@ -68,9 +68,11 @@ for number in registry.NOTEBOOKS:
             [stamp for other, stamp in STAMPS.items() if number == "12" and other != "12" and MODE != "one"],
         output:
             STAMPS[number],
+        params:
+            number=number,
         resources:
             runtime=30,
             mem_mb=4_000,
             gpu=int(PROFILE == "paper"),
         shell:
-            f"{{PYTHON}} notebook {number} --profile {{PROFILE}} {{STALE}}"
+            "{PYTHON} notebook {params.number} --profile {PROFILE} {STALE}"

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import nbformat
@@ -114,10 +115,14 @@ def test_a_change_of_a_file_concerns_exactly_those_who_use_it(file: str, users: 
     concerned = set()
     for run in registry.runs("laptop"):
         starts = [run.compute, *_functions(run.settings)]
-        found = {name for start in starts for name in reached((start.__module__, start.__qualname__.split(".")[0]))}
-        if any(name.startswith((f"{file}:", f"{file}.")) for name in found):
+        if any(name.startswith((f"{file}:", f"{file}.")) for start in starts for name in _reached(start)):
             concerned.add(run.experiment)
     assert concerned == users
+
+
+@cache
+def _reached(start: Callable) -> frozenset[str]:
+    return frozenset(reached((start.__module__, start.__qualname__.split(".")[0])))
 
 
 def _functions(settings: object) -> list:
