@@ -141,6 +141,14 @@ def _targets(nodes: list[ast.stmt], module: Module, root: Path) -> Iterator[Targ
         yield base, path[0] if path else None
 
 
+@cache
+def _definition(module: str, name: str, root: Path) -> tuple[Any, tuple[Target, ...]]:
+    """What a definition does, and what it refers to."""
+    known = _module(module, root)
+    nodes = known.definitions[name]
+    return _essence(nodes), tuple(_targets(nodes, known, root))
+
+
 def reached(start: Target, root: Path = ROOT, source: str | None = None) -> dict[str, Any]:
     """Every definition of the project that code reaches: "module:name" -> its syntax tree without words.
 
@@ -163,8 +171,8 @@ def reached(start: Target, root: Path = ROOT, source: str | None = None) -> dict
         if attribute is None:
             waiting += [(name, definition) for definition in module.definitions]
         elif attribute in module.definitions:
-            found[f"{name}:{attribute}"] = _essence(module.definitions[attribute])
-            waiting += _targets(module.definitions[attribute], module, root)
+            found[f"{name}:{attribute}"], targets = _definition(name, attribute, root)
+            waiting += targets
         elif attribute in module.imports:
             waiting.append(module.imports[attribute])
     return found

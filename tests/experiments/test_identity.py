@@ -11,7 +11,7 @@ import pytest
 
 from aa_core.advantages import aligned_advantages, naive_advantages
 from aa_core.games.coin import CoinGame
-from experiments.identity import _module, code_identity, reached, settings_as_data, short_hash
+from experiments.identity import _definition, _module, code_identity, reached, settings_as_data, short_hash
 
 FORMULA = '''"""Formulas."""
 from __future__ import annotations
@@ -70,6 +70,7 @@ def changed(tmp_path: Path) -> Callable[..., dict[str, str]]:
                 text = re.sub(old, new, text)
             (package / f"{name}.py").write_text(text)
         _module.cache_clear()
+        _definition.cache_clear()
         names = ("compute", "lazy", "draw")
         return {name: short_hash(reached(("toy.runs", name), tmp_path)) for name in names}
 
@@ -112,6 +113,7 @@ def test_names_are_followed_through_the_real_package() -> None:
 def test_the_code_of_a_notebook_counts_with_what_it_calls(tmp_path: Path) -> None:
     (tmp_path / "toy.py").write_text("def used():\n    return 1\n\ndef other():\n    return 2\n")
     _module.cache_clear()
+    _definition.cache_clear()
     found = reached(("notebook", None), tmp_path, source="from toy import used\nprint(used())\n")
     assert set(found) == {"notebook", "toy:used"}
 
