@@ -9,10 +9,10 @@ from aa_core.paths import BUILD
 from experiments import build, registry
 
 PROFILE = config.get("profile", "laptop")
-MODE = config.get("mode", "figures")  # figures: every run here; one: only what is out of date; redraw: nothing
+MODE = config.get("mode", "figures")  # figures: makes every run; one: what is missing; redraw: nothing
 RUNS = build.every_run(PROFILE)
 FRESH = "--fresh" if str(config.get("fresh", 0)) == "1" else ""
-STALE = "--stale" if MODE == "redraw" else ""
+STALE = "" if MODE == "figures" else "--stale"  # what is committed is drawn all the same, and says how old it is
 PYTHON = f"env -u MPLBACKEND PYTHONDONTWRITEBYTECODE=1 '{sys.executable}' -m experiments"
 STAMPS = {number: build.stamp(number, PROFILE, bool(STALE)) for number in registry.NOTEBOOKS}
 

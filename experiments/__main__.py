@@ -97,6 +97,8 @@ def main(arguments: list[str] | None = None) -> None:
 
         name = registry.NOTEBOOKS[options.number].name
         source, target = ROOT / "notebooks" / f"{name}.ipynb", BUILD / options.profile / "notebooks" / f"{name}.ipynb"
+        for line in build.stale_tables(options.number, options.profile) if options.stale else []:
+            print(f"notebook {name}: {line}", flush=True)
         try:
             seconds = execute(source, target, options.profile, options.stale)
         except PapermillExecutionError as error:

@@ -9,8 +9,8 @@ from pathlib import Path
 from aa_core.paths import BUILD, DATA, ROOT
 from experiments import records, registry
 from experiments.identity import reached, short_hash
-from experiments.run import Run, Table, finished
-from experiments.tables import minutes, out_of_date
+from experiments.run import Run, finished
+from experiments.tables import command, minutes, out_of_date
 
 
 def record_of(run: Run) -> str:
@@ -40,23 +40,28 @@ def stamp(number: str, profile: str, stale: bool = False) -> str:
     return str(BUILD / profile / "notebooks" / f"{number}.{notebook_identity(number, profile)}.{mark}")
 
 
-def is_current(table: Table, profile: str) -> bool:
-    """Whether the committed table was made by the present settings and code."""
-    home = table.home(profile)
-    record = records.read_record(DATA / home / f"{table.name}.json")
-    return record is not None and not out_of_date(record, table.runs(home))
-
-
 def before_notebook(number: str, profile: str, whole: bool) -> list[Run]:
     """Runs that must be there before a notebook is executed.
 
     Args:
         number: of the notebook.
         profile: of the runs.
-        whole: all runs of its tables, as `make figures` wants; otherwise those of tables that are out of date.
+        whole: all runs of its tables, as `make figures` wants; otherwise those of tables that nobody has made yet.
     """
     tables = [registry.tables()[name] for name in registry.NOTEBOOKS[number].tables]
-    return [run for table in tables if whole or not is_current(table, profile) for run in table.runs(profile)]
+    wanted = [t for t in tables if whole or not (DATA / t.home(profile) / f"{t.name}.csv").is_file()]
+    return [run for table in wanted for run in table.runs(table.home(profile))]
+
+
+def stale_tables(number: str, profile: str) -> list[str]:
+    """A line for each committed table of a notebook that other code made, with the command that makes it again."""
+    lines = []
+    for table in (registry.tables()[name] for name in registry.NOTEBOOKS[number].tables):
+        runs = table.runs(table.home(profile))
+        record = records.read_record(DATA / table.home(profile) / f"{table.name}.json")
+        if record is not None and out_of_date(record, runs) and not all(run.is_made() for run in runs):
+            lines.append(f"{table.name} was made by other settings or code; `{command(table, profile)}` makes it again")
+    return lines
 
 
 def before_run(run: Run, whole: bool) -> list[Run]:

@@ -169,11 +169,18 @@ def test_a_table_of_a_notebook_is_written_beside_its_past(project: Path) -> None
         experiments.read("angles", "paper")
 
 
-def test_a_notebook_waits_for_what_is_out_of_date_only(fresh_clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_notebook_waits_for_what_is_missing_only_and_says_what_is_old(
+    fresh_clone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(registry, "NOTEBOOKS", {"00": registry.Notebook("00_start_here", ("toys", "toy_league"))})
     assert build.before_notebook("00", "laptop", whole=False) == []
+    assert build.stale_tables("00", "laptop") == []
     assert len(build.before_notebook("00", "laptop", whole=True)) == 3
     change_a_setting(monkeypatch)
+    assert build.before_notebook("00", "laptop", whole=False) == []
+    (line,) = build.stale_tables("00", "laptop")
+    assert "toys was made by other settings or code; `make tables/toys` makes it again" in line
+    (fresh_clone / "data" / "laptop" / "toys.csv").unlink()
     assert [run.settings.rate for run in build.before_notebook("00", "laptop", whole=False)] == [0.9, 0.9]
 
 
