@@ -1,4 +1,4 @@
-"""The embedded model: a real transformers chat model of about 0.15 million parameters that needs no download.
+"""The embedded model: a real transformers chat model of about 0.1 million parameters that needs no download.
 
 It is a *model organism*: small enough to see the whole pipeline work on any machine in minutes. SFTTrainer of TRL
 warms it up on generated transcripts to a cooperative but imperfect prior, which stands for the manners that a large
