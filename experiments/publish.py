@@ -104,9 +104,8 @@ def cost(profile: str) -> pd.DataFrame:
     """Columns experiment, run, seconds (of a core) of every finished run; first, what `calibration` took."""
     rows = [("calibration", "calibration", round(calibration(), 4))]
     for run in registry.runs(profile):
-        rows.append(
-            (run.experiment, run.name, (records.read_record(run.folder / "record.json") or {}).get("seconds", 0))
-        )
+        if record := records.read_record(run.folder / "record.json"):
+            rows.append((run.experiment, run.name, record["core_seconds"]))
     return pd.DataFrame(rows, columns=["experiment", "run", "seconds"])
 
 
