@@ -194,13 +194,14 @@ def save(figure: Figure, name: str, notebook: str, parameters: Mapping[str, Any]
         raise ValueError(f"data must name tables that were read with experiments.load, read or record, got {missing}")
     sources = {table: records.READ[table] for table in data}
     if stale := [table for table, source in sources.items() if source.get("stale")]:
-        warning = f"drawn from tables that other settings or code made:\n{', '.join(stale)}"
-        style = {"color": "#D55E00", "fontsize": 14, "bbox": {"color": "white", "alpha": 0.8}}
-        figure.text(0.5, 0.5, warning, ha="center", va="center", rotation=15, zorder=10, **style)
+        warning = f"drawn from tables that other settings or code made: {', '.join(stale)}"
+        figure.text(
+            0, -0.01, warning, ha="left", va="top", color="#D55E00", fontsize=9
+        )  # below, in a margin of its own
     folder = paths.BUILD / parameters["profile"] / "figures"
     for suffix, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
         picture = BytesIO()
-        figure.savefig(picture, format=suffix, metadata=metadata)
+        figure.savefig(picture, format=suffix, metadata=metadata, bbox_inches="tight" if stale else None)
         write_atomically(folder / f"{name}.{suffix}", picture.getvalue())
     counts, most = {table: source.get("seeds") for table, source in sources.items()}, parameters.get("seeds")
     record = {

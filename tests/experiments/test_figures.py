@@ -86,7 +86,7 @@ def test_a_picture_of_a_stale_table_says_so(build: Path) -> None:
     records.READ["old"] = {"stale": True}
     figure = Figure()
     figures.save(figure, "drawn", "01.ipynb", {"profile": "smoke"}, ["old"])
-    assert [text.get_text() for text in figure.texts] == ["drawn from tables that other settings or code made:\nold"]
+    assert [text.get_text() for text in figure.texts] == ["drawn from tables that other settings or code made: old"]
     assert json.loads((build / "drawn.json").read_text())["stale"] == ["old"]
     with pytest.raises(ValueError, match=r"data must name tables that were read .* got \['unread'\]"):
         figures.save(figure, "drawn", "01.ipynb", {"profile": "smoke"}, ["old", "unread"])
