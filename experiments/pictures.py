@@ -70,6 +70,7 @@ PICTURES: Mapping[str, Picture] = {
     "llm_honesty": Picture("11", "Trust-and-Split: who lies, and who claims with the lower hand", "llm_transcripts"),
     "llm_lies": Picture("11", "Trust-and-Split: what a true and a false message earn", "llm_transcripts"),
     "verdicts": Picture("12", "Every figure of both papers, by verdict"),
+    "your_rule": Picture("13", "A credit rule of one's own beside naive, summed and aligned credit, in five games"),
 }
 
 # what the JSON beside a picture must have; `figures.save` writes it

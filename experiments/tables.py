@@ -154,7 +154,8 @@ def agent(run: Run, stale: bool = False) -> Path:
     if (folder := finished(run)) is not None:
         return folder
     committed = records.read_record(run.committed / "record.json")
-    if committed is None:
+    kept = {other.name: other.identity for other in registry.agents("laptop")}
+    if committed is None or kept.get(run.name) != run.identity:  # nobody's, or that of another profile
         announce(run.name, [run])
         return make(run)
     verified(run.committed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 
 import torch
@@ -19,6 +20,7 @@ from transformers.utils import logging
 from aa_core.paths import HEADLESS
 
 EMBEDDED = "warm_up.json"  # marks a folder of the embedded model
+warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)  # PEFT's to mend
 if HEADLESS:
     logging.disable_progress_bar()
 

@@ -120,11 +120,20 @@ def test_an_agent_is_taken_from_the_repository(fresh_clone: Path, counted: list[
     assert counted == []
 
 
-def test_an_agent_of_other_settings_is_refused_with_the_way_out(fresh_clone: Path) -> None:
+def test_an_agent_of_other_settings_is_refused_with_the_way_out(
+    fresh_clone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = replace(toy_run("laptop", "slow", 1), settings=Toy(0.9, 1))
+    monkeypatch.setattr(registry, "agents", lambda profile: [run])
     with pytest.raises(StaleTable, match="python -m experiments run toy slow 1"):
         experiments.agent(run)
     assert experiments.agent(run, stale=True) == run.committed
+
+
+def test_an_agent_of_another_profile_is_not_in_the_way(fresh_clone: Path, counted: list[str]) -> None:
+    run = replace(toy_run("smoke", "slow", 1), settings=Toy(0.1, 1))  # the committed one is that of profile laptop
+    assert experiments.agent(run) == run.folder
+    assert counted == ["toy-1"]
 
 
 def test_an_agent_that_was_cut_is_named(fresh_clone: Path) -> None:

@@ -284,7 +284,6 @@ FAR_AWAY = """
 import importlib, json, os, pkgutil, sys
 import aa_core, aa_core.games
 from aa_core import games, paths
-from experiments import records
 
 def refused(need):
     try:
@@ -294,13 +293,13 @@ def refused(need):
 
 for package in (aa_core, games):  # all can be imported
     for module in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
-        if module.name != "aa_core.tournament":  # which imports Axelrod for many seconds
-            importlib.import_module(module.name)
-needs = (lambda: paths.DATA, records.git_commit, lambda: importlib.import_module("experiments"))
+        importlib.import_module(module.name)
+needs = (lambda: paths.DATA, lambda: importlib.import_module("experiments"))
 said = {"version": aa_core.__version__, "file": aa_core.__file__, "no clone": [refused(need) for need in needs]}
 os.environ["AA_ROOT"] = os.getcwd()
-said["wrong"] = refused(records.git_commit)
+said["wrong"] = refused(lambda: paths.DATA)
 os.environ.update(AA_ROOT=sys.argv[1], AA_BUILD="elsewhere")
+from experiments import records
 said["clone"] = [str(paths.ROOT), str(paths.BUILD), records.git_commit()]
 print(json.dumps(said))
 """
