@@ -70,6 +70,7 @@ for number in registry.NOTEBOOKS:
             STAMPS[number],
         params:
             number=number,
+        priority: int(number == "13")  # it trains for minutes: first
         resources:
             runtime=30,
             mem_mb=4_000,
