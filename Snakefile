@@ -5,8 +5,8 @@ import sys
 
 sys.path.insert(0, workflow.basedir)
 
-from aa_core.paths import BUILD
 from experiments import build, registry
+from experiments.paths import BUILD
 
 PROFILE = config.get("profile", "laptop")
 MODE = config.get("mode", "figures")  # figures: makes every run; one: what is missing; redraw: nothing
@@ -37,7 +37,7 @@ for name, table in registry.tables().items():
         name:
             f"table_{name}"
         input:
-            [build.record_of(run) for run in table.runs(table.home(PROFILE))],
+            [build.record_of(run) for run in table.at_home(PROFILE)],
 
 
 def run_of(wildcards):
@@ -65,7 +65,7 @@ for number in registry.NOTEBOOKS:
             f"notebook_{number}"
         input:
             [] if MODE == "redraw" else [build.record_of(run) for run in build.before_notebook(number, PROFILE, MODE == "figures")],
-            [stamp for other, stamp in STAMPS.items() if number == "12" and other != "12" and MODE != "one"],
+            [stamp for other, stamp in STAMPS.items() if number == registry.LAST and other != number and MODE != "one"],
         output:
             STAMPS[number],
         params:

@@ -7,7 +7,10 @@ Letters in shape comments: B batch (games), S seeds, P players, N games of one s
 Player 1 is "own" or `policy`, the other one `co_player`. Actions: C = 0, D = 1.
 """
 
+import os
 from importlib.metadata import PackageNotFoundError, version
+
+HEADLESS = bool(os.environ.get("AA_HEADLESS"))  # no progress bars and no widgets: their output would be kept
 
 try:
     __version__ = version("aa-companion")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -19,7 +20,6 @@ from torch.distributions import AffineTransform, Categorical, ComposeTransform, 
 from torch.nn.functional import one_hot, relu
 
 from aa_core.checks import check_count
-from aa_core.files import write_atomically
 from aa_core.games.base import Game
 
 
@@ -198,10 +198,12 @@ class ActorCritic(nn.Module):
 
 def save(mind: ActorCritic, path: Path) -> None:
     """Write an actor-critic as safetensors with its settings as metadata; the old file or the new one, never half."""
-    from safetensors.torch import save as to_bytes
+    from safetensors.torch import save_file
 
     settings = {"spaces": asdict(mind.spaces), "network": asdict(mind.network)}
-    write_atomically(path, to_bytes(mind.state_dict(), {"actor_critic": json.dumps(settings)}))
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    save_file(mind.state_dict(), partial, {"actor_critic": json.dumps(settings)})
+    os.replace(partial, path)
 
 
 def load(path: Path) -> ActorCritic:

@@ -15,11 +15,11 @@ from torch.func import functional_call
 from torch.nn.functional import huber_loss
 from tqdm.auto import tqdm
 
+from aa_core import HEADLESS
 from aa_core.actor_critic import ActorCritic, Network, Spaces
 from aa_core.advantages import discounted_returns
 from aa_core.games.base import Game
 from aa_core.objectives import dice_objective
-from aa_core.paths import HEADLESS
 from aa_core.selfplay import OnUpdate, Trajectory, adam, play, step
 
 

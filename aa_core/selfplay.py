@@ -23,12 +23,12 @@ from torch.nn.functional import huber_loss
 from torch.optim import Adam
 from tqdm.auto import tqdm
 
+from aa_core import HEADLESS
 from aa_core.actor_critic import ActorCritic, Network, Seen, Spaces
 from aa_core.advantages import CreditRule, gae, naive_advantages
 from aa_core.checks import check_count, check_positive, check_unit_interval
 from aa_core.games.base import Game
 from aa_core.objectives import policy_gradient_loss, proximal_loss
-from aa_core.paths import HEADLESS
 
 Mind = ActorCritic | Callable[[Game, Tensor, Generator], Tensor]  # a network, or a script
 

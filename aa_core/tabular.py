@@ -16,11 +16,11 @@ import torch
 from torch import Generator, Tensor
 from tqdm.auto import tqdm
 
+from aa_core import HEADLESS
 from aa_core.advantages import CreditRule, discounted_returns, group_baseline, group_relative_advantages
 from aa_core.checks import check_count, check_positive, check_unit_interval
 from aa_core.games.base import Game
 from aa_core.objectives import dice_objective, policy_gradient_loss
-from aa_core.paths import HEADLESS
 
 
 @dataclass(frozen=True)

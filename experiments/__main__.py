@@ -11,10 +11,9 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from pathlib import Path
 
-from aa_core.paths import BUILD, ROOT
 from experiments import build, publish, registry
+from experiments.paths import BUILD, relative
 from experiments.run import PROFILES, Run, make, sweep_leftovers
 from experiments.tables import assemble
 
@@ -23,36 +22,36 @@ def parser() -> argparse.ArgumentParser:
     """What can be asked for; an unknown name is refused with the list of what there is."""
     top = argparse.ArgumentParser(prog="python -m experiments", description=__doc__.splitlines()[0])
     commands = top.add_subparsers(dest="command", required=True)
+    tables, studies = sorted(registry.tables()), sorted(name for name, t in registry.tables().items() if t.side)
 
-    def command(name: str, words: str) -> argparse.ArgumentParser:
+    def command(name: str, words: str, **flags: str) -> argparse.ArgumentParser:
         added = commands.add_parser(name, help=words, description=words)
         added.add_argument("--profile", choices=PROFILES, default="laptop")
+        for flag, meaning in flags.items():
+            added.add_argument(f"--{flag}", action="store_true", help=meaning)
         return added
 
     command("list", "experiments with their variants and seeds")
-    run = command("run", "make runs, of any seed, unless they are there")
+    run = command(
+        "run", "make runs, of any seed, unless they are there", fresh="make them again although they are there"
+    )
     run.add_argument("experiment", choices=sorted(registry.experiments()))
     run.add_argument("variant")
     run.add_argument("seeds", type=int, nargs="*", help="default: those that the figures need")
-    run.add_argument("--fresh", action="store_true", help="make them again although they are there")
-    one = command("make", "make the run of a record file, for the Snakefile")
-    one.add_argument("record")
-    one.add_argument("--fresh", action="store_true")
-    table = command("table", "make a table and the runs that it needs, under build/")
-    table.add_argument("name", choices=sorted(registry.tables()))
-    notebook = command("notebook", "execute a notebook into build/")
+    command("make", "make the run of a record file, for the Snakefile", fresh="as above").add_argument("record")
+    command("table", "make a table and the runs that it needs, under build/").add_argument("name", choices=tables)
+    notebook = command(
+        "notebook", "execute a notebook into build/", stale="draw tables that other code made, and say so"
+    )
     notebook.add_argument("number", choices=registry.NOTEBOOKS)
-    notebook.add_argument("--stale", action="store_true", help="draw tables that other code made, and say so")
-    plan = command("plan", "what `make figures` would run, and how long that takes here")
+    plan = command("plan", "what `make figures` would run, and how long that takes here", fresh="count all runs")
     plan.add_argument("--cores", type=int, default=2)
-    plan.add_argument("--fresh", action="store_true")
     command("status", "which committed tables and agents are out of date")
     published = command("publish", "put what was made under build/ where readers see it")
-    published.add_argument("--study", choices=sorted(n for n, t in registry.tables().items() if t.side))
+    published.add_argument("--study", choices=studies)
     known = command("check", "refuse what does not exist, before anything starts")
-    known.add_argument("--notebook", choices=registry.NOTEBOOKS)
-    known.add_argument("--table", choices=sorted(registry.tables()))
-    known.add_argument("--study", choices=sorted(n for n, t in registry.tables().items() if t.side))
+    for flag, names in (("notebook", registry.NOTEBOOKS), ("table", tables), ("study", studies)):
+        known.add_argument(f"--{flag}", choices=names)
     return top
 
 
@@ -67,57 +66,53 @@ def declared(options: argparse.Namespace, top: argparse.ArgumentParser) -> list[
         top.error(f"variant of {options.experiment} must be one of {known}, got {options.variant!r} ({error})")
 
 
+def make_runs(runs: list[Run], fresh: bool) -> None:
+    """Make runs, with a line for each."""
+    for run in runs:
+        started = time.perf_counter()
+        folder = make(run, fresh)
+        print(f"run {run.name}: {time.perf_counter() - started:.0f} s, {relative(folder)}", flush=True)
+
+
 def main(arguments: list[str] | None = None) -> None:
     """See the module's docstring."""
     top = parser()
     options = top.parse_args(arguments)
-    started = time.perf_counter()
-    if options.command in ("notebook", "plan", "publish", "check") and options.profile == "extended":
+    try:
+        follow(options, top)
+    except publish.RefusedError as error:
+        sys.exit(f"make: {error}")
+
+
+def follow(options: argparse.Namespace, top: argparse.ArgumentParser) -> None:
+    """Do what was asked for."""
+    profile = options.profile
+    if options.command in ("notebook", "plan", "publish", "check") and profile == "extended":
         top.error("profile extended holds side studies only: make studies/NAME")
     if options.command == "list":
         for experiment in registry.experiments().values():
-            variants, seeds = experiment.variants(options.profile), list(experiment.seeds(options.profile))
+            variants, seeds = experiment.variants(profile), list(experiment.seeds(profile))
             print(f"{experiment.name}: {', '.join(variants)}; seeds {', '.join(map(str, seeds))}")
     elif options.command == "run":
-        for run in declared(options, top):
-            folder = make(run, options.fresh)
-            print(f"run {run.name}: {time.perf_counter() - started:.0f} s, {build.relative(str(folder))}", flush=True)
+        make_runs(declared(options, top), options.fresh)
     elif options.command == "make":
-        run = build.every_run(options.profile)[options.record]
-        make(run, options.fresh)
-        print(f"run {run.name}: {time.perf_counter() - started:.0f} s", flush=True)
+        make_runs([build.every_run(profile)[options.record]], options.fresh)
     elif options.command == "table":
-        table = registry.tables()[options.name]
-        home = table.home(options.profile)
-        assemble(table, home, table.runs(home))
+        assemble(registry.tables()[options.name], profile)
     elif options.command == "notebook":
-        from papermill.exceptions import PapermillExecutionError  # here: it takes seconds that a run can do without
-
-        from experiments.execute import execute
-
-        name = registry.NOTEBOOKS[options.number].name
-        source, target = ROOT / "notebooks" / f"{name}.ipynb", BUILD / options.profile / "notebooks" / f"{name}.ipynb"
-        for line in build.stale_tables(options.number, options.profile) if options.stale else []:
-            print(f"notebook {name}: {line}", flush=True)
-        try:
-            seconds = execute(source, target, options.profile, options.stale)
-        except PapermillExecutionError as error:
-            sys.exit(f"{build.relative(str(source))}: {error}")
-        Path(build.stamp(options.number, options.profile, options.stale)).touch()
-        print(f"notebook {name}: {seconds:.0f} s", flush=True)
+        build.execute(options.number, profile, options.stale)
     elif options.command == "plan":
         sweep_leftovers()
-        print(publish.plan(options.profile, options.cores, options.fresh), flush=True)
+        print(build.plan(profile, options.cores, options.fresh), flush=True)
+        if profile == "laptop":
+            publish.refuse_changed_code([] if options.fresh else registry.runs(profile))
     elif options.command == "status":
-        print(build.status(options.profile))
+        print(build.status(profile))
+    elif options.command == "publish" and options.study:
+        publish.publish_study(options.study)
     elif options.command == "publish":
-        if options.study:
-            publish.publish_study(options.study)
-        else:
-            publish.publish(options.profile)
-            print(
-                f"all figures and executed notebooks are in {build.relative(str(BUILD / options.profile))}/", flush=True
-            )
+        publish.publish(profile)
+        print(f"all figures and executed notebooks are in {relative(BUILD / profile)}/", flush=True)
 
 
 if __name__ == "__main__":

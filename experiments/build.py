@@ -1,15 +1,22 @@
-"""What the Snakefile asks: which files stand for a run or an executed notebook, and what has to be made before."""
+"""What has to be made before what, what it costs here, what is out of date: asked by the Snakefile and by people."""
 
 from __future__ import annotations
 
-import json
+import os
+import sys
+import time
+from base64 import b64decode, b64encode
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
-from aa_core.paths import BUILD, DATA, ROOT
-from experiments import records, registry
+import pandas as pd
+import torch
+
+from experiments import paths, records, registry
 from experiments.identity import reached, short_hash
-from experiments.run import Run, finished
+from experiments.paths import relative
+from experiments.run import Run, Table, finished, with_needs
 from experiments.tables import command, minutes, out_of_date
 
 
@@ -18,26 +25,15 @@ def record_of(run: Run) -> str:
     return str(run.folder / "record.json")
 
 
-@cache
-def notebook_identity(number: str, profile: str) -> str:
-    """Hash of a notebook's code and text, of the code of the project that it executes, and of the tables it reads."""
-    notebook = registry.NOTEBOOKS[number]
-    cells = json.loads((ROOT / "notebooks" / f"{notebook.name}.ipynb").read_text(encoding="utf-8"))["cells"]
-    texts = ["".join(cell["source"]) for cell in cells]
-    code = "\n".join(text for cell, text in zip(cells, texts, strict=True) if cell["cell_type"] == "code")
-    lines = [("pass" if line.lstrip().startswith(("%", "!")) else line) for line in code.splitlines()]
-    tables = {name: [run.identity for run in registry.tables()[name].runs(profile)] for name in notebook.tables}
-    studies = {}
-    for name in notebook.studies:
-        path = DATA / registry.tables()[name].home(profile) / f"{name}.json"
-        studies[name] = (records.read_record(path) or {}).get("table_sha256")
-    return short_hash([texts, reached(("notebook", None), source="\n".join(lines)), tables, studies])
+def every_run(profile: str) -> dict[str, Run]:
+    """record file -> run, side studies and what they need included."""
+    of_tables = [run for table in registry.tables().values() for run in table.at_home(profile)]
+    return {record_of(run): run for run in with_needs([*registry.runs(profile), *of_tables])}
 
 
-def stamp(number: str, profile: str, stale: bool = False) -> str:
-    """The file that is there when a notebook has been executed, as it stands, on its present tables."""
-    mark = "stale" if stale else "done"
-    return str(BUILD / profile / "notebooks" / f"{number}.{notebook_identity(number, profile)}.{mark}")
+def before_run(run: Run, whole: bool) -> list[Run]:
+    """Runs that a run builds on; unless `whole`, committed ones that are current are taken as they are."""
+    return [need for need in run.needs if whole or finished(need) is None or need.is_made()]
 
 
 def before_notebook(number: str, profile: str, whole: bool) -> list[Run]:
@@ -48,25 +44,9 @@ def before_notebook(number: str, profile: str, whole: bool) -> list[Run]:
         profile: of the runs.
         whole: all runs of its tables, as `make figures` wants; otherwise those of tables that nobody has made yet.
     """
-    tables = [registry.tables()[name] for name in registry.NOTEBOOKS[number].tables]
-    wanted = [t for t in tables if whole or not (DATA / t.home(profile) / f"{t.name}.csv").is_file()]
-    return [run for table in wanted for run in table.runs(table.home(profile))]
-
-
-def stale_tables(number: str, profile: str) -> list[str]:
-    """A line for each committed table of a notebook that other code made, with the command that makes it again."""
-    lines = []
-    for table in (registry.tables()[name] for name in registry.NOTEBOOKS[number].tables):
-        runs = table.runs(table.home(profile))
-        record = records.read_record(DATA / table.home(profile) / f"{table.name}.json")
-        if record is not None and out_of_date(record, runs) and not all(run.is_made() for run in runs):
-            lines.append(f"{table.name} was made by other settings or code; `{command(table, profile)}` makes it again")
-    return lines
-
-
-def before_run(run: Run, whole: bool) -> list[Run]:
-    """Runs that a run builds on; unless `whole`, committed ones that are current are taken as they are."""
-    return [need for need in run.needs if whole or finished(need) is None or need.is_made()]
+    tables = [table for table in registry.tables_of(number) if not table.side]
+    wanted = [t for t in tables if whole or (number != registry.LAST and not t.committed(profile).is_file())]
+    return [run for table in wanted for run in table.runs(profile)]
 
 
 def runtime(run: Run) -> int:
@@ -74,42 +54,127 @@ def runtime(run: Run) -> int:
     return 2880 if run.gpu else max(10, round(3 * run.minutes))
 
 
-def every_run(profile: str) -> dict[str, Run]:
-    """record file -> run, side studies and what they need included."""
-    waiting = [*registry.runs(profile)]
-    for table in registry.tables().values():
-        waiting += table.runs(table.home(profile))
-    found: dict[str, Run] = {}
-    while waiting:
-        run = waiting.pop()
-        if record_of(run) not in found:
-            found[record_of(run)] = run
-            waiting += run.needs
-    return found
+@cache
+def stamp(number: str, profile: str, stale: bool = False) -> str:
+    """The file that is there when a notebook has been executed, as it stands, on its present tables.
+
+    Its name holds a hash of the notebook's code and text, of the code of the project that it executes, and of the
+    tables that it reads.
+    """
+    texts, code = registry.cells(registry.NOTEBOOKS[number])
+    tables = {
+        table.name: (records.read_record(table.committed(profile).with_suffix(".json")) or {}).get("table_sha256")
+        if table.side
+        else [run.identity for run in table.runs(profile)]
+        for table in registry.tables_of(number)
+    }
+    identity = short_hash([texts, reached(("notebook", None), source=code), tables])
+    return str(paths.BUILD / profile / "notebooks" / f"{number}.{identity}.{'stale' if stale else 'done'}")
 
 
-def relative(path: str) -> str:
-    """A path as people like to read it."""
-    return str(Path(path).relative_to(ROOT)) if Path(path).is_relative_to(ROOT) else path
+def execute(number: str, profile: str, stale: bool = False) -> None:
+    """Execute a notebook with papermill, in its folder, from a clean slate and without traces of where, into build/.
+
+    If a cell fails, nothing is written, and the program ends with its error.
+    """
+    import nbformat  # here: they take seconds that a run can do without
+    import papermill
+
+    from experiments.figures import lighter
+
+    started, source = time.perf_counter(), registry.NOTEBOOKS[number]
+    for line in outdated(_drawn_stale(number, profile), profile) if stale else []:
+        print(f"notebook {source.stem}: {line}", flush=True)
+    os.environ["AA_HEADLESS"] = "1"  # the kernel inherits it
+    os.environ.pop("MPLBACKEND", None)  # an inherited one would leave the notebook without pictures
+    try:
+        notebook = papermill.execute_notebook(
+            str(source), None, {"profile": profile, "stale": stale}, kernel_name="python3", cwd=str(source.parent),
+            extra_arguments=["--log-level=40"],  # the kernel's errors, not its warning about a local port
+            progress_bar={"desc": source.stem, "leave": False, "ncols": 79} if sys.stderr.isatty() else False,
+        )  # fmt: skip
+    except papermill.PapermillExecutionError as error:
+        sys.exit(f"{relative(source)}: {error}")
+    notebook.metadata = {
+        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+        "language_info": {"name": "python"},
+    }
+    notebook.cells = [cell for cell in notebook.cells if "injected-parameters" not in cell.metadata.get("tags", [])]
+    for cell in notebook.cells:  # what differs between two equal runs
+        cell.metadata = {
+            key: x for key, x in cell.metadata.items() if key not in ("papermill", "execution") and x != []
+        }
+        for output in cell.get("outputs", []):
+            if "image/png" in output.get("data", {}):
+                output.data["image/png"] = b64encode(lighter(b64decode(output.data["image/png"]))).decode()
+    target = paths.BUILD / profile / "notebooks" / source.name
+    records.write_atomically(target, nbformat.writes(notebook) + "\n")
+    Path(stamp(number, profile, stale)).touch()
+    print(f"notebook {source.stem}: {time.perf_counter() - started:.0f} s", flush=True)
+
+
+def _drawn_stale(number: str, profile: str) -> list[Table]:
+    """Committed tables of a notebook whose runs have not all been made here."""
+    tables = [table for table in registry.tables_of(number) if not table.side and table.committed(profile).is_file()]
+    return [table for table in tables if not all(run.is_made() for run in table.runs(profile))]
+
+
+def outdated(tables: Iterable[Table], profile: str) -> Iterator[str]:
+    """A line for each committed table that is not current, with the command that makes it again."""
+    for table in tables:
+        path, runs, words = table.committed(profile), table.at_home(profile), ""
+        try:
+            if differing := out_of_date(records.read_table(path)[1], table, runs):
+                words = f"stale    {relative(path)}: {len(differing)} runs, {minutes(runs):.0f} minutes"
+        except (records.DamagedTable, records.MissingTable) as error:
+            word = "damaged" if isinstance(error, records.DamagedTable) else "missing"
+            words = f"{word:8} {relative(path)}"
+        if words:
+            yield f"{words}; `{command(table, profile)}` makes it again"
 
 
 def status(profile: str) -> str:
     """A line for each committed table and agent that is not current."""
-    lines = []
-    for name, table in sorted(registry.tables().items()):
-        home = table.home(profile)
-        path = DATA / home / f"{name}.csv"
-        try:
-            _, record = records.read_table(path)
-        except (records.DamagedTable, records.MissingTable) as error:
-            word = "damaged" if isinstance(error, records.DamagedTable) else "missing"
-            lines.append(f"{word:8} {relative(str(path))}")
-            continue
-        if differing := out_of_date(record, table.runs(home)):
-            left = f"{len(differing)} runs, {minutes(table.runs(home)):.0f} minutes"
-            lines.append(f"stale    {relative(str(path))}: {left}")
+    lines = sorted(outdated(registry.tables().values(), profile))
     for run in registry.agents(profile):
         record = records.read_record(run.committed / "record.json") or {}
         if record.get("identity") != run.identity:
-            lines.append(f"{'stale' if record else 'missing':8} {relative(str(run.committed))}")
+            lines.append(f"{'stale' if record else 'missing':8} {relative(run.committed)}")
     return "\n".join(lines) or "every committed table and agent was made by the present settings and code"
+
+
+def calibration() -> float:
+    """Seconds of a fixed small piece of work, a GRU's forward and backward pass: how fast this machine is."""
+    torch.manual_seed(0)
+    network, inputs, taken = torch.nn.GRU(64, 64), torch.randn(50, 256, 64), []
+    for _ in range(3):
+        started = time.perf_counter()
+        network(inputs)[0].sum().backward()
+        taken.append(time.perf_counter() - started)
+    return min(taken)
+
+
+def cost(profile: str) -> pd.DataFrame:
+    """Columns experiment, run, seconds (of a core) of every finished run; first, what `calibration` took."""
+    rows = [("calibration", "calibration", round(calibration(), 4))]
+    for run in registry.runs(profile):
+        if record := records.read_record(run.folder / "record.json"):
+            rows.append((run.experiment, run.name, record["core_seconds"]))
+    return pd.DataFrame(rows, columns=["experiment", "run", "seconds"])
+
+
+def plan(profile: str, cores: int, fresh: bool = False) -> str:
+    """What `make figures` will run, and how long that takes here, by the committed cost and this machine's speed."""
+    todo = [run for run in registry.runs(profile) if fresh or not run.is_made()]
+    head = f"{len(todo)} of {len(registry.runs(profile))} runs of profile {profile} are to be made"
+    if not todo:
+        return f"{head}; the notebooks are executed"
+    path = paths.DATA / profile / "cost.csv"
+    known = pd.read_csv(path).set_index("run").seconds.to_dict() if path.is_file() else {}
+    speed = calibration() / known["calibration"] if "calibration" in known else 1.0
+    seconds = [known[run.name] * speed if run.name in known else 60 * run.minutes for run in todo]
+    listed = pd.DataFrame({"experiment": [run.experiment for run in todo], "seconds": seconds})
+    parts = listed.groupby("experiment", sort=False).seconds.agg(["count", "sum"])
+    lines = [f"  {name:24} {count:4.0f} runs {part / 60:7.1f} core-minutes" for name, count, part in parts.itertuples()]
+    wall = sum(seconds) / 60 / max(1, cores)
+    return "\n".join([f"{head}, about {wall:.0f} minutes on {cores} cores, then the notebooks:", *lines])

@@ -14,8 +14,9 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
-from aa_core import league, paths
+from aa_core import league
 from aa_core.estimates import Statistic, mean_of
+from experiments import paths
 from experiments.judge import MARGIN, Number, Ordering
 
 Load = Callable[[str], pd.DataFrame]  # a table of our runs by its name; FileNotFoundError if there is none

@@ -20,39 +20,27 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
+from PIL import Image
 
-from aa_core import paths
 from aa_core.estimates import mean_interval
-from aa_core.files import write_atomically
 from aa_core.games.matrix import STATES
-from experiments import records
+from experiments import paths, records
 
 STARTED = time.perf_counter()  # of this process: notebooks import this module in their first cell
-LABELS = {
-    "naive": "naive",
-    "sum_of_rewards": "sum of rewards",
-    "lola_dice": "LOLA-DiCE",
-    "loqa": "LOQA",
-    "advantage_alignment": "Advantage Alignment",
-    "ppo": "PPO",
-    "ppo_sum_of_rewards": "PPO, summed rewards",
-    "proximal_advantage_alignment": "Proximal AA",
-    "free_harvesters": "free harvesters",
-    "random": "random",
+STYLE = {
+    "naive": ("naive", "#D55E00"),
+    "sum_of_rewards": ("sum of rewards", "#E69F00"),
+    "lola_dice": ("LOLA-DiCE", "#009E73"),
+    "loqa": ("LOQA", "#56B4E9"),
+    "advantage_alignment": ("Advantage Alignment", "#0072B2"),
+    "ppo": ("PPO", "#CC79A7"),
+    "ppo_sum_of_rewards": ("PPO, summed rewards", "#E69F00"),
+    "proximal_advantage_alignment": ("Proximal AA", "#000000"),
+    "free_harvesters": ("free harvesters", "#009E73"),
+    "random": ("random", "#888888"),
 }
-COLOURS = {
-    "naive": "#D55E00",
-    "sum_of_rewards": "#E69F00",
-    "lola_dice": "#009E73",
-    "loqa": "#56B4E9",
-    "advantage_alignment": "#0072B2",
-    "published": "#888888",
-    "ppo": "#CC79A7",
-    "ppo_sum_of_rewards": "#E69F00",
-    "proximal_advantage_alignment": "#000000",
-    "free_harvesters": "#009E73",
-    "random": "#888888",
-}
+LABELS = {name: label for name, (label, _) in STYLE.items()}
+COLOURS = {name: colour for name, (_, colour) in STYLE.items()} | {"published": "#888888"}
 KIND_COLOURS = {
     "tit for tat": "#0072B2",
     "grim trigger": "#56B4E9",
@@ -172,6 +160,14 @@ def heat_map(
     return axes.collections[0]
 
 
+def lighter(png: bytes) -> bytes:
+    """The same picture with a palette of 256 colours: a third of the bytes, and no difference that one sees."""
+    picture, written = Image.open(BytesIO(png)), BytesIO()
+    small = picture.convert("RGB").quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    small.save(written, "PNG", optimize=True, dpi=picture.info.get("dpi", (160, 160)))
+    return min(png, written.getvalue(), key=len)
+
+
 def save(figure: Figure, name: str, notebook: str, parameters: Mapping[str, Any], data: Sequence[str] = ()) -> None:
     """Write NAME.png, NAME.svg and NAME.json under build/PROFILE/figures: the picture and where it came from.
 
@@ -195,14 +191,13 @@ def save(figure: Figure, name: str, notebook: str, parameters: Mapping[str, Any]
     sources = {table: records.READ[table] for table in data}
     if stale := [table for table, source in sources.items() if source.get("stale")]:
         warning = f"drawn from tables that other settings or code made: {', '.join(stale)}"
-        figure.text(
-            0, -0.01, warning, ha="left", va="top", color="#D55E00", fontsize=9
-        )  # below, in a margin of its own
+        figure.text(0, -0.01, warning, ha="left", va="top", color="#D55E00", fontsize=9)  # in a margin of its own
     folder = paths.BUILD / parameters["profile"] / "figures"
     for suffix, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
         picture = BytesIO()
         figure.savefig(picture, format=suffix, metadata=metadata, bbox_inches="tight" if stale else None)
-        write_atomically(folder / f"{name}.{suffix}", picture.getvalue())
+        content = lighter(picture.getvalue()) if suffix == "png" else picture.getvalue()
+        records.write_atomically(folder / f"{name}.{suffix}", content)
     counts, most = {table: source.get("seeds") for table, source in sources.items()}, parameters.get("seeds")
     record = {
         "figure": name,

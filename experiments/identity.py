@@ -16,9 +16,8 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from aa_core.paths import ROOT
+from torch import Tensor
 
 Target = tuple[str, str | None]  # a module and a name in it; None: all of the module
 WORDS = (

@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import torch
 
+from aa_core import HEADLESS
 from aa_core.advantages import CreditRule, naive_advantages
 from aa_core.games.matrix import STATES
 from aa_core.games.text import METRICS, TextGame, make_text_game, mean_metric
-from aa_core.paths import HEADLESS
 
 if TYPE_CHECKING:
     from aa_core.llm.players import ModelPlayer, Player

@@ -5,9 +5,7 @@ The build takes from it what a notebook must leave behind, the README its galler
 
 from __future__ import annotations
 
-import json
-from collections.abc import Collection, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import NamedTuple
 
 
@@ -85,31 +83,3 @@ def drawn_by(notebook: str) -> list[str]:
 def pictures_of(figure: str) -> list[str]:
     """Names of the pictures that stand for a figure of a paper."""
     return [name for name, picture in PICTURES.items() if picture.shows == figure]
-
-
-def check_figures(folder: str | Path, notebooks: Collection[str], studies: Collection[str] = ()) -> None:
-    """Refuse a picture without a past, and one that is out of date.
-
-    Args:
-        folder: of pictures, as `figures.save` leaves them.
-        notebooks: names of those that there are, without suffix.
-        studies: tables that may be older, since they are made on demand; their pictures say so.
-
-    Raises:
-        ValueError: a picture has no JSON beside it, or one that lacks an entry of `SIDECAR`, names a notebook that does
-            not exist, or names stale tables.
-    """
-    for picture in sorted(Path(folder).glob("*.png")):
-        sidecar = picture.with_suffix(".json")
-        if not sidecar.is_file():
-            raise ValueError(f"figure {picture.name} has no {sidecar.name}: draw it with experiments.figures.save")
-        record = json.loads(sidecar.read_text(encoding="utf-8"))
-        if missing := [key for key in SIDECAR if key not in record]:
-            raise ValueError(
-                f"{sidecar.name} lacks {', '.join(missing)}: draw the figure with experiments.figures.save"
-            )
-        notebook = record["notebook"]
-        if notebook.removesuffix(".ipynb") not in notebooks:
-            raise ValueError(f"figure {picture.name} comes from {notebook!r}, which is not one of the notebooks")
-        if stale := sorted(set(record["stale"]) - set(studies)):
-            raise ValueError(f"figure {picture.name} was drawn from tables that other code made: {stale}")

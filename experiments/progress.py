@@ -12,26 +12,22 @@ from collections import deque
 
 from tqdm import tqdm
 
-WORTH_SHOWING = ("run ", "notebook ", "all figures")
-
 
 def follow(command: list[str]) -> int:
     """Run `command`; returns its exit status, and shows the end of its output if it failed."""
     last: deque[str] = deque(maxlen=80)
-    watched = sys.stderr.isatty()
+    watched, shape = sys.stderr.isatty(), "{l_bar}{bar}| {n}/{total} {elapsed}"
     with (
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace") as job,
-        tqdm(desc="figures", unit="step", disable=not watched, bar_format="{l_bar}{bar}| {n}/{total} {elapsed}") as bar,
+        tqdm(desc="figures", unit="step", disable=not watched, bar_format=shape) as bar,
     ):
         for line in job.stdout:
             last.append(line)
-            steps = re.match(r"(\d+) of (\d+) steps", line)
-            if steps:
+            if steps := re.match(r"(\d+) of (\d+) steps", line):
                 bar.n, bar.total = map(int, steps.groups())
                 bar.refresh()
-            if line.startswith(WORTH_SHOWING) or (steps and not watched):
-                tqdm.write(line.rstrip(), file=sys.stdout)
-                sys.stdout.flush()
+            if line.startswith(("run ", "notebook ")) or (steps and not watched):
+                print(line, end="", flush=True) if not watched else bar.write(line.rstrip())
     if job.returncode:
         sys.stderr.writelines(last)
     return job.returncode

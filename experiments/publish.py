@@ -1,128 +1,153 @@
 """Put what was made where readers see it: tables, agents, figures, executed notebooks and the README's generated parts.
 
 The only code that changes tracked files. It runs at the end of `make figures`, when everything has succeeded, and of
-`make studies/NAME`, for that side study's table.
+`make studies/NAME`, for that side study's table. All is checked before the first file is written.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-import time
+from collections.abc import Iterable
 from pathlib import Path
 
-import pandas as pd
-import torch
-
-from aa_core.files import write_atomically
-from aa_core.paths import BUILD, DATA, FIGURES, ROOT
-from experiments import records, registry
-from experiments.run import finished, make, verified
-from experiments.tables import assemble, load
+from experiments import paths, records, registry
+from experiments.build import cost
+from experiments.pictures import PICTURES, SIDECAR
+from experiments.records import read_record, write_atomically
+from experiments.run import Run, make, verified
+from experiments.tables import assemble
 
 AGENTS_LIMIT = 20_000_000  # bytes, all together
+
+
+class RefusedError(ValueError):
+    """What cannot be published, with the way out."""
 
 
 def publish(profile: str = "laptop") -> None:
     """Check what a profile has made in build/ and, in profile laptop, publish all of it.
 
-    Raises:
-        ValueError: a picture is missing, has no past or is out of date; nothing is published then.
-    """
-    from experiments import readme  # here: it reads tables
-    from experiments.pictures import PICTURES, check_figures
+    What nobody makes any more is removed from the folders that are published.
 
-    built = BUILD / profile
-    notebooks = [notebook.name for notebook in registry.NOTEBOOKS.values()]
-    check_figures(built / "figures", notebooks, [name for name, table in registry.tables().items() if table.side])
-    if missing := sorted(set(PICTURES) - {path.stem for path in (built / "figures").glob("*.png")}):
-        raise ValueError(f"figures must all be drawn, {built / 'figures'} lacks {', '.join(missing)}")
+    Raises:
+        RefusedError: a picture is missing, has no past or is out of date, code was changed and not committed, or the
+            agents are too large; nothing is published then.
+    """
+    built, data = paths.BUILD / profile, paths.DATA / profile
+    check_figures(built / "figures")
+    notebooks = [built / "notebooks" / path.name for path in registry.NOTEBOOKS.values()]
+    if missing := [path.name for path in notebooks if not path.is_file()]:
+        raise RefusedError(f"notebooks must all be executed, {built / 'notebooks'} lacks {', '.join(missing)}")
     if profile != "laptop":
         return
-    for name, table in registry.tables().items():
-        if not table.side:
-            load(name, profile)
-    for path in sorted((built / "tables").glob("*.csv")):
-        _copy_table(path, DATA / profile)
-    write_atomically(DATA / profile / "cost.csv", cost(profile).to_csv(index=False, lineterminator="\n"))
-    publish_agents(profile)
-    for path in sorted((built / "figures").iterdir()):
-        write_atomically(FIGURES / path.name, path.read_bytes())
-    for path in sorted((built / "notebooks").glob("*.ipynb")):
-        write_atomically(ROOT / "notebooks" / path.name, path.read_bytes())
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    write_atomically(ROOT / "README.md", readme.update(text, profile))
+    from experiments import readme  # here: it reads tables
+
+    refuse_changed_code(registry.runs(profile))
+    mine = [table.name for table in registry.tables().values() if not table.side]
+    for name in mine:
+        assemble(registry.tables()[name], profile)
+    named = set().union(*map(registry.names_in, registry.NOTEBOOKS)) - set(registry.tables())  # notebooks record some
+    tables = [_whole(path) for path in sorted((built / "tables").glob("*.csv")) if path.stem in {*mine, *named}]
+    agents = [(run, make(run)) for run in registry.agents(profile)]
+    _check_agents(agents)
+    text = readme.update((paths.ROOT / "README.md").read_text(encoding="utf-8"), profile)
+
+    _copy([part for path in tables for part in (path, path.with_suffix(".json"))], data)
+    write_atomically(data / "cost.csv", cost(profile).to_csv(index=False, lineterminator="\n"))
+    _copy_agents(agents)
+    _copy([built / "figures" / f"{name}.{end}" for name in PICTURES for end in ("png", "svg", "json")], paths.FIGURES)
+    _copy(notebooks, paths.ROOT / "notebooks")
+    write_atomically(paths.ROOT / "README.md", text)
 
 
 def publish_study(name: str) -> None:
     """Publish the table of a side study."""
     table = registry.tables()[name]
-    assemble(table, "extended", table.runs("extended"))
-    _copy_table(BUILD / "extended" / "tables" / f"{name}.csv", DATA / "extended")
-
-
-def _copy_table(path: Path, folder: Path) -> None:
-    records.read_table(path)  # whole
+    refuse_changed_code(table.at_home("laptop"))
+    assemble(table, "laptop")
+    path = _whole(paths.BUILD / "extended" / "tables" / f"{name}.csv")
     for part in (path, path.with_suffix(".json")):
-        write_atomically(folder / part.name, part.read_bytes())
+        write_atomically(paths.DATA / "extended" / part.name, part.read_bytes())
 
 
-def publish_agents(profile: str) -> None:
-    """Keep the agents that notebooks load in data/agents.
+def refuse_changed_code(runs: Iterable[Run]) -> None:
+    """Refuse to publish what no commit stands for, before hours are spent on it.
 
     Raises:
-        ValueError: they are too large together.
+        RefusedError: code differs from its commit now, or did when one of the runs under build/ was made.
     """
-    folders = [(run, finished(run) or make(run)) for run in registry.agents(profile)]
-    size = sum(path.stat().st_size for _, folder in folders for path in folder.rglob("*") if path.is_file())
+    if (records.git_commit() or "").endswith("-dirty"):
+        raise RefusedError("aa_core/ or experiments/ has changes that are not committed: commit them before publishing")
+    folders = [run.folder for run in runs]
+    dirty = [f for f in folders if ((read_record(f / "record.json") or {}).get("git_commit") or "").endswith("-dirty")]
+    if dirty:
+        raise RefusedError(
+            f"{len(dirty)} runs were made by code that was not committed, so nobody could make them again: remove "
+            f"{paths.relative(dirty[0])}{' and the like' if dirty[1:] else ''}, or repeat all runs with FRESH=1"
+        )
+
+
+def check_figures(folder: Path) -> None:
+    """Refuse pictures without a past, as `figures.save` leaves it, and those that are out of date.
+
+    Raises:
+        RefusedError: a picture is missing, has no record beside it, was drawn by another notebook than PICTURES says,
+            or from stale tables that are no side studies (these are made on demand; their pictures say so).
+    """
+    if missing := [name for name in PICTURES if not (folder / f"{name}.png").is_file()]:
+        raise RefusedError(f"figures must all be drawn, {folder} lacks {', '.join(missing)}")
+    studies = {name for name, table in registry.tables().items() if table.side}
+    for name, picture in PICTURES.items():
+        record = read_record(folder / f"{name}.json")
+        if record is None or not set(SIDECAR) <= set(record):
+            raise RefusedError(f"figure {name}.png has no whole {name}.json: draw it with experiments.figures.save")
+        if record["notebook"][:2] != picture.notebook:
+            raise RefusedError(f"figure {name}.png comes from {record['notebook']!r}, not from {picture.notebook}")
+        if stale := sorted(set(record["stale"]) - studies):
+            raise RefusedError(f"figure {name}.png was drawn from tables that other code made: {stale}")
+
+
+def _whole(path: Path) -> Path:
+    """The path of a table that is whole and that committed code made."""
+    _, record = records.read_table(path)
+    if (record.get("git_commit") or "").endswith("-dirty"):
+        raise RefusedError(f"{path} was made by code that was not committed: commit it, then make the table again")
+    return path
+
+
+def _copy(files: list[Path], folder: Path) -> None:
+    """Copy files into a folder of the repository, and remove what was published there and is not made any more."""
+    for path in files:
+        write_atomically(folder / path.name, path.read_bytes())
+    for record in sorted(folder.glob("*.json")):
+        if record.stem not in {path.stem for path in files}:
+            print(f"removed {paths.relative(record.with_suffix(''))}: nothing makes it any more")
+            for path in folder.glob(f"{record.stem}.*"):
+                path.unlink()
+
+
+def _check_agents(agents: list[tuple[Run, Path]]) -> None:
+    size = sum(path.stat().st_size for _, folder in agents for path in folder.rglob("*") if path.is_file())
     if size > AGENTS_LIMIT:
-        raise ValueError(f"agents must take at most {AGENTS_LIMIT:,} bytes together, got {size:,}: keep fewer of them")
-    for run, folder in folders:
-        if folder == run.committed:
-            continue
+        raise RefusedError(
+            f"agents must take at most {AGENTS_LIMIT:,} bytes together, got {size:,}: keep fewer of them"
+        )
+    for _, folder in agents:
         verified(folder)
-        scratch = run.committed.with_name(f".{run.committed.name}.{os.getpid()}")
-        shutil.rmtree(scratch, ignore_errors=True)
-        shutil.copytree(folder, scratch)
-        shutil.rmtree(run.committed, ignore_errors=True)
-        scratch.rename(run.committed)
 
 
-def calibration() -> float:
-    """Seconds of a fixed small piece of work, a GRU's forward and backward pass: how fast this machine is."""
-    torch.manual_seed(0)
-    network, inputs = torch.nn.GRU(64, 64), torch.randn(50, 256, 64)
-    taken = []
-    for _ in range(3):
-        started = time.perf_counter()
-        network(inputs)[0].sum().backward()
-        taken.append(time.perf_counter() - started)
-    return min(taken)
-
-
-def cost(profile: str) -> pd.DataFrame:
-    """Columns experiment, run, seconds (of a core) of every finished run; first, what `calibration` took."""
-    rows = [("calibration", "calibration", round(calibration(), 4))]
-    for run in registry.runs(profile):
-        if record := records.read_record(run.folder / "record.json"):
-            rows.append((run.experiment, run.name, record["core_seconds"]))
-    return pd.DataFrame(rows, columns=["experiment", "run", "seconds"])
-
-
-def plan(profile: str, cores: int, fresh: bool = False) -> str:
-    """What `make figures` will run, and how long that takes here, by the committed cost and this machine's speed."""
-    todo = [run for run in registry.runs(profile) if fresh or not run.is_made()]
-    path = DATA / profile / "cost.csv"
-    known = pd.read_csv(path).set_index("run").seconds if path.is_file() else pd.Series(dtype=float)
-    speed = calibration() / known.get("calibration", calibration()) if len(known) else 1.0
-    lines, total = [], 0.0
-    for experiment in dict.fromkeys(run.experiment for run in todo):
-        mine = [run for run in todo if run.experiment == experiment]
-        seconds = sum(known.get(run.name, 60 * run.minutes) * speed for run in mine)
-        lines.append(f"  {experiment:24} {len(mine):4} runs {seconds / 60:7.1f} core-minutes")
-        total += seconds
-    head = f"{len(todo)} of {len(registry.runs(profile))} runs of profile {profile} are to be made"
-    if not todo:
-        return f"{head}; the notebooks are executed"
-    wall = total / 60 / max(1, cores)
-    return "\n".join([f"{head}, about {wall:.0f} minutes on {cores} cores, then the notebooks:", *lines])
+def _copy_agents(agents: list[tuple[Run, Path]]) -> None:
+    """Keep the agents that notebooks load in data/agents, and no others."""
+    for run, folder in agents:
+        if folder != run.committed:
+            scratch = run.committed.with_name(f".{run.committed.name}.{os.getpid()}")
+            shutil.rmtree(scratch, ignore_errors=True)
+            shutil.copytree(folder, scratch)
+            shutil.rmtree(run.committed, ignore_errors=True)
+            scratch.rename(run.committed)
+    kept = {run.committed for run, _ in agents}
+    for path in sorted((paths.DATA / "agents").glob("*/*")):
+        if path.is_dir() and path not in kept:
+            print(f"removed {paths.relative(path)}: no notebook loads it any more")
+            shutil.rmtree(path)

@@ -9,10 +9,10 @@ from collections.abc import Callable
 
 import pandas as pd
 
-from aa_core import league, paths
+from aa_core import league
 from aa_core.estimates import Estimate, show
 from aa_core.games.matrix import STATES
-from experiments import claims, figures
+from experiments import claims, figures, paths
 from experiments.claims import AA, GREEDY, KIND, NAIVE, SUM, TEXT_GAMES, Load
 from experiments.page import page, reader
 from experiments.pictures import PICTURES

@@ -13,15 +13,14 @@ import platform
 import subprocess
 import time
 from collections.abc import Iterable, Mapping
-from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from aa_core import paths
-from aa_core.files import write_atomically
+from experiments import paths
 
 SEED_COLUMNS = ("seed", "row_seed", "column_seed")
 PACKAGES = ("torch", "numpy", "scipy", "pandas", "matplotlib", "axelrod", "transformers", "peft", "trl")
@@ -40,6 +39,26 @@ class MissingTable(FileNotFoundError):  # noqa: N818
     """A table that nobody has made yet."""
 
 
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write `content` to `path` through a temporary file in the same folder: a killed process leaves old or new.
+
+    Raises:
+        OSError: naming the file; what is on disk stays as it is.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise OSError(error.errno, f"cannot write: {error.strerror}", str(path)) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 def write_record(path: Path, record: Mapping[str, Any]) -> None:
     """Write provenance as JSON."""
     write_atomically(path, json.dumps(record, indent=1, sort_keys=True) + "\n")
@@ -54,34 +73,29 @@ def read_record(path: Path) -> dict[str, Any] | None:
     return record if isinstance(record, dict) else None
 
 
-def checksum(path: Path) -> str:
-    """SHA-256 of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def checksum(content: Path | bytes) -> str:
+    """SHA-256 of a file or of bytes."""
+    return hashlib.sha256(content if isinstance(content, bytes) else content.read_bytes()).hexdigest()
 
 
 def package_versions() -> dict[str, str]:
     """Versions of the packages that numbers may depend on."""
-    versions = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return versions
+    from importlib.metadata import version
+
+    return {"python": platform.python_version()} | {name: version(name) for name in PACKAGES if find_spec(name)}
 
 
 def git_commit() -> str | None:
     """Commit of the code, with "-dirty" if it differs from it; None where it is not that of a checkout of its own."""
 
-    def git(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(["git", *arguments], cwd=paths.ROOT, capture_output=True, text=True)
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", *arguments], cwd=paths.ROOT, capture_output=True, text=True).stdout.strip()
 
     try:
         code = Path(__file__).resolve().parents[1]  # not in the clone if installed, with AA_ROOT
-        if not paths.ROOT == code == Path(git("rev-parse", "--show-toplevel").stdout.strip()):
+        if not paths.ROOT == code == Path(git("rev-parse", "--show-toplevel")):
             return None
-        commit = git("rev-parse", "HEAD").stdout.strip()
-        dirty = git("status", "--porcelain", "--", "aa_core", "experiments").stdout.strip()
+        commit, dirty = git("rev-parse", "HEAD"), git("status", "--porcelain", "--", "aa_core", "experiments")
     except OSError:  # no git
         return None
     return (commit + ("-dirty" if dirty else "")) if commit else None
@@ -99,32 +113,32 @@ def provenance(settings: Any, seconds: float) -> dict[str, Any]:
     }
 
 
+def as_csv(table: pd.DataFrame, name: str) -> str:
+    """A table as the text of a file; ValueError, naming it, if it is empty or has NaN entries."""
+    if table.empty:
+        raise ValueError(f"table for {name} must have rows, got none")
+    if table.isna().any().any():
+        raise ValueError(f"table for {name} must not have NaN, got some in {list(table.columns[table.isna().any()])}")
+    return table.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+
+
 def write_table(path: Path, table: pd.DataFrame, record: Mapping[str, Any]) -> None:
     """Write `table` as CSV and, beside it, `record` with the table's checksum as JSON.
 
     If the process dies between the two, the checksum does not match and `read_table` says so.
 
     Raises:
-        ValueError: the table is empty or has NaN entries; what is on disk then stays as it is.
+        ValueError: as `as_csv`; what is on disk then stays as it is.
     """
-    if table.empty:
-        raise ValueError(f"table for {path.name} must have rows, got none")
-    if table.isna().any().any():
-        columns = list(table.columns[table.isna().any()])
-        raise ValueError(f"table for {path.name} must not have NaN, got some in {columns}")
-    text = table.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+    text = as_csv(table, path.name)
     write_atomically(path, text)
-    write_record(path.with_suffix(".json"), {**record, "table_sha256": hashlib.sha256(text.encode()).hexdigest()})
+    write_record(path.with_suffix(".json"), {**record, "table_sha256": checksum(text.encode())})
 
 
 def read_table(
     path: Path, way_out: str = "restore it from git, or make it again"
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """A table and its record, verified.
-
-    Args:
-        path: of the CSV file.
-        way_out: what the reader can do if it is damaged.
+    """A table and its record, verified; `way_out` is what the reader can do if it is damaged.
 
     Raises:
         MissingTable: there is no such file.
@@ -136,7 +150,7 @@ def read_table(
     if record is None:
         raise DamagedTable(f"{path.with_suffix('.json')} is missing or no JSON, so {path.name} is nobody's: {way_out}")
     content = path.read_bytes()
-    if record.get("table_sha256") != hashlib.sha256(content).hexdigest():
+    if record.get("table_sha256") != checksum(content):
         raise DamagedTable(f"{path} is not what its record says (cut, altered or from another run): {way_out}")
     return pd.read_csv(StringIO(content.decode())), record
 
@@ -158,9 +172,6 @@ def seconds_of(records: Iterable[Mapping[str, Any]]) -> float | None:
 
     Not counted are runs that a run builds on (the trainings, for the record of a league). None if no record tells.
     """
-    seconds: dict[str, float] = {}
-    for index, record in enumerate(records):
-        for name, run in record.get("runs", {str(index): record}).items():
-            if "seconds" in run:
-                seconds[name] = run.get("core_seconds", run["seconds"])
-    return round(sum(seconds.values()), 1) if seconds else None
+    runs = {name: run for i, record in enumerate(records) for name, run in record.get("runs", {str(i): record}).items()}
+    seconds = [run.get("core_seconds", run["seconds"]) for run in runs.values() if "seconds" in run]
+    return round(sum(seconds), 1) if seconds else None

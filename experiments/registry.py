@@ -2,58 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import ast
+import json
 from functools import cache
 from importlib import import_module
+from pathlib import Path
 
-from experiments.run import Experiment, Run, Table
+from experiments import paths
+from experiments.run import Experiment, Run, Table, with_needs
 
 MODULES = ("ipd", "coin", "negotiation", "harvest", "language")  # each with EXPERIMENTS, TABLES and agents(profile)
+NOTEBOOKS = {path.name[:2]: path for path in sorted((paths.ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))}
+LAST = "12"  # the notebook that shows the pictures of all others and judges all tables
 
 
-@dataclass(frozen=True)
-class Notebook:
-    """A notebook, the tables of runs that it reads, and the side studies that it shows."""
-
-    name: str
-    tables: tuple[str, ...] = ()
-    studies: tuple[str, ...] = ()
-
-
-NOTEBOOKS = {
-    "00": Notebook("00_start_here", ("ipd_policy",)),
-    "01": Notebook("01_social_dilemmas"),
-    "02": Notebook("02_opponent_shaping"),
-    "03": Notebook("03_loqa_and_advantage_alignment"),
-    "04": Notebook(
-        "04_iterated_prisoners_dilemma", ("ipd_policy", "ipd_returns", "ipd_long", "ipd_sweep", "ipd_tournament")
-    ),
-    "05": Notebook(
-        "05_coin_game_league",
-        ("coin_curves", "coin_league", "coin_episode"),
-        ("coin_map", "shaping_cost", "coin_speed"),
-    ),
-    "06": Notebook(
-        "06_negotiation",
-        ("negotiation_curves", "negotiation_league", "negotiation_episode"),
-        ("negotiation_long", "negotiation_map"),
-    ),
-    "07": Notebook(
-        "07_commons_harvest",
-        ("harvest", "harvest_curves", "harvest_episode", "harvest_frames", "harvest_credit"),
-        ("harvest_open_curves", "harvest_variants"),
-    ),
-    "08": Notebook("08_group_baseline"),
-    "09": Notebook("09_llms_under_naive_rl", ("llm_training",)),
-    "10": Notebook(
-        "10_llms_under_advantage_alignment",
-        ("llm_training", "llm_policy", "llm_crossplay"),
-        ("llm_side_training", "llm_side_policy", "llm_speed"),
-    ),
-    "11": Notebook("11_trust_and_split"),
-    "12": Notebook("12_every_figure"),  # after all others: it shows their figures and judges their tables
-    "13": Notebook("13_your_own_credit_rule"),
-}
+def _modules() -> list:
+    return [import_module(f"experiments.{name}") for name in MODULES]
 
 
 @cache
@@ -75,14 +39,27 @@ def agents(profile: str) -> list[Run]:
 
 def runs(profile: str) -> list[Run]:
     """Every run that the figures of a profile need, side studies apart."""
-    needed = {run.name: run for table in tables().values() if not table.side for run in table.runs(profile)}
-    waiting = [*needed.values(), *agents(profile)]
-    while waiting:
-        run = waiting.pop()
-        needed.setdefault(run.name, run)
-        waiting += [need for need in run.needs if need.name not in needed]
-    return list(needed.values())
+    wanted = [run for table in tables().values() if not table.side for run in table.runs(profile)]
+    return with_needs([*wanted, *agents(profile)])
 
 
-def _modules() -> list:
-    return [import_module(f"experiments.{name}") for name in MODULES]
+@cache
+def cells(notebook: Path) -> tuple[list[str], str]:
+    """The text of every cell of a notebook, and its code as Python."""
+    content = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    texts = ["".join(cell["source"]) for cell in content]
+    code = "\n".join(text for cell, text in zip(content, texts, strict=True) if cell["cell_type"] == "code")
+    return texts, "\n".join("pass" if line.lstrip().startswith(("%", "!")) else line for line in code.splitlines())
+
+
+@cache
+def names_in(number: str) -> set[str]:
+    """What a notebook's code holds between quotes."""
+    nodes = ast.walk(ast.parse(cells(NOTEBOOKS[number])[1]))
+    return {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+
+
+def tables_of(number: str) -> list[Table]:
+    """The tables that a notebook reads: those that its code names; LAST, which judges them, reads all."""
+    named = names_in(number)
+    return [table for name, table in tables().items() if name in named or (number == LAST and not table.side)]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,11 +19,11 @@ from typing import Any
 import pandas as pd
 import torch
 
-from aa_core.paths import BUILD, DATA, FIGURES
-from experiments import records
+from experiments import paths, records
 from experiments.identity import code_identity, settings_as_data, short_hash
 
 PROFILES = ("smoke", "laptop", "extended", "paper")
+JUDGED = range(5, 10)  # seeds that figures and verdicts show; settings were chosen on 0 to 4
 
 
 @dataclass(frozen=True)
@@ -72,16 +72,27 @@ class Run:
     @property
     def folder(self) -> Path:
         """Where it is made."""
-        return BUILD / "runs" / f"{self.name}.{self.identity}"
+        return paths.BUILD / "runs" / f"{self.name}.{self.identity}"
 
     @property
     def committed(self) -> Path:
         """Where its agent is kept in the repository, if it is."""
-        return DATA / "agents" / self.name
+        return paths.DATA / "agents" / self.name
 
     def is_made(self) -> bool:
         """Whether its folder is there."""
         return (self.folder / "record.json").is_file()
+
+
+def with_needs(runs: Iterable[Run], wanted: Callable[[Run], bool] = lambda run: True) -> list[Run]:
+    """Runs and all that they build on, each once; of those that are not `wanted` neither they nor what they need."""
+    found, waiting = {}, list(runs)
+    while waiting:
+        run = waiting.pop()
+        if run.folder not in found and wanted(run):
+            found[run.folder] = run
+            waiting += run.needs
+    return list(found.values())
 
 
 def verified(folder: Path) -> dict[str, Any]:
@@ -130,8 +141,7 @@ def make(run: Run, fresh: bool = False) -> Path:
         started, core = time.perf_counter(), time.process_time()
         table = run.compute(run.settings, scratch, needs)
         record = records.provenance(settings_as_data(run.settings), time.perf_counter() - started)
-        records.write_table(scratch / "table.csv", table, {})
-        (scratch / "table.json").unlink()  # its checksum stands in the record, with those of the other files
+        records.write_atomically(scratch / "table.csv", records.as_csv(table, run.name))
         files = sorted(path for path in scratch.rglob("*") if path.is_file())
         record |= {
             "run": run.name,
@@ -155,21 +165,13 @@ def make(run: Run, fresh: bool = False) -> Path:
 
 
 def sweep_leftovers() -> None:
-    """Remove what killed processes left half-made: it ends with the number of a process that is gone."""
-    for leftover in [*BUILD.glob("**/.*.*"), *DATA.glob("**/.*.*"), *FIGURES.glob(".*.*")]:
+    """Remove what killed processes left half-made: its name ends with the number of a process that is gone."""
+    import psutil  # Snakemake, which alone asks for this, has it
+
+    for leftover in [part for top in (paths.BUILD, paths.DATA, paths.FIGURES) for part in top.glob("**/.*.*")]:
         owner = leftover.name.rpartition(".")[2]
-        if owner.isdigit() and not _is_alive(int(owner)):
+        if owner.isdigit() and not psutil.pid_exists(int(owner)):
             shutil.rmtree(leftover, ignore_errors=True) if leftover.is_dir() else leftover.unlink(missing_ok=True)
-
-
-def _is_alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def table_of(folder: Path) -> pd.DataFrame:
@@ -217,3 +219,11 @@ class Table:
     def home(self, profile: str) -> str:
         """The profile under which it is kept."""
         return "extended" if self.side and profile == "laptop" else profile
+
+    def at_home(self, profile: str) -> list[Run]:
+        """Its runs, of the profile under which it is kept."""
+        return self.runs(self.home(profile))
+
+    def committed(self, profile: str) -> Path:
+        """Where it is kept in the repository, if it is."""
+        return paths.DATA / self.home(profile) / f"{self.name}.csv"

@@ -15,11 +15,10 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from aa_core.checks import check_choice
-from aa_core.paths import BUILD, HEADLESS
-from experiments import records, registry
-from experiments.identity import settings_as_data
+from experiments import paths, records, registry
+from experiments.identity import code_identity, settings_as_data
 from experiments.records import MissingTable, StaleTable
-from experiments.run import PROFILES, Run, Table, finished, make, table_of, verified
+from experiments.run import PROFILES, Run, Table, finished, make, table_of, verified, with_needs
 
 
 def load(name: str, profile: str, stale: bool = False) -> pd.DataFrame:
@@ -44,18 +43,18 @@ def load(name: str, profile: str, stale: bool = False) -> pd.DataFrame:
     home = table.home(profile)
     runs = table.runs(home)
     if all(run.is_made() for run in runs):
-        return assemble(table, home, runs)
+        return assemble(table, profile)
     path = records.find_table(name, home)
     way_out = f"`{command(table, profile)}` makes it again"
     if not path.is_file():
         if table.side and profile == "laptop":
             raise MissingTable(f"nobody has made the side study {name} yet: `{command(table, profile)}`")
         announce(name, runs)
-        for run in tqdm(runs, desc=name, disable=HEADLESS, leave=False):
+        for run in tqdm(runs, desc=name, disable=paths.HEADLESS, leave=False):
             make(run)  # here rather than in `assemble`: with a progress bar
-        return assemble(table, home, runs)
+        return assemble(table, profile)
     content, record = records.read_table(path, way_out)
-    differing = out_of_date(record, runs)
+    differing = out_of_date(record, table, runs)
     if differing and not stale:
         shown = ", ".join(differing[:3]) + (", ..." if len(differing) > 3 else "")
         raise StaleTable(
@@ -65,10 +64,12 @@ def load(name: str, profile: str, stale: bool = False) -> pd.DataFrame:
     return remember(name, content, record | {"stale": bool(differing)})
 
 
-def out_of_date(record: dict[str, Any], runs: Sequence[Run]) -> list[str]:
+def out_of_date(record: dict[str, Any], table: Table, runs: Sequence[Run]) -> list[str]:
     """Names of the runs in which a table's record differs from the present declarations."""
     made = {name: run.get("identity") for name, run in (record.get("runs") or {}).items() if isinstance(run, dict)}
     declared = {run.name: run.identity for run in runs}
+    if record.get("kept_by", code_identity(table.keep)) != code_identity(table.keep):
+        return sorted(declared)
     return sorted(name for name in {*made, *declared} if made.get(name) != declared.get(name))
 
 
@@ -82,49 +83,39 @@ def command(table: Table, profile: str) -> str:
 
 def minutes(runs: Sequence[Run]) -> float:
     """Rough core-minutes of the runs that are still to be made, with what they need."""
-    waiting, seen = list(runs), {}
-    while waiting:
-        run = waiting.pop()
-        if run.name not in seen and not run.is_made():
-            seen[run.name] = run.minutes
-            waiting += run.needs
-    return sum(seen.values())
+    return sum(run.minutes for run in with_needs(runs, lambda run: not run.is_made()))
 
 
 def announce(what: str, runs: Sequence[Run]) -> None:
     """Say what will be made before it starts."""
     todo = [run for run in runs if finished(run) is None]
     if todo:
-        print(
-            f"{what}: making {len(todo)} of {len(runs)} runs, about {minutes(todo):.1f} minutes of one core", flush=True
-        )
+        words = f"making {len(todo)} of {len(runs)} runs, about {minutes(todo):.1f} minutes of one core"
+        print(f"{what}: {words}", flush=True)
 
 
-def assemble(table: Table, home: str, runs: Sequence[Run]) -> pd.DataFrame:
+def assemble(table: Table, profile: str) -> pd.DataFrame:
     """Put a table together from its runs, of which missing ones are made, and write it with its record under build/."""
-    path = BUILD / home / "tables" / f"{table.name}.csv"
-    record = records.read_record(path.with_suffix(".json")) or {}
-    if not path.is_file() or out_of_date(record, runs) or record.get("table_sha256") != records.checksum(path):
-        folders = {run.name: make(run) for run in runs}
-        made = {name: verified(folder) for name, folder in folders.items()}
-        parts = [table.keep(table_of(folder)) for folder in folders.values()]
-        content = pd.concat([part for part in parts if len(part)], ignore_index=True)
-        records.write_table(path, content, {"table": table.name, "runs": made})
-    content, record = records.read_table(path)
-    return remember(table.name, content, record | {"stale": False})
+    folders = {run.name: make(run) for run in table.at_home(profile)}
+    made = {name: verified(folder) for name, folder in folders.items()}
+    parts = [table.keep(table_of(folder)) for folder in folders.values()]
+    content = pd.concat([part for part in parts if len(part)], ignore_index=True)
+    path = paths.BUILD / table.home(profile) / "tables" / f"{table.name}.csv"
+    records.write_table(path, content, {"table": table.name, "runs": made, "kept_by": code_identity(table.keep)})
+    return remember(table.name, *records.read_table(path))
 
 
 def remember(name: str, table: pd.DataFrame, record: dict[str, Any]) -> pd.DataFrame:
     """Keep the record for the figures drawn from the table; its `attrs["stale"]` says whether it is out of date."""
-    records.READ[name] = record | {"seeds": records.count_seeds(table)}
-    table.attrs["stale"] = bool(record.get("stale"))
+    records.READ[name] = {"stale": False, **record, "seeds": records.count_seeds(table)}
+    table.attrs["stale"] = records.READ[name]["stale"]
     return table
 
 
 def record(name: str, profile: str, settings: Any, table: pd.DataFrame) -> pd.DataFrame:
     """Write a small table that a notebook has computed itself, with its settings, under build/; returns it as read."""
     check_choice("profile", profile, PROFILES)
-    path = BUILD / profile / "tables" / f"{Path(name).name}.csv"
+    path = paths.BUILD / profile / "tables" / f"{Path(name).name}.csv"
     if path.stem != name:
         raise ValueError(f"name must be that of a file without folders, got {name!r}")
     content = {"table": name, **records.provenance(settings_as_data(settings), 0.0)}

@@ -11,7 +11,7 @@ import axelrod as axl
 import pandas as pd
 from tqdm.auto import tqdm
 
-from aa_core.paths import HEADLESS
+from aa_core import HEADLESS
 
 TURNS = 200  # rounds of a match in Axelrod's first tournament
 

@@ -17,7 +17,7 @@ from transformers import (
 )  # fmt: skip
 from transformers.utils import logging
 
-from aa_core.paths import HEADLESS
+from aa_core import HEADLESS
 
 EMBEDDED = "warm_up.json"  # marks a folder of the embedded model
 warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)  # PEFT's to mend

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,8 +11,8 @@ import pandas as pd
 import pytest
 from language_fixtures import *  # noqa: F403
 
-from aa_core import paths
-from experiments import build, publish, records, registry, run, tables
+from experiments import paths, records, registry
+from experiments.records import write_atomically
 from experiments.run import Experiment, Run, Table
 
 COUNTED: list[str] = []  # what has been computed
@@ -54,17 +56,25 @@ TABLES = (
 
 
 @pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for module in (paths, records, run, tables, build, publish):
-        for name in ("BUILD", "DATA", "FIGURES"):
-            if hasattr(module, name):
-                monkeypatch.setattr(module, name, tmp_path / name.lower())
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
+    for name in ("BUILD", "DATA", "FIGURES"):
+        monkeypatch.setattr(paths, name, tmp_path / name.lower())
+    notebook = tmp_path / "notebooks" / "00_toys.ipynb"
+    cell = {"cell_type": "code", "source": ['load("toys"), load("toy_league")\n', 'record("angles", 1)']}
+    write_atomically(notebook, json.dumps({"cells": [cell]}))
+    monkeypatch.setattr(registry, "NOTEBOOKS", {"00": notebook})
+    registry.cells.cache_clear()
+    registry.names_in.cache_clear()
+    monkeypatch.setattr(records, "git_commit", lambda: "0123abc")
     monkeypatch.setattr(registry, "experiments", lambda: {"toy": TOYS, "toy_league": LEAGUE})
     monkeypatch.setattr(registry, "tables", lambda: {table.name: table for table in TABLES})
     monkeypatch.setattr(registry, "agents", TOYS.runs)
     monkeypatch.setattr(records, "READ", {})
     COUNTED.clear()
-    return tmp_path
+    yield tmp_path
+    registry.cells.cache_clear()
+    registry.names_in.cache_clear()
 
 
 @pytest.fixture

@@ -11,8 +11,7 @@ import pytest
 from matplotlib.figure import Figure
 from nbclient import NotebookClient
 
-from aa_core import paths
-from experiments import figures, records
+from experiments import figures, paths, records
 
 CELLS = pd.DataFrame(
     {

@@ -8,8 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from aa_core import paths
-from experiments import records
+from experiments import paths, records
 from experiments.records import DamagedTable, MissingTable
 
 OLD = pd.DataFrame({"seed": [0, 1], "value": [0.5, 0.25]})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,8 +23,8 @@ def fresh_clone(project: Path, counted: list[str]) -> Path:
     """Committed tables and agents, nothing under build/."""
     for name in ("toys", "toy_league"):
         load(name, "laptop")
-        publish._copy_table(project / "build" / "laptop" / "tables" / f"{name}.csv", project / "data" / "laptop")
-    publish.publish_agents("laptop")
+    shutil.copytree(project / "build" / "laptop" / "tables", project / "data" / "laptop")
+    publish._copy_agents([(run, run.folder) for run in registry.agents("laptop")])
     (project / "build").rename(project / "old")
     counted.clear()
     return project
@@ -181,14 +182,14 @@ def test_a_table_of_a_notebook_is_written_beside_its_past(project: Path) -> None
 def test_a_notebook_waits_for_what_is_missing_only_and_says_what_is_old(
     fresh_clone: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(registry, "NOTEBOOKS", {"00": registry.Notebook("00_start_here", ("toys", "toy_league"))})
     assert build.before_notebook("00", "laptop", whole=False) == []
-    assert build.stale_tables("00", "laptop") == []
+    assert [table.name for table in registry.tables_of("00")] == ["toys", "toy_league"]
+    assert list(build.outdated(registry.tables_of("00"), "laptop")) == []
     assert len(build.before_notebook("00", "laptop", whole=True)) == 3
     change_a_setting(monkeypatch)
     assert build.before_notebook("00", "laptop", whole=False) == []
-    (line,) = build.stale_tables("00", "laptop")
-    assert "toys was made by other settings or code; `make tables/toys` makes it again" in line
+    (line,) = build.outdated(registry.tables_of("00"), "laptop")
+    assert line == "stale    data/laptop/toys.csv: 2 runs, 6 minutes; `make tables/toys` makes it again"
     (fresh_clone / "data" / "laptop" / "toys.csv").unlink()
     assert [run.settings.rate for run in build.before_notebook("00", "laptop", whole=False)] == [0.9, 0.9]
 
@@ -197,8 +198,8 @@ def test_the_cost_of_every_run_is_told(fresh_clone: Path) -> None:
     load("toy_league", "laptop")
     for run in TOYS.runs("laptop"):
         experiments.run.make(run, fresh=True)
-    table = publish.cost("laptop").set_index("run")
+    table = build.cost("laptop").set_index("run")
     assert set(table.index) == {"calibration", "toy/slow-0", "toy/slow-1"}  # the league was not made here
     assert table.seconds["calibration"] > 0
-    assert "0 of 3 runs" not in publish.plan("laptop", 2, fresh=True)
-    assert "3 of 3 runs of profile laptop are to be made" in publish.plan("laptop", 2, fresh=True)
+    assert "0 of 3 runs" not in build.plan("laptop", 2, fresh=True)
+    assert "3 of 3 runs of profile laptop are to be made" in build.plan("laptop", 2, fresh=True)

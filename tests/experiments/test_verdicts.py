@@ -14,9 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aa_core import paths
 from experiments import judge as verdicts
-from experiments import page, records, registry
+from experiments import page, paths, records, registry
 from experiments.claims import CLAIMS, OURS, Cell, Claim, NoRunError, Quantity, Runs, Sign
 from experiments.judge import MARGIN, Number, Ordering, judge
 from experiments.page import FIGURES, entry
@@ -207,8 +206,7 @@ def test_every_figure_with_a_papers_name_is_on_the_page() -> None:
 
 def test_notebooks_draw_the_pictures_of_the_list() -> None:
     for number, notebook in registry.NOTEBOOKS.items():
-        path = paths.ROOT / "notebooks" / f"{notebook.name}.ipynb"
-        sources = [cell.source for cell in nbformat.read(path, as_version=4).cells] if path.is_file() else []
+        sources = [cell.source for cell in nbformat.read(notebook, as_version=4).cells]
         drawn = re.findall(r'figures\.save\(\w+, "(\w+)"', "\n".join(sources))
         assert sorted(drawn) == sorted(drawn_by(number)), notebook.name
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from experiments import build, registry
+from experiments import build, paths, registry
 from experiments.identity import reached
 
 Make = Callable[..., subprocess.CompletedProcess[str]]
@@ -143,7 +143,7 @@ def _functions(settings: object) -> list:
 
 
 def test_aa_core_knows_nothing_of_experiments() -> None:
-    root = Path(build.ROOT) / "aa_core"
+    root = paths.ROOT / "aa_core"
     offenders = [
         path.name for path in root.rglob("*.py") if re.search(r"^\s*(from|import) experiments", path.read_text(), re.M)
     ]
@@ -151,6 +151,6 @@ def test_aa_core_knows_nothing_of_experiments() -> None:
 
 
 def test_aa_core_is_thin() -> None:
-    lines = {path: len(path.read_text().splitlines()) for path in (Path(build.ROOT) / "aa_core").rglob("*.py")}
+    lines = {path: len(path.read_text().splitlines()) for path in (paths.ROOT / "aa_core").rglob("*.py")}
     assert sum(lines.values()) <= 4500
     assert max(lines.values()) <= 450

@@ -12,10 +12,10 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from aa_core.paths import ROOT
 from experiments import registry
+from experiments.paths import ROOT
 
-NOTEBOOKS = [ROOT / "notebooks" / f"{notebook.name}.ipynb" for notebook in registry.NOTEBOOKS.values()]
+NOTEBOOKS = list(registry.NOTEBOOKS.values())
 every_notebook = pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
 
 
@@ -53,8 +53,9 @@ def test_notebook_executes_in_profile_smoke(
             assert (folder / "smoke" / "figures" / f"{name}.{kind}").stat().st_size > 100
 
 
-def test_all_notebooks_are_listed() -> None:
+def test_notebooks_are_numbered_without_a_gap() -> None:
     assert sorted((ROOT / "notebooks").glob("*.ipynb")) == NOTEBOOKS
+    assert list(registry.NOTEBOOKS) == [f"{number:02}" for number in range(len(NOTEBOOKS))]
 
 
 @every_notebook

@@ -3,7 +3,7 @@
 import re
 import subprocess
 
-from aa_core.paths import ROOT
+from experiments.paths import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 TARGETS = set(re.findall(r"^([a-z-]+)(?=[:/])", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))

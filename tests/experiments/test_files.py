@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from aa_core.files import write_atomically
+from experiments.records import write_atomically
 
 
 def names(folder: Path) -> list[str]:
