@@ -202,8 +202,12 @@ def save(mind: ActorCritic, path: Path) -> None:
 
     settings = {"spaces": asdict(mind.spaces), "network": asdict(mind.network)}
     partial = path.with_name(f".{path.name}.{os.getpid()}")
-    save_file(mind.state_dict(), partial, {"actor_critic": json.dumps(settings)})
-    os.replace(partial, path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        save_file(mind.state_dict(), partial, {"actor_critic": json.dumps(settings)})
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def load(path: Path) -> ActorCritic:

@@ -188,10 +188,10 @@ def test_a_save_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pyte
     save(mind, path)
     old = path.read_bytes()
 
-    def broken(file: int) -> None:
+    def broken(*files: Path) -> None:
         raise OSError(28, "disk full")
 
-    monkeypatch.setattr("os.fsync", broken)
+    monkeypatch.setattr("os.replace", broken)
     with pytest.raises(OSError, match="disk full"):
         save(mind_of("coin", Network(8), 1), path)
     assert path.read_bytes() == old
