@@ -44,7 +44,7 @@ def before_notebook(number: str, profile: str, whole: bool) -> list[Run]:
         profile: of the runs.
         whole: all runs of its tables, as `make figures` wants; otherwise those of tables that nobody has made yet.
     """
-    tables = [table for table in registry.tables_of(number) if not table.side]
+    tables = registry.NOTEBOOKS[number].tables()
     wanted = [t for t in tables if whole or (number != registry.LAST and not t.committed(profile).is_file())]
     return [run for table in wanted for run in table.runs(profile)]
 
@@ -61,14 +61,14 @@ def stamp(number: str, profile: str, stale: bool = False) -> str:
     Its name holds a hash of the notebook's code and text, of the code of the project that it executes, and of the
     tables that it reads.
     """
-    texts, code = registry.cells(registry.NOTEBOOKS[number])
-    tables = {
-        table.name: (records.read_record(table.committed(profile).with_suffix(".json")) or {}).get("table_sha256")
-        if table.side
-        else [run.identity for run in table.runs(profile)]
-        for table in registry.tables_of(number)
+    notebook = registry.NOTEBOOKS[number]
+    texts, code = notebook.content
+    tables = {table.name: [run.identity for run in table.runs(profile)] for table in notebook.tables()}
+    studies = {
+        t.name: records.read_record(t.committed(profile).with_suffix(".json")) for t in notebook.tables(side=True)
     }
-    identity = short_hash([texts, reached(("notebook", None), source=code), tables])
+    sums = {name: (record or {}).get("table_sha256") for name, record in studies.items()}
+    identity = short_hash([texts, reached(("notebook", None), source=code), tables, sums])
     return str(paths.BUILD / profile / "notebooks" / f"{number}.{identity}.{'stale' if stale else 'done'}")
 
 
@@ -82,16 +82,16 @@ def execute(number: str, profile: str, stale: bool = False) -> None:
 
     from experiments.figures import lighter
 
-    started, source = time.perf_counter(), registry.NOTEBOOKS[number]
-    for line in outdated(_drawn_stale(number, profile), profile) if stale else []:
-        print(f"notebook {source.stem}: {line}", flush=True)
+    started, name, source = time.perf_counter(), registry.NOTEBOOKS[number].name, registry.NOTEBOOKS[number].path
+    for line in drawn_stale(number, profile) if stale else []:
+        print(f"notebook {name}: {line}", flush=True)
     os.environ["AA_HEADLESS"] = "1"  # the kernel inherits it
     os.environ.pop("MPLBACKEND", None)  # an inherited one would leave the notebook without pictures
     try:
         notebook = papermill.execute_notebook(
             str(source), None, {"profile": profile, "stale": stale}, kernel_name="python3", cwd=str(source.parent),
             extra_arguments=["--log-level=40"],  # the kernel's errors, not its warning about a local port
-            progress_bar={"desc": source.stem, "leave": False, "ncols": 79} if sys.stderr.isatty() else False,
+            progress_bar={"desc": name, "leave": False, "ncols": 79} if sys.stderr.isatty() else False,
         )  # fmt: skip
     except papermill.PapermillExecutionError as error:
         sys.exit(f"{relative(source)}: {error}")
@@ -110,13 +110,13 @@ def execute(number: str, profile: str, stale: bool = False) -> None:
     target = paths.BUILD / profile / "notebooks" / source.name
     records.write_atomically(target, nbformat.writes(notebook) + "\n")
     Path(stamp(number, profile, stale)).touch()
-    print(f"notebook {source.stem}: {time.perf_counter() - started:.0f} s", flush=True)
+    print(f"notebook {name}: {time.perf_counter() - started:.0f} s", flush=True)
 
 
-def _drawn_stale(number: str, profile: str) -> list[Table]:
-    """Committed tables of a notebook whose runs have not all been made here."""
-    tables = [table for table in registry.tables_of(number) if not table.side and table.committed(profile).is_file()]
-    return [table for table in tables if not all(run.is_made() for run in table.runs(profile))]
+def drawn_stale(number: str, profile: str) -> list[str]:
+    """A line for each committed table of a notebook that is not current and has not been made here."""
+    tables = [table for table in registry.NOTEBOOKS[number].tables() if table.committed(profile).is_file()]
+    return list(outdated((t for t in tables if not all(run.is_made() for run in t.runs(profile))), profile))
 
 
 def outdated(tables: Iterable[Table], profile: str) -> Iterator[str]:

@@ -36,7 +36,7 @@ def publish(profile: str = "laptop") -> None:
     """
     built, data = paths.BUILD / profile, paths.DATA / profile
     check_figures(built / "figures")
-    notebooks = [built / "notebooks" / path.name for path in registry.NOTEBOOKS.values()]
+    notebooks = [built / "notebooks" / notebook.path.name for notebook in registry.NOTEBOOKS.values()]
     if missing := [path.name for path in notebooks if not path.is_file()]:
         raise RefusedError(f"notebooks must all be executed, {built / 'notebooks'} lacks {', '.join(missing)}")
     if profile != "laptop":
@@ -47,8 +47,8 @@ def publish(profile: str = "laptop") -> None:
     mine = [table.name for table in registry.tables().values() if not table.side]
     for name in mine:
         assemble(registry.tables()[name], profile)
-    named = set().union(*map(registry.names_in, registry.NOTEBOOKS)) - set(registry.tables())  # notebooks record some
-    tables = [_whole(path) for path in sorted((built / "tables").glob("*.csv")) if path.stem in {*mine, *named}]
+    recorded = set().union(*(notebook.quoted for notebook in registry.NOTEBOOKS.values())) - set(registry.tables())
+    tables = [_whole(path) for path in sorted((built / "tables").glob("*.csv")) if path.stem in {*mine, *recorded}]
     agents = [(run, make(run)) for run in registry.agents(profile)]
     _check_agents(agents)
     text = readme.update((paths.ROOT / "README.md").read_text(encoding="utf-8"), profile)

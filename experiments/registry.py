@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ast
 import json
-from functools import cache
+from dataclasses import dataclass
+from functools import cache, cached_property
 from importlib import import_module
 from pathlib import Path
 
@@ -12,12 +13,7 @@ from experiments import paths
 from experiments.run import Experiment, Run, Table, with_needs
 
 MODULES = ("ipd", "coin", "negotiation", "harvest", "language")  # each with EXPERIMENTS, TABLES and agents(profile)
-NOTEBOOKS = {path.name[:2]: path for path in sorted((paths.ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))}
 LAST = "12"  # the notebook that shows the pictures of all others and judges all tables
-
-
-def _modules() -> list:
-    return [import_module(f"experiments.{name}") for name in MODULES]
 
 
 @cache
@@ -43,23 +39,40 @@ def runs(profile: str) -> list[Run]:
     return with_needs([*wanted, *agents(profile)])
 
 
-@cache
-def cells(notebook: Path) -> tuple[list[str], str]:
-    """The text of every cell of a notebook, and its code as Python."""
-    content = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-    texts = ["".join(cell["source"]) for cell in content]
-    code = "\n".join(text for cell, text in zip(content, texts, strict=True) if cell["cell_type"] == "code")
-    return texts, "\n".join("pass" if line.lstrip().startswith(("%", "!")) else line for line in code.splitlines())
+def _modules() -> list:
+    return [import_module(f"experiments.{name}") for name in MODULES]
 
 
-@cache
-def names_in(number: str) -> set[str]:
-    """What a notebook's code holds between quotes."""
-    nodes = ast.walk(ast.parse(cells(NOTEBOOKS[number])[1]))
-    return {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+@dataclass(frozen=True)
+class Notebook:
+    """A notebook by its name: NUMBER_TITLE, without suffix."""
+
+    name: str
+
+    @property
+    def path(self) -> Path:
+        """Where it lies."""
+        return paths.ROOT / "notebooks" / f"{self.name}.ipynb"
+
+    @cached_property
+    def content(self) -> tuple[list[str], str]:
+        """The text of every cell, and its code as Python."""
+        cells = json.loads(self.path.read_text(encoding="utf-8"))["cells"]
+        texts = ["".join(cell["source"]) for cell in cells]
+        code = "\n".join(text for cell, text in zip(cells, texts, strict=True) if cell["cell_type"] == "code")
+        lines = [("pass" if line.lstrip().startswith(("%", "!")) else line) for line in code.splitlines()]
+        return texts, "\n".join(lines)
+
+    @cached_property
+    def quoted(self) -> set[str]:
+        """What its code holds between quotes: names of tables and pictures, among others."""
+        nodes = ast.walk(ast.parse(self.content[1]))
+        return {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+
+    def tables(self, side: bool = False) -> list[Table]:
+        """The tables, or side studies, that it reads: those that its code names; LAST, which judges them, reads all."""
+        every = [table for table in tables().values() if table.side == side]
+        return [table for table in every if table.name in self.quoted or (self.name[:2] == LAST and not side)]
 
 
-def tables_of(number: str) -> list[Table]:
-    """The tables that a notebook reads: those that its code names; LAST, which judges them, reads all."""
-    named = names_in(number)
-    return [table for name, table in tables().items() if name in named or (number == LAST and not table.side)]
+NOTEBOOKS = {path.name[:2]: Notebook(path.stem) for path in sorted((paths.ROOT / "notebooks").glob("[0-9]*_*.ipynb"))}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,25 +55,21 @@ TABLES = (
 
 
 @pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(paths, "ROOT", tmp_path)
     for name in ("BUILD", "DATA", "FIGURES"):
         monkeypatch.setattr(paths, name, tmp_path / name.lower())
     notebook = tmp_path / "notebooks" / "00_toys.ipynb"
     cell = {"cell_type": "code", "source": ['load("toys"), load("toy_league")\n', 'record("angles", 1)']}
     write_atomically(notebook, json.dumps({"cells": [cell]}))
-    monkeypatch.setattr(registry, "NOTEBOOKS", {"00": notebook})
-    registry.cells.cache_clear()
-    registry.names_in.cache_clear()
+    monkeypatch.setattr(registry, "NOTEBOOKS", {"00": registry.Notebook("00_toys")})
     monkeypatch.setattr(records, "git_commit", lambda: "0123abc")
     monkeypatch.setattr(registry, "experiments", lambda: {"toy": TOYS, "toy_league": LEAGUE})
     monkeypatch.setattr(registry, "tables", lambda: {table.name: table for table in TABLES})
     monkeypatch.setattr(registry, "agents", TOYS.runs)
     monkeypatch.setattr(records, "READ", {})
     COUNTED.clear()
-    yield tmp_path
-    registry.cells.cache_clear()
-    registry.names_in.cache_clear()
+    return tmp_path
 
 
 @pytest.fixture

@@ -183,12 +183,12 @@ def test_a_notebook_waits_for_what_is_missing_only_and_says_what_is_old(
     fresh_clone: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert build.before_notebook("00", "laptop", whole=False) == []
-    assert [table.name for table in registry.tables_of("00")] == ["toys", "toy_league"]
-    assert list(build.outdated(registry.tables_of("00"), "laptop")) == []
+    assert [table.name for table in registry.NOTEBOOKS["00"].tables()] == ["toys", "toy_league"]
+    assert build.drawn_stale("00", "laptop") == []
     assert len(build.before_notebook("00", "laptop", whole=True)) == 3
     change_a_setting(monkeypatch)
     assert build.before_notebook("00", "laptop", whole=False) == []
-    (line,) = build.outdated(registry.tables_of("00"), "laptop")
+    (line,) = build.drawn_stale("00", "laptop")
     assert line == "stale    data/laptop/toys.csv: 2 runs, 6 minutes; `make tables/toys` makes it again"
     (fresh_clone / "data" / "laptop" / "toys.csv").unlink()
     assert [run.settings.rate for run in build.before_notebook("00", "laptop", whole=False)] == [0.9, 0.9]

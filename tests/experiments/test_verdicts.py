@@ -206,7 +206,7 @@ def test_every_figure_with_a_papers_name_is_on_the_page() -> None:
 
 def test_notebooks_draw_the_pictures_of_the_list() -> None:
     for number, notebook in registry.NOTEBOOKS.items():
-        sources = [cell.source for cell in nbformat.read(notebook, as_version=4).cells]
+        sources = [cell.source for cell in nbformat.read(notebook.path, as_version=4).cells]
         drawn = re.findall(r'figures\.save\(\w+, "(\w+)"', "\n".join(sources))
         assert sorted(drawn) == sorted(drawn_by(number)), notebook.name
 

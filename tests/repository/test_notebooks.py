@@ -15,7 +15,7 @@ import pytest
 from experiments import registry
 from experiments.paths import ROOT
 
-NOTEBOOKS = list(registry.NOTEBOOKS.values())
+NOTEBOOKS = [notebook.path for notebook in registry.NOTEBOOKS.values()]
 every_notebook = pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
 
 
