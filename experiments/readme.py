@@ -124,9 +124,7 @@ def verdicts(load: Load) -> str:
     return table(("figure", "verdict", "ours"), *rows)
 
 
-GENERATED: dict[str, Callable[[Load], str]] = {
-    part.__name__: part for part in (gallery, results, language_models, leagues, commons, verdicts)
-}
+GENERATED: dict[str, Callable[[Load], str]] = {part.__name__: part for part in (verdicts,)}
 
 
 def update(readme_text: str, profile: str) -> str:
