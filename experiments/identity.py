@@ -20,14 +20,8 @@ from aa_core.paths import ROOT
 from torch import Tensor
 
 Target = tuple[str, str | None]  # a module and a name in it; None: all of the module
-WORDS = (
-    "ctx",
-    "type_comment",
-    "kind",
-    "annotation",
-    "returns",
-    "type_params",
-)  # of a syntax tree: no part of what it does
+# of a syntax tree: no part of what it does
+WORDS = ("ctx", "type_comment", "kind", "annotation", "returns", "type_params")
 
 
 class Module:
