@@ -40,6 +40,7 @@ html_theme = "sphinx_book_theme"
 html_title = "Opponent shaping, reproduced"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
+html_context = {"default_mode": "auto"}
 html_copy_source = False
 html_show_sourcelink = False
 # where the repository is hosted: REPOSITORY_URL=https://... make site adds its links and launch buttons
