@@ -14,7 +14,7 @@ RUN_SNAKEMAKE = if [ ! -e $(INSTALLED) ]; then echo "(first installs the package
 	--max-checksum-file-size 0 --rerun-triggers mtime --quiet rules host $(DRY) $(if $(FRESH),--forceall) \
 	--config profile=$(PROFILE) mode=$(2) fresh=$(if $(FRESH),1,0)
 
-.PHONY: figures redraw test test-kill lint lab course bench setup clean clean-all help
+.PHONY: figures redraw test test-kill lint lab course site bench setup clean clean-all help
 .DEFAULT_GOAL := help
 
 figures: setup ## train, execute the notebooks, draw every figure (PROFILE=smoke|laptop|paper, FRESH=1 to repeat runs)
@@ -55,12 +55,12 @@ lint: setup
 lab: setup ## open the notebooks in JupyterLab
 	$(PY) -m jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb
 
-course: setup ## student versions of the notebooks, without solutions and outputs, in build/course
-	$(PY) -m jupyter nbconvert --log-level ERROR --to notebook --output-dir build/course \
-		--NotebookExporter.preprocessors nbgrader.preprocessors.ClearSolutions \
-		--ClearSolutions.enforce_metadata False --ClearOutputPreprocessor.enabled True notebooks/*.ipynb
-	@mkdir -p build/figures && cp figures/*.png build/figures/
-	@echo "student notebooks are in build/course"
+course: setup ## an nbgrader course in build/course: with solutions, without, and an archive for students
+	$(PY) -m experiments.course
+
+site: setup ## the book as web pages in build/site, from the committed outputs, without a network
+	PYTHONPATH=. $(PY) -m sphinx -q -b html -d build/doctrees -c notebooks/book notebooks build/site
+	@echo "open build/site/index.html"
 
 bench: setup ## benchmarks
 	$(PY) -m pytest tests/benchmarks --benchmark-only -o addopts="--import-mode=importlib"

@@ -1,0 +1,94 @@
+"""The site: all notebooks with their committed outputs, the pages of the book, and the reference of aa_core.
+
+Built offline by `make site`. Formulas become MathML in the reader's browser, by the copy of KaTeX that
+sphinxcontrib-katex carries, so that no page needs a network.
+"""
+
+import os
+import re
+
+project = "aa-companion"
+author = "The aa-companion authors"
+copyright = author
+root_doc = "book/index"
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx_copybutton",
+    "sphinx_design",
+    "sphinxcontrib.bibtex",
+    "sphinxcontrib.katex",
+]
+exclude_patterns = ["**.ipynb_checkpoints", "book/README.md"]
+
+nb_execution_mode = "off"  # what is shown is what is committed
+nb_merge_streams = True
+myst_enable_extensions = ["amsmath", "attrs_inline", "colon_fence", "deflist", "dollarmath"]
+myst_heading_anchors = 3
+bibtex_bibfiles = ["references.bib"]
+bibtex_default_style = "unsrt"
+katex_css_path = "katex-math.css"  # the package's own; MathML needs no fonts
+katex_options = "output: 'mathml'"
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_preserve_defaults = True
+napoleon_google_docstring = True
+
+html_theme = "sphinx_book_theme"
+html_title = "Opponent shaping, reproduced"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_context = {"default_mode": "auto"}
+html_copy_source = False
+html_show_sourcelink = False
+# where the repository is hosted: REPOSITORY_URL=https://... make site adds its links and launch buttons
+repository = os.environ.get("REPOSITORY_URL", "")
+html_theme_options = {
+    "home_page_in_toc": True,
+    "show_toc_level": 2,
+    "use_download_button": False,
+    "use_fullscreen_button": False,
+    **(
+        {
+            "repository_url": repository,
+            "path_to_docs": "notebooks",
+            "use_repository_button": True,
+            "launch_buttons": {
+                "binderhub_url": "https://mybinder.org",
+                "colab_url": "https://colab.research.google.com",
+            },
+        }
+        if repository
+        else {}
+    ),
+}
+
+
+def _plain_docstring(app, what, name, obj, options, lines: list[str]) -> None:
+    """Docstrings are written for a terminal: single backticks are code, `|x|` and `*` mean themselves, tables are shown as
+    they stand."""
+    text = re.sub(r"(?<![`:\w])`([^`\n]+)`(?!`)", r"``\1``", "\n".join(lines))
+    table = re.compile(r"(?:^\|.*\|$\n?)+", re.MULTILINE)
+    parts, end = [], 0
+    for found in table.finditer(text):
+        parts += [
+            _escaped(text[end : found.start()]),
+            "::\n\n",
+            *(f"    {line}\n" for line in found[0].splitlines()),
+            "\n",
+        ]
+        end = found.end()
+    lines[:] = "".join([*parts, _escaped(text[end:])]).splitlines()
+
+
+def _escaped(text: str) -> str:
+    """Marks of reStructuredText outside of code, taken literally."""
+    pieces = re.split(r"(``[^`]*``)", text)
+    return "".join(piece if piece.startswith("``") else re.sub(r"([|*])", r"\\\1", piece) for piece in pieces)
+
+
+def setup(app) -> None:
+    """Connect the above."""
+    app.connect("autodoc-process-docstring", _plain_docstring)
