@@ -1,7 +1,7 @@
 """An nbgrader course from the notebooks: what a lecturer keeps, what students get, and an archive for them to unpack.
 
-An exercise is a cell with a solution between `### BEGIN SOLUTION` and `### END SOLUTION`, and a cell after it that checks
-the answer. nbgrader (generate_assignment, validate, autograde) does everything else.
+An exercise is a cell with a solution between `### BEGIN SOLUTION` and `### END SOLUTION`, and a cell after it that
+checks the answer. nbgrader (generate_assignment, validate, autograde) does everything else.
 """
 
 from __future__ import annotations
@@ -19,8 +19,10 @@ from traitlets.config.loader import PyFileConfigLoader
 from experiments.paths import BUILD, ROOT
 
 POINTS = 2
-SHIPPED = ("aa_core", "experiments", "data", "figures", "Makefile", "setup.mk", "setup.sh", "Snakefile", "pyproject.toml",
-           "requirements.lock", "environment.yml", "README.md", "LICENSE", "CITATION.cff")  # fmt: skip
+SHIPPED = (
+    "aa_core", "experiments", "data", "figures", "Makefile", "setup.mk", "setup.sh", "Snakefile", "pyproject.toml",
+    "requirements.lock", "environment.yml", "README.md", "LICENSE", "CITATION.cff",
+)  # fmt: skip
 CONFIGURATION = """\
 c = get_config()
 c.CourseDirectory.course_id = "opponent_shaping"
@@ -68,7 +70,7 @@ def mark(notebook: nbformat.NotebookNode, name: str) -> nbformat.NotebookNode:
 def make_course(folder: Path, profile: str = "laptop") -> None:
     """Write the course into `folder`, which must not be there yet, or be an earlier course.
 
-    source/NAME/NAME.ipynb has the solutions, release/NAME/NAME.ipynb has none; students.zip is all that a student needs.
+    source/NAME/NAME.ipynb has the solutions, release/NAME/NAME.ipynb has none; students.zip is all that students need.
 
     Args:
         folder: where to.
@@ -78,9 +80,7 @@ def make_course(folder: Path, profile: str = "laptop") -> None:
         ValueError: the folder holds something else.
     """
     if folder.exists() and any(folder.iterdir()) and not (folder / "nbgrader_config.py").is_file():
-        raise ValueError(
-            f"folder must be empty or an earlier course, {folder} is neither: remove it or name another one"
-        )
+        raise ValueError(f"folder must be empty or an earlier course, {folder} is neither: name another one")
     for part in ("source", "release"):
         shutil.rmtree(folder / part, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)

@@ -67,8 +67,7 @@ html_theme_options = {
 
 
 def _plain_docstring(app, what, name, obj, options, lines: list[str]) -> None:
-    """Docstrings are written for a terminal: single backticks are code, `|x|` and `*` mean themselves, tables are shown as
-    they stand."""
+    """Docstrings are written for a terminal: single backticks are code, `|x|` and `*` mean themselves, tables stay."""
     text = re.sub(r"(?<![`:\w])`([^`\n]+)`(?!`)", r"``\1``", "\n".join(lines))
     table = re.compile(r"(?:^\|.*\|$\n?)+", re.MULTILINE)
     parts, end = [], 0

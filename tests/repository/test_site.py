@@ -124,7 +124,8 @@ def seen(site: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict
     finally:
         server.shutdown()
     result = re.search(r'<pre id="result">(.*?)</pre>', shown.stdout, re.DOTALL)
-    assert result and result[1], shown.stdout[-2000:] + shown.stderr[-2000:]
+    assert result, shown.stdout[-2000:] + shown.stderr[-2000:]
+    assert result[1], "the page that looks did not finish"
     return json.loads(result[1].replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&"))
 
 
