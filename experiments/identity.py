@@ -16,8 +16,9 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from aa_core.paths import ROOT
 from torch import Tensor
+
+from experiments.paths import ROOT
 
 Target = tuple[str, str | None]  # a module and a name in it; None: all of the module
 # of a syntax tree: no part of what it does

@@ -37,21 +37,30 @@ def start(folder: Path, log: Path) -> subprocess.Popen[bytes]:
         return subprocess.Popen(command, cwd=folder, env=environment, stdout=file, stderr=file, start_new_session=True)
 
 
+def steps(folder: Path) -> int:
+    """Number of finished runs and notebooks."""
+    return len([*folder.glob("build/runs/*/*/record.json"), *folder.glob("build/smoke/notebooks/*.done")])
+
+
 def disturb(folder: Path, kills: int, seed: int) -> int:
-    """Build until it is done, killed so many times on the way; returns how often it was really killed."""
+    """Build until it is done, killed so many times on the way; returns how often it was really killed.
+
+    A moment to kill at is some seconds after a random number of steps, so that a slow machine gets on, too.
+    """
     moments, log, killed = random.Random(seed), folder.parent / "killed.log", 0
-    while True:
-        job = start(folder, log)
-        try:
-            status = job.wait(moments.uniform(30, 150) if killed < kills else None)
-            assert status == 0, f"make failed: {log}"
-            return killed
-        except subprocess.TimeoutExpired:
-            os.killpg(job.pid, signal.SIGKILL)
-            job.wait()
-            killed += 1
-            runs = len(list(folder.glob("build/runs/*/*/record.json")))
-            print(f"{time.strftime('%H:%M:%S')} killed, {runs} runs are finished", flush=True)
+    while killed < kills:
+        job, goal = start(folder, log), steps(folder) + moments.randint(0, 90 // (kills + 1))
+        while job.poll() is None and steps(folder) < goal:
+            time.sleep(0.2)
+        time.sleep(moments.uniform(0, 20))
+        if job.poll() is not None:
+            break
+        os.killpg(job.pid, signal.SIGKILL)
+        job.wait()
+        killed += 1
+        print(f"{time.strftime('%H:%M:%S')} killed, {steps(folder)} steps are done", flush=True)
+    assert start(folder, log).wait() == 0, f"make failed: {log}"
+    return killed
 
 
 def contents(tables: Path) -> dict[str, str]:
