@@ -1,9 +1,9 @@
-"""What the Coin Game and Negotiation share: an agent's training, the league of all agents, and recorded games."""
+"""What the Coin Game and Negotiation share: an agent's training, maps of settings, the league, and recorded games."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from aa_core.games.base import Game, Script
 from aa_core.league import league
 from aa_core.lola import Lola
 from aa_core.selfplay import Mind, SelfPlay, play
+from experiments.run import Experiment, Run
 
 AGENT = "agent.safetensors"
 
@@ -71,6 +72,39 @@ def train_agent(settings: Training, folder: Path, needs: list[Path]) -> pd.DataF
     save(mind, folder / AGENT)
     table = pd.DataFrame(rows, columns=["update", "metric", "value"]).assign(agent=settings.agent, seed=settings.seed)
     return table[["agent", "seed", "update", "metric", "value"]]
+
+
+Cell = tuple[CreditRule, Mapping[str, object]]
+"""Of a map of settings: a credit, and what is changed of the map's base settings."""
+
+
+def settings_map(
+    name: str,
+    base: SelfPlay,
+    cells: Mapping[str, Cell],
+    training: Callable[[str, str, SelfPlay, CreditRule, int], Training],
+    minutes: float,
+) -> Experiment:
+    """A side study whose variants are cells, data that a reader finds at a glance; its table is `train_cell`'s.
+
+    `training` (profile, name, self-play, credit, seed) makes settings of training; `minutes` are those of 100 updates.
+    The seeds are among those that settings are chosen on.
+    """
+
+    def run(profile: str, variant: str, seed: int) -> Run:
+        credit, changes = cells[variant]
+        settings = training(profile, variant, replace(base, **changes), credit, seed)
+        settings = replace(settings, evaluate_every=10**9)  # never asked for
+        return Run(name, variant, seed, settings, train_cell, minutes=minutes * settings.self_play.updates / 100)
+
+    return Experiment(name, lambda profile: tuple(cells)[: 2 if profile == "smoke" else None], lambda _: range(2), run)
+
+
+def train_cell(settings: Training, folder: Path, needs: list[Path]) -> pd.DataFrame:
+    """A row: cell, seed, updates, and what the agent earns at the end (`evaluate`)."""
+    mind = settings.train(settings.game, settings.self_play, settings.credit, settings.seed)
+    row = {"cell": settings.agent, "seed": settings.seed, "updates": settings.self_play.updates}
+    return pd.DataFrame([row | evaluate(mind, settings)])
 
 
 @dataclass(frozen=True)

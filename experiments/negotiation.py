@@ -13,7 +13,7 @@ from aa_core.league import welfare
 from aa_core.selfplay import Buffer, SelfPlay
 from experiments import coin
 from experiments.coin import PPO, SIZES
-from experiments.leagues import Episodes, League, Training, play_episodes, play_league, train_agent
+from experiments.leagues import Cell, Episodes, League, Training, play_episodes, play_league, settings_map, train_agent
 from experiments.run import Experiment, Run, Table
 
 GAMMA = 0.96
@@ -87,7 +87,8 @@ def episode_run(profile: str, variant: str = "all", seed: int = 0) -> Run:
 
 
 PAST = Buffer(share=0.5)
-MAP: dict[str, tuple[CreditRule, dict[str, object]]] = {  # cell -> credit, changes of 300 updates as in NAIVE
+MAP_BASE = replace(NAIVE, updates=300)
+MAP: dict[str, Cell] = {  # cell -> credit, changes
     "averaged, β 3, not normalised": (AVERAGED, {"normalise": False}),
     "averaged, β 3, normalised": (AVERAGED, {}),
     "averaged, β 3, normalised, past quarter": (AVERAGED, {"buffer": replace(PAST, share=0.25)}),
@@ -100,22 +101,12 @@ MAP: dict[str, tuple[CreditRule, dict[str, object]]] = {  # cell -> credit, chan
 }
 
 
-def map_run(profile: str, variant: str, seed: int) -> Run:
-    """One cell of the map, one seed."""
-    credit, changes = MAP[variant]
-    settings = _training(profile, variant, replace(NAIVE, **{"updates": 300} | changes), credit, seed)
-    settings = replace(settings, evaluate_every=10**9)
-    return Run("negotiation_map", variant, seed, settings, coin.train_cell, minutes=0.6)
-
-
 EXPERIMENTS = (
     Experiment("negotiation", lambda profile: tuple(AGENTS), coin._seeds, agent_run),
     Experiment("negotiation_league", lambda profile: ("all",), coin._once, league_run),
     Experiment("negotiation_episode", lambda profile: ("all",), coin._once, episode_run),
     Experiment("negotiation_long", lambda profile: ("advantage_alignment",), lambda profile: range(5), long_run),
-    Experiment(
-        "negotiation_map", lambda profile: tuple(MAP)[: 2 if profile == "smoke" else None], coin._seeds, map_run
-    ),
+    settings_map("negotiation_map", MAP_BASE, MAP, _training, minutes=0.2),
 )
 _AGENTS, _LEAGUE, _EPISODE, _LONG, _MAP = EXPERIMENTS
 TABLES = (

@@ -102,7 +102,7 @@ def test_a_cell_of_the_coin_games_map_differs_in_what_it_names() -> None:
              "Adam": "learning_rate"}  # fmt: skip
     shared = {"updates", "critic_learning_rate"}  # time to the end, and Adam of both
     for name in coin.MAP:
-        settings = coin.map_run("extended", name, 0).settings
+        settings = coin._MAP.run("extended", name, 0).settings
         assert settings.credit.keywords["beta"] == float(name.split(",")[0].removeprefix("β "))
         named = {setting for sign, setting in signs.items() if sign in name}
         assert changed(settings.self_play, coin.MAP_BASE) - shared == named
@@ -111,7 +111,7 @@ def test_a_cell_of_the_coin_games_map_differs_in_what_it_names() -> None:
 def test_a_cell_of_negotiations_map_differs_in_what_it_names() -> None:
     signs = {"greedy": "greedy_updates", "past": "buffer", "not normalised": "normalise"}
     for name in negotiation.MAP:
-        settings = negotiation.map_run("extended", name, 0).settings
+        settings = negotiation._MAP.run("extended", name, 0).settings
         rule = settings.credit.keywords
         assert rule["beta"] == float(name.split(", ")[1].removeprefix("β "))
         assert rule.get("past", "discounted") == name.split(",")[0]
@@ -246,8 +246,9 @@ def test_a_negotiation_is_paid_by_its_claims() -> None:
 def test_the_map_has_a_row_per_cell_and_seed(game: str) -> None:
     content, cells = table(f"{game}_map"), GAMES[game].MAP
     seeds = content.groupby("cell", sort=False).seed.agg(list).to_dict()
-    assert seeds == {cell: list(range(SIZE.seeds)) for cell in list(cells)[:2]}
-    settings = [replace(GAMES[game].map_run("extended", cell, 0).settings, agent="") for cell in cells]
+    assert seeds == {cell: [0, 1] for cell in list(cells)[:2]}
+    assert list(content.columns[:3]) == ["cell", "seed", "updates"]
+    settings = [replace(GAMES[game]._MAP.run("extended", cell, 0).settings, agent="") for cell in cells]
     assert len({str(settings_as_data(one)) for one in settings}) == len(cells)
 
 
