@@ -108,7 +108,7 @@ class Trajectory(NamedTuple):
     hidden: Tensor | None  # (rows, H) of the first mind's seats before the first step
 
 
-OnUpdate = Callable[[int, ActorCritic, Trajectory], None] | None
+OnUpdate = Callable[[int, ActorCritic, Trajectory], bool | None] | None
 
 
 def begin(game: Game, games: int, generator: Generator | None, steps: int | None = None) -> Stage:
@@ -290,7 +290,7 @@ def train(
 
     `credit` makes the algorithm (see `advantages.CreditRule`), `settings` are all the rest; ValueError if they do not
     fit the game. In every update, when its games are played and before they are learned from, `on_update` is called
-    with its number from 0, the learner that played them and what was played.
+    with its number from 0, the learner that played them and what was played; if it returns True, training is over.
     """
     if settings.chunk is not None and game.horizon % settings.chunk:
         raise ValueError(f"chunk must divide the horizon {game.horizon}, got {settings.chunk}")
@@ -315,7 +315,7 @@ def train(
         if stage is not None:
             stage.age += settings.chunk
             begin_anew(game, stage, generator)
-        if on_update is not None:
-            on_update(number, mind, played)
+        if on_update is not None and on_update(number, mind, played):
+            break
         learn(minds, who, played, optimizer, settings, naive_advantages if number < settings.greedy_updates else credit)
     return mind

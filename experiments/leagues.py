@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from aa_core.advantages import CreditRule
 from aa_core.games.base import Game, Script
 from aa_core.league import league
 from aa_core.lola import Lola
-from aa_core.selfplay import Mind, SelfPlay, play
+from aa_core.selfplay import Mind, SelfPlay, Trajectory, play
 from experiments.run import Experiment, Run
 
 AGENT = "agent.safetensors"
@@ -37,6 +38,7 @@ class Training:
     evaluate_every: int  # updates
     evaluation_games: int  # for each point and partner
     train: Callable[..., ActorCritic] = selfplay.train
+    stop_above: float = math.inf  # mean reward of both seats in an update's games at which training is over
 
 
 def meet(game: Game, first: Mind, second: Mind, games: int, generator: torch.Generator) -> Tensor:
@@ -60,15 +62,23 @@ def evaluate(mind: ActorCritic, settings: Training) -> dict[str, float]:
 
 
 def train_agent(settings: Training, folder: Path, needs: list[Path]) -> pd.DataFrame:
-    """Columns agent, seed, update, metric, value: `evaluate` along training and at its end; writes the agent."""
-    rows: list[tuple[int, str, float]] = []
+    """Columns agent, seed, update, metric, value: `evaluate` along training and at its end; writes the agent.
 
-    def look(update: int, mind: ActorCritic, *_: Any) -> None:
-        if update % settings.evaluate_every == 0 or update == settings.self_play.updates:
-            rows.extend((update, metric, value) for metric, value in evaluate(mind, settings).items())
+    The end is after so many updates, or before the first whose games pay both seats more than `stop_above`.
+    """
+    looks: dict[int, dict[str, float]] = {}
+    ended = [settings.self_play.updates]
 
-    mind = settings.train(settings.game, settings.self_play, settings.credit, settings.seed, on_update=look)
-    look(settings.self_play.updates, mind)
+    def watch(update: int, mind: ActorCritic, played: Trajectory) -> bool:
+        if update % settings.evaluate_every == 0:
+            looks[update] = evaluate(mind, settings)
+        if over := played.rewards.mean((0, 2)).min().item() > settings.stop_above:
+            ended[0] = update
+        return over
+
+    mind = settings.train(settings.game, settings.self_play, settings.credit, settings.seed, on_update=watch)
+    looks[ended[0]] = evaluate(mind, settings)
+    rows = [(update, metric, value) for update, metrics in looks.items() for metric, value in metrics.items()]
     save(mind, folder / AGENT)
     table = pd.DataFrame(rows, columns=["update", "metric", "value"]).assign(agent=settings.agent, seed=settings.seed)
     return table[["agent", "seed", "update", "metric", "value"]]
