@@ -73,11 +73,13 @@ class SelfPlay:
     critic_weight: float = 1.0  # of the critic's Huber loss
     max_gradient_norm: float = 1.0  # actor and critic apart; math.inf: no clipping
     buffer: Buffer | None = None
-    scripts: tuple[Callable[[Game, Tensor, Generator], Tensor], ...] = ()  # hold the last seats of every game
+    scripts: tuple[Callable[[Game, Tensor, Generator], Tensor], ...] = ()  # hold the last seats
+    script_share: float = 1.0  # of the games in which they do, the first ones; the buffer plays as if it were 1
 
     def __post_init__(self) -> None:
         for name in ("updates", "epochs"):
             check_count(name, getattr(self, name))
+        check_unit_interval("script_share", self.script_share)
         if self.chunk is not None and not self.network.shared:  # a critic's own trunk remembers no former chunk
             raise ValueError("network must have a shared trunk if games live on, got shared=False")
 
@@ -214,7 +216,7 @@ def seating(game: Game, settings: SelfPlay) -> Tensor:
         if not each:
             raise ValueError(f"share must give each of {drawn} snapshots one of {settings.games} games, got {share}")
         who[-each * drawn :, free - held : free] = 1 + torch.arange(drawn).repeat_interleave(each)[:, None]
-    who[:, free:] = 1 + drawn + torch.arange(scripts)
+    who[: round(settings.script_share * settings.games), free:] = 1 + drawn + torch.arange(scripts)
     return who
 
 
