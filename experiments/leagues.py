@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -38,7 +37,7 @@ class Training:
     evaluate_every: int  # updates
     evaluation_games: int  # for each point and partner
     train: Callable[..., ActorCritic] = selfplay.train
-    stop_above: float = math.inf  # mean reward of both seats in an update's games at which training is over
+    stop_above: float | None = None  # mean reward of both seats in an update's games at which training is over
 
 
 def meet(game: Game, first: Mind, second: Mind, games: int, generator: torch.Generator) -> Tensor:
@@ -72,7 +71,8 @@ def train_agent(settings: Training, folder: Path, needs: list[Path]) -> pd.DataF
     def watch(update: int, mind: ActorCritic, played: Trajectory) -> bool:
         if update % settings.evaluate_every == 0:
             looks[update] = evaluate(mind, settings)
-        if over := played.rewards.mean((0, 2)).min().item() > settings.stop_above:
+        over = settings.stop_above is not None and bool((played.rewards.mean((0, 2)) > settings.stop_above).all())
+        if over:
             ended[0] = update
         return over
 
