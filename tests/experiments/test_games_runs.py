@@ -109,14 +109,22 @@ def test_a_cell_of_the_coin_games_map_differs_in_what_it_names() -> None:
 
 
 def test_a_cell_of_negotiations_map_differs_in_what_it_names() -> None:
-    signs = {"greedy": "greedy_updates", "past": "buffer", "not normalised": "normalise"}
+    signs = {"greedy": ("greedy_updates",), "past": ("buffer",), "not normalised": ("normalise",), "λ": ("lam",),
+             "γ": ("gamma",), "defectors": ("scripts", "script_share"), "wide": ("network",),
+             "Adam": ("learning_rate", "critic_learning_rate")}  # fmt: skip
     for name in negotiation.MAP:
         settings = negotiation._MAP.run("extended", name, 0).settings
-        rule = settings.credit.keywords
-        assert rule["beta"] == float(name.split(", ")[1].removeprefix("β "))
-        assert rule.get("past", "discounted") == name.split(",")[0]
-        named = {setting for sign, setting in signs.items() if sign in name}
-        assert changed(settings.self_play, negotiation.NAIVE) - {"updates"} == named
+        rule, (past, beta, *others) = settings.credit.keywords, name.split(", ")
+        assert rule["beta"] == float(beta.removeprefix("β "))
+        assert rule.get("past", f"discounted {rule['gamma']:g}") == past
+        named = {setting for sign in signs if any(sign in part for part in others) for setting in signs[sign]}
+        assert changed(settings.self_play, negotiation.MAP_BASE) == named
+        for part in others:
+            what, _, value = part.partition(" ")
+            if what in "γλ":
+                assert getattr(settings.self_play, signs[what][0]) == float(value)
+            if what == "defectors":
+                assert settings.self_play.script_share == 1 / int(value.removeprefix("1/"))
 
 
 def test_variants_of_the_harvest_are_all_different_and_only_in_what_they_name() -> None:
@@ -167,12 +175,17 @@ def test_evaluation_knows_a_cooperator_from_nobody() -> None:
 
 
 def test_the_long_run_begins_as_the_leagues_agent() -> None:
-    short, long = (
-        table_of(make(declared("smoke", "advantage_alignment", 0)))
-        for declared in (negotiation.agent_run, negotiation.long_run)
-    )
-    assert long["update"].max() > short["update"].max()
-    pd.testing.assert_frame_equal(long[long["update"] <= 4].reset_index(drop=True), short)
+    short = table_of(make(negotiation.agent_run("smoke", negotiation.AA, 0)))
+    long = table_of(make(negotiation.long_run("smoke", "trained on", 0)))
+    assert long["update"].max() == negotiation.LONG * short["update"].max()
+    early = long[long["update"] <= 4].reset_index(drop=True)
+    pd.testing.assert_frame_equal(early.assign(agent=negotiation.AA), short)
+
+
+def test_the_run_that_stops_is_the_long_one_cut_short() -> None:
+    stopped, long = (negotiation.long_run("laptop", which, 5).settings for which in ("stopped", "trained on"))
+    assert (stopped.stop_above, long.stop_above) == (0.4, None)
+    assert replace(stopped, stop_above=None, agent="trained on") == long
 
 
 # --- leagues and recorded games
@@ -197,13 +210,13 @@ def test_the_league_is_complete_and_symmetric(game: str) -> None:
 def test_a_league_is_played_by_the_agents_that_it_names() -> None:
     declared = negotiation.league_run("smoke")
     agents = [(need.variant, need.seed) for need in declared.needs]
-    assert agents == [(agent, seed) for agent in negotiation.AGENTS for seed in range(SIZE.seeds)]
+    first, second = negotiation.SEEDS["smoke"]
+    assert agents == [(agent, seed) for agent in negotiation.AGENTS for seed in (first, second)]
     content = table("negotiation_league")
     pair = {"row_agent": "advantage_alignment", "column_agent": "always defect", "row_seed": 1}
     played = content[(content[list(pair)] == pd.Series(pair)).all(axis=1)].row_reward.item()
-    folder = make(negotiation.agent_run("smoke", "advantage_alignment", 1))
-    minds = [load(make(negotiation.agent_run("smoke", "advantage_alignment", 0)) / leagues.AGENT),
-             load(folder / leagues.AGENT), negotiation.SCRIPTED["always defect"]]  # fmt: skip
+    trained = [make(negotiation.agent_run("smoke", negotiation.AA, seed)) for seed in (first, second)]
+    minds = [*(load(folder / leagues.AGENT) for folder in trained), negotiation.SCRIPTED["always defect"]]  # fmt: skip
     who = torch.tensor([[0, 2], [1, 2]]).repeat_interleave(SIZE.league_games, 0)
     rewards = play(declared.settings.game, minds, who, Generator().manual_seed(0)).rewards
     assert played == pytest.approx(rewards[SIZE.league_games :, 0].mean().item(), rel=1e-4)
