@@ -26,7 +26,7 @@ NAIVE = SelfPlay(
 )  # fmt: skip
 # Credit with the horizon of a few rounds: with GAMMA the luck of the next values drowns what the co-player did. The
 # past counts as long as the game lasts. In one game of 16 always defect sits opposite: self-play has none.
-ALIGNED = replace(NAIVE, updates=200, gamma=0.5, scripts=(SCRIPTED["always defect"],), script_share=1 / 16)
+ALIGNED = replace(NAIVE, updates=180, gamma=0.5, scripts=(SCRIPTED["always defect"],), script_share=1 / 16)
 RECIPROCAL = partial(aligned_advantages, beta=1.5, gamma=1.0)
 AVERAGED = partial(aligned_advantages, beta=3.0, gamma=GAMMA, past="averaged")  # as AA's negotiation code has it
 AGENTS: dict[str, tuple[SelfPlay, CreditRule]] = {
@@ -41,7 +41,10 @@ PAPER = {
     "entropy": 0.005, "network": Network(hidden=64, shared=True),
 }  # fmt: skip
 STOP = 0.4  # AA's code ends training when both earn more
-LONG = 2  # times the updates of the league's agent
+# a copy of AA's credit on a laptop: cooperation that is unconditional, and that some seeds leave again
+KIND = replace(
+    NAIVE, network=Network(hidden=64), entropy=0.005, updates=300, learning_rate=3e-3, critic_learning_rate=3e-3
+)
 PARTNERS = {"cooperator": SCRIPTED["always cooperate"], "defector": SCRIPTED["always defect"]}
 
 
@@ -69,11 +72,12 @@ def agent_run(profile: str, variant: str, seed: int) -> Run:
 
 
 def long_run(profile: str, variant: str, seed: int) -> Run:
-    """Advantage Alignment "trained on" for longer than the league's agent, or "stopped" when both earn `STOP`."""
-    settings = _training(profile, variant, *agent(profile, AA), seed)
-    self_play = replace(settings.self_play, updates=LONG * settings.self_play.updates)
-    settings = replace(settings, self_play=self_play, stop_above=STOP if variant == "stopped" else None)
-    return Run("negotiation_long", variant, seed, settings, train_agent, minutes=0.7)
+    """The credit of AA's code, "trained on" or "stopped" when both seats earn `STOP`."""
+    settings = _training(profile, variant, KIND, AVERAGED, seed)
+    settings = replace(settings, stop_above=STOP if variant == "stopped" else None)
+    return Run(
+        "negotiation_long", variant, seed, settings, train_agent, minutes=1.5 if variant == "trained on" else 0.6
+    )
 
 
 def league_run(profile: str, variant: str = "all", seed: int = 0) -> Run:

@@ -174,14 +174,6 @@ def test_evaluation_knows_a_cooperator_from_nobody() -> None:
     assert metrics["reward_of_defector"] > 0.3 > 0 > metrics["reward_vs_defector"]
 
 
-def test_the_long_run_begins_as_the_leagues_agent() -> None:
-    short = table_of(make(negotiation.agent_run("smoke", negotiation.AA, 0)))
-    long = table_of(make(negotiation.long_run("smoke", "trained on", 0)))
-    assert long["update"].max() == negotiation.LONG * short["update"].max()
-    early = long[long["update"] <= 4].reset_index(drop=True)
-    pd.testing.assert_frame_equal(early.assign(agent=negotiation.AA), short)
-
-
 def test_the_run_that_stops_is_the_long_one_cut_short() -> None:
     stopped, long = (negotiation.long_run("laptop", which, 5).settings for which in ("stopped", "trained on"))
     assert (stopped.stop_above, long.stop_above) == (0.4, None)
