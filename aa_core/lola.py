@@ -87,8 +87,8 @@ def train(game: Game, settings: Lola, seed: int, on_update: OnUpdate = None, pro
     optimizer = adam(mind, settings.learning_rate, settings.critic_learning_rate)
     for number in tqdm(range(settings.updates), disable=HEADLESS or not progress, leave=False):
         loss, played = lola_loss(game, mind, settings, generator)
-        if on_update is not None:
-            on_update(number, mind, played)
+        if on_update is not None and on_update(number, mind, played):
+            break
         loss.backward()
         step(optimizer, settings.max_gradient_norm)
     return mind

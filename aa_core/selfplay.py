@@ -73,11 +73,13 @@ class SelfPlay:
     critic_weight: float = 1.0  # of the critic's Huber loss
     max_gradient_norm: float = 1.0  # actor and critic apart; math.inf: no clipping
     buffer: Buffer | None = None
-    scripts: tuple[Callable[[Game, Tensor, Generator], Tensor], ...] = ()  # hold the last seats of every game
+    scripts: tuple[Callable[[Game, Tensor, Generator], Tensor], ...] = ()  # hold the last seats
+    script_share: float = 1.0  # of the games in which they do, the first ones; the buffer plays as if it were 1
 
     def __post_init__(self) -> None:
         for name in ("updates", "epochs"):
             check_count(name, getattr(self, name))
+        check_unit_interval("script_share", self.script_share)
         if self.chunk is not None and not self.network.shared:  # a critic's own trunk remembers no former chunk
             raise ValueError("network must have a shared trunk if games live on, got shared=False")
 
@@ -108,7 +110,7 @@ class Trajectory(NamedTuple):
     hidden: Tensor | None  # (rows, H) of the first mind's seats before the first step
 
 
-OnUpdate = Callable[[int, ActorCritic, Trajectory], None] | None
+OnUpdate = Callable[[int, ActorCritic, Trajectory], bool | None] | None
 
 
 def begin(game: Game, games: int, generator: Generator | None, steps: int | None = None) -> Stage:
@@ -214,7 +216,7 @@ def seating(game: Game, settings: SelfPlay) -> Tensor:
         if not each:
             raise ValueError(f"share must give each of {drawn} snapshots one of {settings.games} games, got {share}")
         who[-each * drawn :, free - held : free] = 1 + torch.arange(drawn).repeat_interleave(each)[:, None]
-    who[:, free:] = 1 + drawn + torch.arange(scripts)
+    who[: round(settings.script_share * settings.games), free:] = 1 + drawn + torch.arange(scripts)
     return who
 
 
@@ -290,7 +292,7 @@ def train(
 
     `credit` makes the algorithm (see `advantages.CreditRule`), `settings` are all the rest; ValueError if they do not
     fit the game. In every update, when its games are played and before they are learned from, `on_update` is called
-    with its number from 0, the learner that played them and what was played.
+    with its number from 0, the learner that played them and what was played; if it returns True, training is over.
     """
     if settings.chunk is not None and game.horizon % settings.chunk:
         raise ValueError(f"chunk must divide the horizon {game.horizon}, got {settings.chunk}")
@@ -315,7 +317,7 @@ def train(
         if stage is not None:
             stage.age += settings.chunk
             begin_anew(game, stage, generator)
-        if on_update is not None:
-            on_update(number, mind, played)
+        if on_update is not None and on_update(number, mind, played):
+            break
         learn(minds, who, played, optimizer, settings, naive_advantages if number < settings.greedy_updates else credit)
     return mind

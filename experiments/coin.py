@@ -26,7 +26,7 @@ from aa_core.games.coin import SCRIPTED, CoinGame, CoinState
 from aa_core.league import own_coin_rate
 from aa_core.lola import Lola
 from aa_core.selfplay import Buffer, SelfPlay, train
-from experiments.leagues import Episodes, League, Training, evaluate, play_episodes, play_league, train_agent
+from experiments.leagues import Cell, Episodes, League, Training, play_episodes, play_league, settings_map, train_agent
 from experiments.run import Experiment, Run, Table
 
 GAMMA = 0.96
@@ -93,21 +93,27 @@ def train_lola(game: CoinGame, settings: Lola, credit: None, seed: int, **option
     return lola.train(game, settings, seed, **options)
 
 
+def _training(
+    profile: str, name: str, self_play: SelfPlay | Lola, credit: CreditRule | None, seed: int, **options: Any
+) -> Training:
+    size = SIZES[profile]
+    game = CoinGame(horizon=size.horizon)
+    self_play = sized(self_play, profile) if isinstance(self_play, SelfPlay) else self_play
+    return Training(
+        name, game, self_play, credit, seed, PARTNERS, own_coin_rate, size.evaluate_every, size.evaluation_games,
+        **options,
+    )  # fmt: skip
+
+
 def agent_run(profile: str, variant: str, seed: int) -> Run:
     """Training of one seed of an agent."""
-    size = SIZES[profile]
     options = {}
     if variant == "lola_dice":
         changes = {"paper": PAPER_LOLA, "smoke": {"updates": 4, "games": 8, "network": Network(hidden=8)}}
         self_play, credit, options["train"] = replace(LOLA_DICE, **changes.get(profile, {})), None, train_lola
     else:
         self_play, credit = AGENTS[variant]
-        self_play = sized(self_play, profile)
-    game = CoinGame(horizon=size.horizon)
-    settings = Training(
-        variant, game, self_play, credit, seed, PARTNERS, own_coin_rate, size.evaluate_every, size.evaluation_games,
-        **options,
-    )  # fmt: skip
+    settings = _training(profile, variant, self_play, credit, seed, **options)
     return Run("coin", variant, seed, settings, train_agent, minutes=MINUTES.get(variant, 0.5), gpu=profile == "paper")
 
 
@@ -145,46 +151,24 @@ def episode_run(profile: str, variant: str = "all", seed: int = 0) -> Run:
 MAP_BASE = SelfPlay(updates=350, games=256, gamma=GAMMA)
 PAST, FAST = Buffer(share=0.5), {"learning_rate": 5e-3, "critic_learning_rate": 5e-3}
 GREEDY = {"greedy_updates": 60, "buffer": PAST}
-MAP: dict[str, tuple[float, dict[str, object]]] = {  # cell -> beta, changes
-    "β 0.15": (0.15, {}),
-    "β 0.15, past": (0.15, {"buffer": PAST}),
-    "β 0.15, greedy, past": (0.15, GREEDY),
-    "β 0.3, greedy, past": (0.3, GREEDY),
-    "β 0.3, greedy, past quarter": (0.3, GREEDY | {"buffer": replace(PAST, share=0.25)}),
-    "β 0.2, greedy, past, entropy 0.03": (0.2, GREEDY | {"entropy": 0.03}),
-    "β 0.2, greedy, past, actor's Adam 0.005": (0.2, GREEDY | {"learning_rate": 5e-3, "updates": 300}),
-    "β 0.15, greedy, past to 60": (0.15, GREEDY | {"buffer": replace(PAST, until=60)}),
-    "β 0.3, greedy, past to 60": (0.3, GREEDY | {"buffer": replace(PAST, until=60), "updates": 300}),
-    "β 0.2, greedy, past to 120": (0.2, GREEDY | {"buffer": replace(PAST, until=120)}),
-    "β 0.2, greedy, past to 120, Adam 0.005": (0.2, GREEDY | {"buffer": replace(PAST, until=120)} | FAST),
+BETA = {beta: partial(aligned_advantages, beta=beta, gamma=GAMMA) for beta in (0.15, 0.2, 0.3)}
+MAP: dict[str, Cell] = {  # cell -> credit, changes
+    "β 0.15": (BETA[0.15], {}),
+    "β 0.15, past": (BETA[0.15], {"buffer": PAST}),
+    "β 0.15, greedy, past": (BETA[0.15], GREEDY),
+    "β 0.3, greedy, past": (BETA[0.3], GREEDY),
+    "β 0.3, greedy, past quarter": (BETA[0.3], GREEDY | {"buffer": replace(PAST, share=0.25)}),
+    "β 0.2, greedy, past, entropy 0.03": (BETA[0.2], GREEDY | {"entropy": 0.03}),
+    "β 0.2, greedy, past, actor's Adam 0.005": (BETA[0.2], GREEDY | {"learning_rate": 5e-3, "updates": 300}),
+    "β 0.15, greedy, past to 60": (BETA[0.15], GREEDY | {"buffer": replace(PAST, until=60)}),
+    "β 0.3, greedy, past to 60": (BETA[0.3], GREEDY | {"buffer": replace(PAST, until=60), "updates": 300}),
+    "β 0.2, greedy, past to 120": (BETA[0.2], GREEDY | {"buffer": replace(PAST, until=120)}),
+    "β 0.2, greedy, past to 120, Adam 0.005": (BETA[0.2], GREEDY | {"buffer": replace(PAST, until=120)} | FAST),
     "β 0.2, greedy 150, last 8, Adam 0.005": (
-        0.2,
+        BETA[0.2],
         {"greedy_updates": 150, "buffer": replace(PAST, until=150, capacity=8), "updates": 400} | FAST,
     ),
 }
-
-
-def map_run(profile: str, variant: str, seed: int) -> Run:
-    """One cell of the map, one seed."""
-    size, (beta, changes) = SIZES[profile], MAP[variant]
-    credit = partial(aligned_advantages, beta=beta, gamma=GAMMA)
-    settings = Training(
-        variant, CoinGame(horizon=size.horizon), sized(replace(MAP_BASE, **changes), profile), credit, seed, PARTNERS,
-        own_coin_rate, 10**9, size.evaluation_games,
-    )  # fmt: skip
-    return Run("coin_map", variant, seed, settings, train_cell, minutes=1.5)
-
-
-def train_cell(settings: Training, folder: Path, needs: list[Path]) -> pd.DataFrame:
-    """A row: the cell, what differs between cells, and what the agent earns at the end of training."""
-    mind = settings.train(settings.game, settings.self_play, settings.credit, settings.seed)
-    play, buffer = settings.self_play, settings.self_play.buffer
-    row = {
-        "cell": settings.agent, "beta": settings.credit.keywords["beta"], "greedy_updates": play.greedy_updates,
-        "past_share": buffer.share if buffer else 0.0, "past_until": (buffer and buffer.until) or play.updates,
-        "learning_rate": play.learning_rate, "entropy": play.entropy, "updates": play.updates, "seed": settings.seed,
-    }  # fmt: skip
-    return pd.DataFrame([row | evaluate(mind, settings)])
 
 
 # --- the price of shaping and the speed of an update; nothing else should run on the machine
@@ -298,7 +282,7 @@ EXPERIMENTS = (
     Experiment("coin", lambda profile: NAMES, _seeds, agent_run),
     Experiment("coin_league", lambda profile: ("all",), _once, league_run),
     Experiment("coin_episode", lambda profile: ("all",), _once, episode_run),
-    Experiment("coin_map", lambda profile: tuple(MAP)[: 2 if profile == "smoke" else None], _seeds, map_run),
+    settings_map("coin_map", MAP_BASE, MAP, _training, minutes=0.4),
     Experiment("shaping_cost", lambda profile: PRICED, _once, cost_run),
     Experiment("coin_speed", lambda profile: ("1", "2"), _once, speed_run),
 )

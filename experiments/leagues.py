@@ -1,9 +1,9 @@
-"""What the Coin Game and Negotiation share: an agent's training, the league of all agents, and recorded games."""
+"""What the Coin Game and Negotiation share: an agent's training, maps of settings, the league, and recorded games."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,8 @@ from aa_core.advantages import CreditRule
 from aa_core.games.base import Game, Script
 from aa_core.league import league
 from aa_core.lola import Lola
-from aa_core.selfplay import Mind, SelfPlay, play
+from aa_core.selfplay import Mind, SelfPlay, Trajectory, play
+from experiments.run import Experiment, Run
 
 AGENT = "agent.safetensors"
 
@@ -36,6 +37,7 @@ class Training:
     evaluate_every: int  # updates
     evaluation_games: int  # for each point and partner
     train: Callable[..., ActorCritic] = selfplay.train
+    stop_above: float | None = None  # mean reward of both seats in an update's games at which training is over
 
 
 def meet(game: Game, first: Mind, second: Mind, games: int, generator: torch.Generator) -> Tensor:
@@ -59,18 +61,60 @@ def evaluate(mind: ActorCritic, settings: Training) -> dict[str, float]:
 
 
 def train_agent(settings: Training, folder: Path, needs: list[Path]) -> pd.DataFrame:
-    """Columns agent, seed, update, metric, value: `evaluate` along training and at its end; writes the agent."""
-    rows: list[tuple[int, str, float]] = []
+    """Columns agent, seed, update, metric, value: `evaluate` along training and at its end; writes the agent.
 
-    def look(update: int, mind: ActorCritic, *_: Any) -> None:
-        if update % settings.evaluate_every == 0 or update == settings.self_play.updates:
-            rows.extend((update, metric, value) for metric, value in evaluate(mind, settings).items())
+    The end is after so many updates, or before the first whose games pay both seats more than `stop_above`.
+    """
+    looks: dict[int, dict[str, float]] = {}
+    ended = [settings.self_play.updates]
 
-    mind = settings.train(settings.game, settings.self_play, settings.credit, settings.seed, on_update=look)
-    look(settings.self_play.updates, mind)
+    def watch(update: int, mind: ActorCritic, played: Trajectory) -> bool:
+        if update % settings.evaluate_every == 0:
+            looks[update] = evaluate(mind, settings)
+        over = settings.stop_above is not None and bool((played.rewards.mean((0, 2)) > settings.stop_above).all())
+        if over:
+            ended[0] = update
+        return over
+
+    mind = settings.train(settings.game, settings.self_play, settings.credit, settings.seed, on_update=watch)
+    looks[ended[0]] = evaluate(mind, settings)
+    rows = [(update, metric, value) for update, metrics in looks.items() for metric, value in metrics.items()]
     save(mind, folder / AGENT)
     table = pd.DataFrame(rows, columns=["update", "metric", "value"]).assign(agent=settings.agent, seed=settings.seed)
     return table[["agent", "seed", "update", "metric", "value"]]
+
+
+Cell = tuple[CreditRule, Mapping[str, object]]
+"""Of a map of settings: a credit, and what is changed of the map's base settings."""
+
+
+def settings_map(
+    name: str,
+    base: SelfPlay,
+    cells: Mapping[str, Cell],
+    training: Callable[[str, str, SelfPlay, CreditRule, int], Training],
+    minutes: float,
+) -> Experiment:
+    """A side study whose variants are cells, data that a reader finds at a glance; its table is `train_cell`'s.
+
+    `training` (profile, name, self-play, credit, seed) makes settings of training; `minutes` are those of 100 updates.
+    The seeds are among those that settings are chosen on.
+    """
+
+    def run(profile: str, variant: str, seed: int) -> Run:
+        credit, changes = cells[variant]
+        settings = training(profile, variant, replace(base, **changes), credit, seed)
+        settings = replace(settings, evaluate_every=10**9)  # never asked for
+        return Run(name, variant, seed, settings, train_cell, minutes=minutes * settings.self_play.updates / 100)
+
+    return Experiment(name, lambda profile: tuple(cells)[: 2 if profile == "smoke" else None], lambda _: range(2), run)
+
+
+def train_cell(settings: Training, folder: Path, needs: list[Path]) -> pd.DataFrame:
+    """A row: cell, seed, updates, and what the agent earns at the end (`evaluate`)."""
+    mind = settings.train(settings.game, settings.self_play, settings.credit, settings.seed)
+    row = {"cell": settings.agent, "seed": settings.seed, "updates": settings.self_play.updates}
+    return pd.DataFrame([row | evaluate(mind, settings)])
 
 
 @dataclass(frozen=True)

@@ -7,66 +7,84 @@ from functools import partial
 
 from torch import Tensor
 
+from aa_core.actor_critic import Network
 from aa_core.advantages import CreditRule, aligned_advantages, naive_advantages, summed_advantages
 from aa_core.games.negotiation import SCRIPTED, NegotiationGame, NegotiationState
 from aa_core.league import welfare
 from aa_core.selfplay import Buffer, SelfPlay
 from experiments import coin
 from experiments.coin import PPO, SIZES
-from experiments.leagues import Episodes, League, Training, play_episodes, play_league, train_agent
-from experiments.run import Experiment, Run, Table
+from experiments.leagues import Cell, Episodes, League, Training, play_episodes, play_league, settings_map, train_agent
+from experiments.run import JUDGED, Experiment, Run, Table
 
 GAMMA = 0.96
-NAIVE = SelfPlay(updates=100, games=256, gamma=GAMMA, entropy=0.005)
-# it stops while all seeds cooperate, as AA's code stops at a reward of 0.4; `negotiation_long` shows what comes after
-ALIGNED = replace(NAIVE, updates=175)
-LONG = {"smoke": 6, "laptop": 300, "extended": 300, "paper": 1600}
+AA = "advantage_alignment"
+SEEDS = {"smoke": JUDGED[:2], "laptop": JUDGED, "extended": JUDGED, "paper": range(5, 15)}
+NAIVE = SelfPlay(
+    network=Network(hidden=32), updates=90, games=256, gamma=GAMMA, entropy=0.001,
+    learning_rate=6e-3, critic_learning_rate=6e-3,
+)  # fmt: skip
+# Credit with the horizon of a few rounds: with GAMMA the luck of the next values drowns what the co-player did. The
+# past counts as long as the game lasts. In one game of 16 always defect sits opposite: self-play has none.
+ALIGNED = replace(NAIVE, updates=180, gamma=0.5, scripts=(SCRIPTED["always defect"],), script_share=1 / 16)
+RECIPROCAL = partial(aligned_advantages, beta=1.5, gamma=1.0)
 AVERAGED = partial(aligned_advantages, beta=3.0, gamma=GAMMA, past="averaged")  # as AA's negotiation code has it
 AGENTS: dict[str, tuple[SelfPlay, CreditRule]] = {
     "naive": (NAIVE, naive_advantages),
     "ppo": (replace(NAIVE, **PPO), naive_advantages),
-    "ppo_sum_of_rewards": (replace(NAIVE, updates=150, **PPO), summed_advantages),
-    "advantage_alignment": (ALIGNED, AVERAGED),
+    "ppo_sum_of_rewards": (replace(NAIVE, **PPO), summed_advantages),
+    AA: (ALIGNED, RECIPROCAL),
 }
 # those of AA's repository
 PAPER = {
     "updates": 800, "games": 16384, "learning_rate": 1e-3, "critic_learning_rate": 1e-3, "normalise": False,
+    "entropy": 0.005, "network": Network(hidden=64, shared=True),
 }  # fmt: skip
+STOP = 0.4  # AA's code ends training when both earn more
+# a copy of AA's credit on a laptop: cooperation that is unconditional, and that some seeds leave again
+KIND = replace(
+    NAIVE, network=Network(hidden=64), entropy=0.005, updates=300, learning_rate=3e-3, critic_learning_rate=3e-3
+)
 PARTNERS = {"cooperator": SCRIPTED["always cooperate"], "defector": SCRIPTED["always defect"]}
 
 
-def sized(settings: SelfPlay, profile: str) -> SelfPlay:
-    """Settings of training in a profile."""
-    return replace(settings, **PAPER) if profile == "paper" else coin.sized(settings, profile)
+def agent(profile: str, name: str) -> tuple[SelfPlay, CreditRule]:
+    """Settings of training and credit; in profile paper AA's own."""
+    self_play, credit = AGENTS[name]
+    if profile == "paper":
+        return replace(self_play if name != AA else NAIVE, **PAPER), AVERAGED if name == AA else credit
+    return self_play, credit
 
 
 def _training(profile: str, name: str, self_play: SelfPlay, credit: CreditRule, seed: int) -> Training:
     size = SIZES[profile]
+    self_play = coin.sized(self_play, profile) if profile == "smoke" else self_play
+    every = max(2, self_play.updates // 18)  # a third of training shows six points
     game = NegotiationGame(horizon=size.horizon)
-    return Training(
-        name, game, sized(self_play, profile), credit, seed, PARTNERS, welfare, size.evaluate_every,
-        size.evaluation_games,
-    )  # fmt: skip
+    return Training(name, game, self_play, credit, seed, PARTNERS, welfare, every, size.evaluation_games)
 
 
 def agent_run(profile: str, variant: str, seed: int) -> Run:
     """Training of one seed of an agent."""
-    settings = _training(profile, variant, *AGENTS[variant], seed)
-    return Run("negotiation", variant, seed, settings, train_agent, minutes=0.5, gpu=profile == "paper")
+    settings = _training(profile, variant, *agent(profile, variant), seed)
+    minutes = 0.13 * settings.self_play.updates / 100 * settings.self_play.epochs
+    return Run("negotiation", variant, seed, settings, train_agent, minutes=minutes, gpu=profile == "paper")
 
 
 def long_run(profile: str, variant: str, seed: int) -> Run:
-    """Advantage Alignment, trained on for longer than the league's agent."""
-    settings = _training(profile, variant, ALIGNED, AVERAGED, seed)
-    settings = replace(settings, self_play=replace(settings.self_play, updates=LONG[profile]))
-    return Run("negotiation_long", variant, seed, settings, train_agent, minutes=0.7)
+    """The credit of AA's code, "trained on" or "stopped" when both seats earn `STOP`."""
+    settings = _training(profile, variant, KIND, AVERAGED, seed)
+    settings = replace(settings, stop_above=STOP if variant == "stopped" else None)
+    return Run(
+        "negotiation_long", variant, seed, settings, train_agent, minutes=1.5 if variant == "trained on" else 0.6
+    )
 
 
 def league_run(profile: str, variant: str = "all", seed: int = 0) -> Run:
     """Every seed of every agent, and the scripted players, against each other."""
-    size = SIZES[profile]
-    settings = League(NegotiationGame(horizon=size.horizon), tuple(AGENTS), size.seeds, SCRIPTED, size.league_games)
-    needs = tuple(agent_run(profile, agent, seed) for agent in AGENTS for seed in range(size.seeds))
+    size, seeds = SIZES[profile], SEEDS[profile]
+    settings = League(NegotiationGame(horizon=size.horizon), tuple(AGENTS), len(seeds), SCRIPTED, size.league_games)
+    needs = tuple(agent_run(profile, agent, seed) for agent in AGENTS for seed in seeds)
     return Run("negotiation_league", variant, seed, settings, play_league, needs)
 
 
@@ -82,40 +100,55 @@ def episode_run(profile: str, variant: str = "all", seed: int = 0) -> Run:
     """Games of the first seed of Advantage Alignment, step by step."""
     size = SIZES[profile]
     settings = Episodes(NegotiationGame(horizon=size.horizon), SCRIPTED, size.episode_games, columns)
-    needs = tuple(agent_run(profile, "advantage_alignment", seed) for seed in (0, 1))
+    needs = tuple(agent_run(profile, AA, seed) for seed in SEEDS[profile][:2])
     return Run("negotiation_episode", variant, seed, settings, play_episodes, needs)
 
 
-PAST = Buffer(share=0.5)
-MAP: dict[str, tuple[CreditRule, dict[str, object]]] = {  # cell -> credit, changes of 300 updates as in NAIVE
-    "averaged, β 3, not normalised": (AVERAGED, {"normalise": False}),
-    "averaged, β 3, normalised": (AVERAGED, {}),
-    "averaged, β 3, normalised, past quarter": (AVERAGED, {"buffer": replace(PAST, share=0.25)}),
-    "averaged, β 3, normalised, greedy, past": (AVERAGED, {"greedy_updates": 40, "buffer": PAST, "updates": 250}),
-    "averaged, β 1, normalised, greedy, past": (
-        partial(aligned_advantages, beta=1.0, gamma=GAMMA, past="averaged"),
-        {"greedy_updates": 40, "buffer": PAST, "updates": 250},
+# --- the map of settings: AA, credit and what a cell's name says; what it does not say is as in MAP_BASE
+
+MAP_BASE = replace(NAIVE, updates=250)
+
+
+def _discounted(beta: float, gamma: float) -> CreditRule:
+    return partial(aligned_advantages, beta=beta, gamma=gamma)
+
+
+def _defectors(share: float) -> dict[str, object]:
+    return {"scripts": (SCRIPTED["always defect"],), "script_share": share}
+
+
+PAST = {"greedy_updates": 40, "buffer": Buffer(share=0.5)}
+SHORT = {"gamma": 0.5}
+MAP: dict[str, Cell] = {  # cell -> credit, changes
+    "averaged, β 3": (AVERAGED, {}),
+    "averaged, β 3, 64 wide, Adam 0.003": (
+        AVERAGED, {"network": Network(hidden=64), "learning_rate": 3e-3, "critic_learning_rate": 3e-3},
     ),
-    "discounted, β 0.3, normalised": (partial(aligned_advantages, beta=0.3, gamma=GAMMA), {"updates": 200}),
-}
-
-
-def map_run(profile: str, variant: str, seed: int) -> Run:
-    """One cell of the map, one seed."""
-    credit, changes = MAP[variant]
-    settings = _training(profile, variant, replace(NAIVE, **{"updates": 300} | changes), credit, seed)
-    settings = replace(settings, evaluate_every=10**9)
-    return Run("negotiation_map", variant, seed, settings, coin.train_cell, minutes=0.6)
+    "averaged, β 3, not normalised": (AVERAGED, {"normalise": False}),
+    "averaged, β 3, λ 0": (AVERAGED, {"lam": 0.0}),
+    "averaged, β 3, defectors 1/4": (AVERAGED, _defectors(1 / 4)),
+    "averaged, β 3, greedy, past": (AVERAGED, PAST),
+    "averaged, β 10, γ 0.5, defectors 1/8": (
+        partial(aligned_advantages, beta=10.0, gamma=GAMMA, past="averaged"), SHORT | _defectors(1 / 8),
+    ),
+    "discounted 0.9, β 3, γ 0.5": (_discounted(3.0, 0.9), SHORT),
+    "discounted 0.9, β 3, γ 0.5, λ 0": (_discounted(3.0, 0.9), SHORT | {"lam": 0.0}),
+    "discounted 0.9, β 3, γ 0.5, defectors 1/8": (_discounted(3.0, 0.9), SHORT | _defectors(1 / 8)),
+    "discounted 0.9, β 3, γ 0.7": (_discounted(3.0, 0.9), {"gamma": 0.7}),
+    "discounted 0.9, β 5, γ 0.5": (_discounted(5.0, 0.9), SHORT),
+    "discounted 0.96, β 2, γ 0.5, defectors 1/16": (_discounted(2.0, 0.96), SHORT | _defectors(1 / 16)),
+    "discounted 1, β 1.5, γ 0.5, defectors 1/16": (_discounted(1.5, 1.0), SHORT | _defectors(1 / 16)),
+    "discounted 1, β 1.5, γ 0.65, defectors 1/8": (_discounted(1.5, 1.0), {"gamma": 0.65} | _defectors(1 / 8)),
+    "discounted 1, β 1, γ 0.8, defectors 1/8": (_discounted(1.0, 1.0), {"gamma": 0.8} | _defectors(1 / 8)),
+}  # fmt: skip
 
 
 EXPERIMENTS = (
-    Experiment("negotiation", lambda profile: tuple(AGENTS), coin._seeds, agent_run),
+    Experiment("negotiation", lambda profile: tuple(AGENTS), SEEDS.__getitem__, agent_run),
     Experiment("negotiation_league", lambda profile: ("all",), coin._once, league_run),
     Experiment("negotiation_episode", lambda profile: ("all",), coin._once, episode_run),
-    Experiment("negotiation_long", lambda profile: ("advantage_alignment",), lambda profile: range(5), long_run),
-    Experiment(
-        "negotiation_map", lambda profile: tuple(MAP)[: 2 if profile == "smoke" else None], coin._seeds, map_run
-    ),
+    Experiment("negotiation_long", lambda profile: ("trained on", "stopped"), SEEDS.__getitem__, long_run),
+    settings_map("negotiation_map", MAP_BASE, MAP, _training, minutes=0.2),
 )
 _AGENTS, _LEAGUE, _EPISODE, _LONG, _MAP = EXPERIMENTS
 TABLES = (
@@ -129,4 +162,4 @@ TABLES = (
 
 def agents(profile: str) -> list[Run]:
     """Agents that are kept in the repository: all that a reader may want to meet."""
-    return [agent_run(profile, name, seed) for name in AGENTS for seed in coin._seeds(profile)]
+    return [agent_run(profile, name, seed) for name in AGENTS for seed in SEEDS[profile]]

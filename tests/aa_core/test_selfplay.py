@@ -137,6 +137,8 @@ def test_snapshots_and_scripts_take_the_last_seats() -> None:
     who = seating(game, replace(TINY, games=8, buffer=SNAPSHOTS))
     assert who.tolist() == [[0, 0]] * 4 + [[0, 1]] * 2 + [[0, 2]] * 2
     assert seating(game, replace(TINY, games=2, scripts=(always(0),))).tolist() == [[0, 1]] * 2
+    half = replace(TINY, games=4, scripts=(always(0),), script_share=0.5)
+    assert seating(game, half).tolist() == [[0, 1]] * 2 + [[0, 0]] * 2
     three = replace(game)
     object.__setattr__(three, "num_players", 4)
     who = seating(three, replace(TINY, games=3, buffer=Buffer(share=0.7, seats=2, drawn=1), scripts=(always(0),)))

@@ -102,21 +102,29 @@ def test_a_cell_of_the_coin_games_map_differs_in_what_it_names() -> None:
              "Adam": "learning_rate"}  # fmt: skip
     shared = {"updates", "critic_learning_rate"}  # time to the end, and Adam of both
     for name in coin.MAP:
-        settings = coin.map_run("extended", name, 0).settings
+        settings = coin._MAP.run("extended", name, 0).settings
         assert settings.credit.keywords["beta"] == float(name.split(",")[0].removeprefix("β "))
         named = {setting for sign, setting in signs.items() if sign in name}
         assert changed(settings.self_play, coin.MAP_BASE) - shared == named
 
 
 def test_a_cell_of_negotiations_map_differs_in_what_it_names() -> None:
-    signs = {"greedy": "greedy_updates", "past": "buffer", "not normalised": "normalise"}
+    signs = {"greedy": ("greedy_updates",), "past": ("buffer",), "not normalised": ("normalise",), "λ": ("lam",),
+             "γ": ("gamma",), "defectors": ("scripts", "script_share"), "wide": ("network",),
+             "Adam": ("learning_rate", "critic_learning_rate")}  # fmt: skip
     for name in negotiation.MAP:
-        settings = negotiation.map_run("extended", name, 0).settings
-        rule = settings.credit.keywords
-        assert rule["beta"] == float(name.split(", ")[1].removeprefix("β "))
-        assert rule.get("past", "discounted") == name.split(",")[0]
-        named = {setting for sign, setting in signs.items() if sign in name}
-        assert changed(settings.self_play, negotiation.NAIVE) - {"updates"} == named
+        settings = negotiation._MAP.run("extended", name, 0).settings
+        rule, (past, beta, *others) = settings.credit.keywords, name.split(", ")
+        assert rule["beta"] == float(beta.removeprefix("β "))
+        assert rule.get("past", f"discounted {rule['gamma']:g}") == past
+        named = {setting for sign in signs if any(sign in part for part in others) for setting in signs[sign]}
+        assert changed(settings.self_play, negotiation.MAP_BASE) == named
+        for part in others:
+            what, _, value = part.partition(" ")
+            if what in "γλ":
+                assert getattr(settings.self_play, signs[what][0]) == float(value)
+            if what == "defectors":
+                assert settings.self_play.script_share == 1 / int(value.removeprefix("1/"))
 
 
 def test_variants_of_the_harvest_are_all_different_and_only_in_what_they_name() -> None:
@@ -166,13 +174,10 @@ def test_evaluation_knows_a_cooperator_from_nobody() -> None:
     assert metrics["reward_of_defector"] > 0.3 > 0 > metrics["reward_vs_defector"]
 
 
-def test_the_long_run_begins_as_the_leagues_agent() -> None:
-    short, long = (
-        table_of(make(declared("smoke", "advantage_alignment", 0)))
-        for declared in (negotiation.agent_run, negotiation.long_run)
-    )
-    assert long["update"].max() > short["update"].max()
-    pd.testing.assert_frame_equal(long[long["update"] <= 4].reset_index(drop=True), short)
+def test_the_run_that_stops_is_the_long_one_cut_short() -> None:
+    stopped, long = (negotiation.long_run("laptop", which, 5).settings for which in ("stopped", "trained on"))
+    assert (stopped.stop_above, long.stop_above) == (0.4, None)
+    assert replace(stopped, stop_above=None, agent="trained on") == long
 
 
 # --- leagues and recorded games
@@ -197,13 +202,13 @@ def test_the_league_is_complete_and_symmetric(game: str) -> None:
 def test_a_league_is_played_by_the_agents_that_it_names() -> None:
     declared = negotiation.league_run("smoke")
     agents = [(need.variant, need.seed) for need in declared.needs]
-    assert agents == [(agent, seed) for agent in negotiation.AGENTS for seed in range(SIZE.seeds)]
+    first, second = negotiation.SEEDS["smoke"]
+    assert agents == [(agent, seed) for agent in negotiation.AGENTS for seed in (first, second)]
     content = table("negotiation_league")
     pair = {"row_agent": "advantage_alignment", "column_agent": "always defect", "row_seed": 1}
     played = content[(content[list(pair)] == pd.Series(pair)).all(axis=1)].row_reward.item()
-    folder = make(negotiation.agent_run("smoke", "advantage_alignment", 1))
-    minds = [load(make(negotiation.agent_run("smoke", "advantage_alignment", 0)) / leagues.AGENT),
-             load(folder / leagues.AGENT), negotiation.SCRIPTED["always defect"]]  # fmt: skip
+    trained = [make(negotiation.agent_run("smoke", negotiation.AA, seed)) for seed in (first, second)]
+    minds = [*(load(folder / leagues.AGENT) for folder in trained), negotiation.SCRIPTED["always defect"]]  # fmt: skip
     who = torch.tensor([[0, 2], [1, 2]]).repeat_interleave(SIZE.league_games, 0)
     rewards = play(declared.settings.game, minds, who, Generator().manual_seed(0)).rewards
     assert played == pytest.approx(rewards[SIZE.league_games :, 0].mean().item(), rel=1e-4)
@@ -246,8 +251,9 @@ def test_a_negotiation_is_paid_by_its_claims() -> None:
 def test_the_map_has_a_row_per_cell_and_seed(game: str) -> None:
     content, cells = table(f"{game}_map"), GAMES[game].MAP
     seeds = content.groupby("cell", sort=False).seed.agg(list).to_dict()
-    assert seeds == {cell: list(range(SIZE.seeds)) for cell in list(cells)[:2]}
-    settings = [replace(GAMES[game].map_run("extended", cell, 0).settings, agent="") for cell in cells]
+    assert seeds == {cell: [0, 1] for cell in list(cells)[:2]}
+    assert list(content.columns[:3]) == ["cell", "seed", "updates"]
+    settings = [replace(GAMES[game]._MAP.run("extended", cell, 0).settings, agent="") for cell in cells]
     assert len({str(settings_as_data(one)) for one in settings}) == len(cells)
 
 

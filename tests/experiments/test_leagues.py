@@ -1,0 +1,81 @@
+"""What the two-player games share, in games so small that training takes a moment."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from aa_core.actor_critic import Network
+from aa_core.advantages import naive_advantages, summed_advantages
+from aa_core.games.negotiation import SCRIPTED, NegotiationGame
+from aa_core.league import welfare
+from aa_core.selfplay import SelfPlay, train
+from experiments.leagues import AGENT, Cell, Training, settings_map, train_agent
+
+TINY = SelfPlay(updates=5, games=8, network=Network(hidden=4))
+PARTNERS = {"cooperator": SCRIPTED["always cooperate"], "defector": SCRIPTED["always defect"]}
+SETTINGS = Training("naive", NegotiationGame(horizon=3), TINY, naive_advantages, 7, PARTNERS, welfare, 2, 4)
+CELLS: dict[str, Cell] = {
+    "as it is": (naive_advantages, {}),
+    "summed, more": (summed_advantages, {"updates": 6}),
+    "curious": (naive_advantages, {"entropy": 0.2}),
+}
+
+
+def training(profile: str, name: str, self_play: SelfPlay, credit: object, seed: int) -> Training:
+    return replace(SETTINGS, agent=name, self_play=self_play, credit=credit, seed=seed)
+
+
+def test_training_is_over_when_both_seats_earn_enough(tmp_path: Path) -> None:
+    updates = {}
+    for name, threshold in (("never", None), ("at once", 0.0), ("unreachable", 1.0)):
+        (tmp_path / name).mkdir()
+        table = train_agent(replace(SETTINGS, stop_above=threshold), tmp_path / name, [])
+        updates[name] = sorted(set(table["update"]))
+        assert not table.duplicated(["update", "metric"]).any()
+        assert (tmp_path / name / AGENT).is_file()
+    assert updates == {"never": [0, 2, 4, 5], "at once": [0], "unreachable": [0, 2, 4, 5]}
+
+
+def test_the_agent_that_stops_is_the_one_whose_games_paid_enough(tmp_path: Path) -> None:
+    paid: list[float] = []
+
+    def watched(game, settings, credit, seed, on_update):
+        def watch(update, mind, played):
+            paid.append(min(played.rewards[:, player].mean().item() for player in (0, 1)))
+            return on_update(update, mind, played)
+
+        return train(game, settings, credit, seed, on_update=watch)
+
+    train_agent(replace(SETTINGS, train=watched), tmp_path, [])
+    best = max(paid)
+    first = paid.index(best)
+    expected = paid[: first + 1]
+    paid.clear()
+    table = train_agent(replace(SETTINGS, train=watched, stop_above=best - 1e-6), tmp_path, [])
+    assert paid == pytest.approx(expected)
+    assert table["update"].max() == first
+
+
+def test_a_map_has_a_run_per_cell_and_seed_that_differ_in_what_the_cells_say() -> None:
+    study = settings_map("some_map", TINY, CELLS, training, minutes=0.5)
+    runs = study.runs("extended")
+    assert [(run.variant, run.seed) for run in runs] == [(cell, seed) for cell in CELLS for seed in (0, 1)]
+    assert [run.settings.self_play for run in runs[::2]] == [TINY, replace(TINY, updates=6), replace(TINY, entropy=0.2)]
+    assert [run.settings.credit for run in runs[::2]] == [naive_advantages, summed_advantages, naive_advantages]
+    assert runs[2].minutes == pytest.approx(0.03)
+    assert {run.experiment for run in runs} == {"some_map"}
+    assert [run.variant for run in study.runs("smoke")] == ["as it is"] * 2 + ["summed, more"] * 2
+
+
+def test_a_row_of_a_map_is_what_the_trained_agent_earns_at_the_end(tmp_path: Path) -> None:
+    run = settings_map("some_map", TINY, CELLS, training, minutes=0.5).run("extended", "summed, more", 1)
+    row = run.compute(run.settings, tmp_path, [])
+    curves = train_agent(run.settings, tmp_path, [])
+    last = curves[curves["update"] == 6].set_index("metric").value
+    assert list(row.columns) == ["cell", "seed", "updates", *last.index]
+    assert row.iloc[0, :3].tolist() == ["summed, more", 1, 6]
+    pd.testing.assert_series_equal(row.iloc[0, 3:].astype(float), last, check_names=False)
