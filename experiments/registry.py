@@ -31,7 +31,7 @@ NOTEBOOKS = {
     "05": Notebook(
         "05_coin_game_league",
         ("coin_curves", "coin_league", "coin_episode"),
-        ("coin_map", "shaping_cost", "coin_speed"),
+        ("coin_map", "shaping_cost"),
     ),
     "06": Notebook(
         "06_negotiation",
