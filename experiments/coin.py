@@ -1,7 +1,4 @@
-"""The Coin Game, notebook 05 (AA, figure 2): agents, their league, recorded games, and side studies.
-
-Who asks which beta seed 7 of Advantage Alignment had: the one that stands in AGENTS, as every seed.
-"""
+"""The Coin Game, notebook 05 (AA, figure 2): agents, their league, recorded games, and side studies."""
 
 from __future__ import annotations
 
@@ -35,8 +32,8 @@ PPO = {"clip": 0.2, "epochs": 2}
 # networks also see their own last action and reward, so that a robbery is plain; the papers' see the board alone
 NAIVE = SelfPlay(updates=90, games=128, gamma=GAMMA, network=Network(feedback=True), **FAST)
 PAST = Buffer(share=0.5, drawn=2, every=10, until=120)  # in half of the games they meet their past of the first 120
-ALIGNED = replace(NAIVE, updates=400, greedy_updates=40, buffer=PAST)
-PROXIMAL = replace(NAIVE, updates=400, greedy_updates=30, buffer=PAST, **PPO, **SLOW)  # it steps twice per batch
+ALIGNED = replace(NAIVE, updates=400, greedy_updates=41, buffer=PAST)
+PROXIMAL = replace(NAIVE, updates=400, greedy_updates=38, buffer=PAST, **PPO, **SLOW)  # it steps twice per batch
 CREDIT = partial(aligned_advantages, beta=0.4, gamma=FADE)
 AGENTS: dict[str, tuple[SelfPlay, CreditRule]] = {
     "naive": (NAIVE, naive_advantages),
@@ -55,30 +52,24 @@ PAPER = {"updates": 25400, "games": 512, "learning_rate": 1e-3, "critic_learning
 PAPER_LOLA = {"updates": 50001, "games": 2000, "learning_rate": 3e-3}  # POLA's
 NAMES = (*AGENTS, "lola_dice")
 SIDE = {name: 3 for name in ("naive", "ppo", "ppo_sum_of_rewards", "loqa_credit", "lola_dice")}  # seeds, at most
-MINUTES = {
-    "naive": 0.3, "ppo": 0.4, "ppo_sum_of_rewards": 0.4, "loqa_credit": 1.0, "advantage_alignment": 1.0,
-    "proximal_advantage_alignment": 1.4, "lola_dice": 0.5,
-}  # fmt: skip
+MINUTES = {"advantage_alignment": 1.1, "proximal_advantage_alignment": 1.7, "loqa_credit": 0.8}
 
 
 @dataclass(frozen=True)
 class Size:
     """How much is played in a profile, apart from the settings of training."""
 
-    seeds: int
     horizon: int
-    evaluate_every: int
     evaluation_games: int
     league_games: int  # per pair of seeds
     episode_games: int  # per opponent
 
 
 SIZES = {
-    "smoke": Size(seeds=2, horizon=8, evaluate_every=2, evaluation_games=4, league_games=2, episode_games=2),
-    "laptop": Size(seeds=5, horizon=50, evaluate_every=20, evaluation_games=64, league_games=32, episode_games=16),
-    "paper": Size(seeds=10, horizon=50, evaluate_every=100, evaluation_games=64, league_games=32, episode_games=16),
+    "smoke": Size(horizon=8, evaluation_games=4, league_games=2, episode_games=2),
+    **dict.fromkeys(("laptop", "extended", "paper"), Size(50, evaluation_games=64, league_games=32, episode_games=16)),
 }
-SIZES["extended"] = replace(SIZES["laptop"], seeds=2)
+SEEDS = {"smoke": JUDGED[:2], "laptop": JUDGED, "extended": JUDGED, "paper": range(5, 15)}
 PARTNERS = {"cooperator": SCRIPTED["always cooperate"], "defector": SCRIPTED["always defect"]}
 
 
@@ -107,10 +98,10 @@ def _training(
     size = SIZES[profile]
     game = CoinGame(horizon=size.horizon)
     self_play = sized(self_play, profile) if isinstance(self_play, SelfPlay) else self_play
+    every = max(2, self_play.updates // 18)  # a third of training shows six points
     return Training(
-        name, game, self_play, credit, seed, PARTNERS, own_coin_rate, size.evaluate_every, size.evaluation_games,
-        **options,
-    )  # fmt: skip
+        name, game, self_play, credit, seed, PARTNERS, own_coin_rate, every, size.evaluation_games, **options
+    )
 
 
 def agent_run(profile: str, variant: str, seed: int) -> Run:
@@ -122,11 +113,7 @@ def agent_run(profile: str, variant: str, seed: int) -> Run:
     else:
         self_play, credit = AGENTS[variant]
     settings = _training(profile, variant, self_play, credit, seed, **options)
-    return Run("coin", variant, seed, settings, train_agent, minutes=MINUTES[variant], gpu=profile == "paper")
-
-
-def _seeds(profile: str) -> range:
-    return range(JUDGED[0], JUDGED[0] + SIZES[profile].seeds)
+    return Run("coin", variant, seed, settings, train_agent, minutes=MINUTES.get(variant, 0.4), gpu=profile == "paper")
 
 
 def agent_runs(profile: str, names: tuple[str, ...] = NAMES) -> list[Run]:
@@ -134,7 +121,7 @@ def agent_runs(profile: str, names: tuple[str, ...] = NAMES) -> list[Run]:
     return [
         agent_run(profile, name, seed)
         for name in names
-        for seed in _seeds(profile)[: None if profile == "paper" else SIDE.get(name)]
+        for seed in SEEDS[profile][: None if profile == "paper" else SIDE.get(name)]
     ]
 
 
@@ -168,13 +155,11 @@ def episode_run(profile: str, variant: str = "all", seed: int = 0) -> Run:
 MAP: dict[str, Cell] = {  # cell -> credit, changes
     "the league's": (CREDIT, {}),
     "greedy 30": (CREDIT, {"greedy_updates": 30}),
-    "greedy 50": (CREDIT, {"greedy_updates": 50}),
     "greedy 60": (CREDIT, {"greedy_updates": 60}),
     "sees the board alone": (CREDIT, {"network": Network()}),
     "past fades with γ, β 0.2": (partial(aligned_advantages, beta=0.2, gamma=GAMMA), {}),
     "past fades with γ, β 0.3": (partial(aligned_advantages, beta=0.3, gamma=GAMMA), {}),
     "no past selves": (CREDIT, {"buffer": None}),
-    "past selves of the first 40": (CREDIT, {"buffer": replace(PAST, until=40)}),
     "past selves to the end": (CREDIT, {"buffer": replace(PAST, until=None)}),
     "entropy 0.025": (CREDIT, {"entropy": 0.025}),
     "entropy 0.08": (CREDIT, {"entropy": 0.08}),
@@ -234,7 +219,7 @@ def _once(profile: str) -> range:
 
 
 EXPERIMENTS = (
-    Experiment("coin", lambda profile: NAMES, _seeds, agent_run),
+    Experiment("coin", lambda profile: NAMES, SEEDS.__getitem__, agent_run),
     Experiment("coin_league", lambda profile: ("all",), _once, league_run),
     Experiment("coin_episode", lambda profile: ("all",), _once, episode_run),
     settings_map("coin_map", ALIGNED, MAP, _training, minutes=0.35),
