@@ -31,7 +31,7 @@ STYLE = {
     "naive": ("naive", "#D55E00"),
     "sum_of_rewards": ("sum of rewards", "#E69F00"),
     "lola_dice": ("LOLA-DiCE", "#009E73"),
-    "loqa": ("LOQA", "#56B4E9"),
+    "loqa_credit": ("AA with LOQA's factor", "#56B4E9"),
     "advantage_alignment": ("Advantage Alignment", "#0072B2"),
     "ppo": ("PPO", "#CC79A7"),
     "ppo_sum_of_rewards": ("PPO, summed rewards", "#E69F00"),

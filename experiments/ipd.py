@@ -21,9 +21,9 @@ from aa_core.policies import STRATEGIES, classify
 from aa_core.tabular import History, Tabular, train, train_lola
 from experiments.run import Experiment, Run, Table
 
-ALGORITHMS = ("naive", "sum_of_rewards", "lola_dice", "loqa", "advantage_alignment")
+ALGORITHMS = ("naive", "sum_of_rewards", "lola_dice", "loqa_credit", "advantage_alignment")
 LOLA_STEP = 3.0  # the step that LOLA-DiCE imagines
-BETA = {"loqa": 0.3, "advantage_alignment": 0.1}
+BETA = {"loqa_credit": 0.3, "advantage_alignment": 0.1}
 
 
 def rule(algorithm: str, gamma: float) -> CreditRule | None:
@@ -31,7 +31,7 @@ def rule(algorithm: str, gamma: float) -> CreditRule | None:
     return {
         "naive": naive_advantages,
         "sum_of_rewards": summed_advantages,
-        "loqa": partial(aligned_advantages, beta=BETA["loqa"], gamma=gamma, loqa=True),
+        "loqa_credit": partial(aligned_advantages, beta=BETA["loqa_credit"], gamma=gamma, loqa=True),
         "advantage_alignment": partial(aligned_advantages, beta=BETA["advantage_alignment"], gamma=gamma),
     }.get(algorithm)
 
@@ -216,7 +216,7 @@ def _rates(profile: str) -> list[str]:
 
 
 IPD = Experiment("ipd", lambda profile: ALGORITHMS, lambda profile: (0,), ipd)
-LONG = Experiment("ipd_long", lambda profile: ("loqa", "advantage_alignment"), lambda profile: (0,), ipd_long)
+LONG = Experiment("ipd_long", lambda profile: ("loqa_credit", "advantage_alignment"), lambda profile: (0,), ipd_long)
 SWEEP = Experiment("ipd_sweep", _rates, lambda profile: (0,), ipd_sweep)
 TOURNAMENT = Experiment(
     "ipd_tournament", lambda profile: (*ALGORITHMS, "classics"), lambda profile: (0,), ipd_tournament

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -122,19 +123,15 @@ class League:
     """Everybody against everybody."""
 
     game: Game
-    agents: tuple[str, ...]  # whose seeds are needed, agent by agent
-    seeds: int
+    agents: Mapping[str, int]  # how many seeds of each are needed, agent by agent
     scripts: Mapping[str, Script]
     games: int  # per pair of seeds
 
 
 def play_league(settings: League, folder: Path, needs: list[Path]) -> pd.DataFrame:
     """The table of `aa_core.league.league`."""
-    minds = [load(need / AGENT) for need in needs]
-    trained = {
-        agent: minds[place * settings.seeds : (place + 1) * settings.seeds]
-        for place, agent in enumerate(settings.agents)
-    }
+    minds = iter([load(need / AGENT) for need in needs])
+    trained = {agent: list(islice(minds, seeds)) for agent, seeds in settings.agents.items()}
     return league(settings.game, trained | dict(settings.scripts), settings.games)
 
 

@@ -83,7 +83,9 @@ def long_run(profile: str, variant: str, seed: int) -> Run:
 def league_run(profile: str, variant: str = "all", seed: int = 0) -> Run:
     """Every seed of every agent, and the scripted players, against each other."""
     size, seeds = SIZES[profile], SEEDS[profile]
-    settings = League(NegotiationGame(horizon=size.horizon), tuple(AGENTS), len(seeds), SCRIPTED, size.league_games)
+    settings = League(
+        NegotiationGame(horizon=size.horizon), dict.fromkeys(AGENTS, len(seeds)), SCRIPTED, size.league_games
+    )
     needs = tuple(agent_run(profile, agent, seed) for agent in AGENTS for seed in seeds)
     return Run("negotiation_league", variant, seed, settings, play_league, needs)
 

@@ -25,9 +25,9 @@ def test_parts_are_replaced_and_the_rest_is_kept(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_league_shows_intervals_of_learned_agents_and_plain_numbers_of_scripts() -> None:
-    agents = {"loqa": 2, "always cooperate": 1, "always defect": 1, "random": 1}
+    agents = {"loqa_credit": 2, "always cooperate": 1, "always defect": 1, "random": 1}
     rows = [
-        (row, column, i, j, 0.1 * i if row == "loqa" else 0.25)
+        (row, column, i, j, 0.1 * i if row == "loqa_credit" else 0.25)
         for row, rows in agents.items()
         for column, columns in agents.items()
         for i in range(rows)
@@ -36,7 +36,7 @@ def test_a_league_shows_intervals_of_learned_agents_and_plain_numbers_of_scripts
     league = pd.DataFrame(rows, columns=["row_agent", "column_agent", "row_seed", "column_seed", "row_reward"])
     lines = readme.leagues({"coin_league": league, "negotiation_league": league}.__getitem__).splitlines()
     # two seeds, 0 and 0.1: t(0.975, 1) = 12.706, error 0.05
-    assert lines[2] == "| coin | LOQA | " + " | ".join(["0.05 [-0.59, 0.69]"] * 3) + " | 2 |"
+    assert lines[2] == "| coin | AA with LOQA's factor | " + " | ".join(["0.05 [-0.59, 0.69]"] * 3) + " | 2 |"
     assert lines[3] == "| coin | always cooperate | 0.25 | 0.25 | 0.25 | scripted |"
     assert lines[5] == "| coin | Advantage Alignment, published | 0.28 | 0.35 | -0.08 | 10 |"
     assert not any("random" in line for line in lines)
