@@ -26,7 +26,18 @@ NOTEBOOKS = {
     "02": Notebook("02_opponent_shaping"),
     "03": Notebook("03_loqa_and_advantage_alignment"),
     "04": Notebook(
-        "04_iterated_prisoners_dilemma", ("ipd_policy", "ipd_returns", "ipd_long", "ipd_sweep", "ipd_tournament")
+        "04_iterated_prisoners_dilemma",
+        (
+            "ipd_policy",
+            "ipd_returns",
+            "ipd_long",
+            "ipd_sweep",
+            "ipd_tournament",
+            "ipd_gru_policy",
+            "ipd_gru_curves",
+            "ipd_gru_long",
+        ),
+        ("ipd_gru_map",),
     ),
     "05": Notebook(
         "05_coin_game_league",
