@@ -44,6 +44,7 @@ GRU = SelfPlay(
     entropy=0.0, learning_rate=3e-3, critic_weight=0.0,
 )  # fmt: skip
 GRU_BETA, GRU_PAST = 30.0, 0.9  # of the alignment: beta and discount
+AFTER = ("CC after random play", "DC after random play")  # the readings that tell a grudge
 LONGER = "longer"  # what comes after tit for tat?
 MAP: dict[str, dict[str, Any]] = {
     f"beta-{beta:g}-gamma-{gamma:g}": dict(beta=beta, gamma=gamma)
@@ -295,10 +296,10 @@ def window(table: pd.DataFrame, updates: str) -> pd.DataFrame:
     return table[table[updates] > table[updates].max() * 2 / 3]
 
 
-def policies_of(table: pd.DataFrame) -> pd.DataFrame:
+def policies_of(table: pd.DataFrame, states: Sequence[str] = STATES) -> pd.DataFrame:
     """P(cooperate) of each learner, a row per state: the mean over the last third of its updates."""
     updates = "step" if "step" in table else "update"
-    states = window(table, updates).query("metric in @STATES").rename(columns={"metric": "state"})
+    states = window(table, updates).query("metric in @states").rename(columns={"metric": "state"})
     learner = [name for name in states.columns if name not in (updates, "value")]
     return states.groupby(learner, sort=False).value.mean().rename("probability").reset_index()
 
@@ -339,7 +340,7 @@ TABLES: tuple[Table, ...] = (
     Table("ipd_gru_policy", FULL_HISTORY.runs, policies_of),
     Table("ipd_gru_curves", FULL_HISTORY.runs),
     Table("ipd_gru_long", lambda profile: [ipd_gru(profile, LONGER, seed) for seed in SEEDS[: SIZES[profile].longer]]),
-    Table("ipd_gru_map", _map, policies_of, side=True),
+    Table("ipd_gru_map", _map, partial(policies_of, states=(*STATES, *AFTER)), side=True),
 )
 
 
