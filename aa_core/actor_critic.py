@@ -66,6 +66,8 @@ class Trunk(nn.Module):
     def forward(self, observations: Tensor, feedback: Tensor | None, hidden: Tensor | None) -> tuple[Tensor, Tensor]:
         """Remembered `(T, R, H)` and the last hidden state `(R, H)`, after T steps from `hidden` (None: zeros)."""
         time, rows = observations.shape[:2]
+        if observations.dim() == 2:  # of one index each
+            observations = one_hot(observations, self.dense.in_features)
         x = observations.flatten(0, 1).to(self.dense.weight)
         if self.convolution is not None:
             x = relu(self.convolution(x))
@@ -91,10 +93,11 @@ class Spaces:
 
     @staticmethod
     def of(game: Game) -> Spaces:
-        """Those of a game."""
+        """Those of a game; an observation that is one index is seen as a one-hot vector."""
+        obs_shape = tuple(game.obs_shape) or (game.num_observations,)
         if game.num_actions is not None:
-            return Spaces(tuple(game.obs_shape), game.num_actions, None)
-        return Spaces(tuple(game.obs_shape), math.prod(game.action_shape), tuple(game.action_bounds))
+            return Spaces(obs_shape, game.num_actions, None)
+        return Spaces(obs_shape, math.prod(game.action_shape), tuple(game.action_bounds))
 
     def draw(self, outputs: Tensor, generator: Generator | None) -> Tensor:
         """Actions `(...)`, or `(..., items)` before squashing, from a policy's outputs."""

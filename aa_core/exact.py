@@ -259,7 +259,7 @@ def ascend(
     logits along the way, every `record_every`-th, `(1 + steps // record_every, ..., 5)`. The raw discounted values are
     ascended, so that a fitting `learning_rate` scales with 1 - gamma.
     """
-    path, co_path = [logits], [co_logits]
+    path = [(logits, co_logits)]
     for step in range(1, steps + 1):
         if co_gradient is gradient:  # a symmetric game: both in one batch
             updates = gradient(torch.stack([logits, co_logits]), torch.stack([co_logits, logits]))
@@ -267,9 +267,8 @@ def ascend(
             updates = gradient(logits, co_logits), co_gradient(co_logits, logits)
         logits, co_logits = logits + learning_rate * updates[0], co_logits + learning_rate * updates[1]
         if step % record_every == 0:
-            path.append(logits)
-            co_path.append(co_logits)
-    return torch.stack(path), torch.stack(co_path)
+            path.append((logits, co_logits))
+    return tuple(torch.stack(x) for x in zip(*path, strict=True))
 
 
 def best_response(policy: Tensor, game: MatrixGame, gamma: float) -> tuple[Tensor, Tensor]:

@@ -25,7 +25,7 @@ from tqdm.auto import tqdm
 
 from aa_core import HEADLESS
 from aa_core.actor_critic import ActorCritic, Network, Seen, Spaces
-from aa_core.advantages import CreditRule, gae, naive_advantages
+from aa_core.advantages import CreditRule, gae, group_relative_advantages, naive_advantages
 from aa_core.checks import check_count, check_positive, check_unit_interval
 from aa_core.games.base import Game
 from aa_core.objectives import policy_gradient_loss, proximal_loss
@@ -63,6 +63,7 @@ class SelfPlay:
     gamma: float = 0.96  # discount of returns
     lam: float = 0.95  # of the advantages' GAE
     critic_lam: float = 1.0  # of the critic's targets, values + GAE; 1: discounted returns
+    batch_baseline: bool = False  # advantages without the critic: returns minus their mean over the seats of a mind
     normalise: bool = True  # advantages to mean 0 and deviation 1, before they are combined
     greedy_updates: int = 0  # first updates with naive credit, so that the agent buffer holds greedy agents to meet
     entropy: float = 0.05  # weight of the entropy bonus, in nats per step
@@ -235,6 +236,9 @@ def credits(
         everybody[:known, held] = critic.values(played.seen.at(held, slice(known))) if index else values
     everybody = everybody.T.unflatten(0, who.shape)
     advantages = gae(played.rewards, everybody, settings.gamma, settings.lam)
+    if settings.batch_baseline:
+        rewards = played.rewards.flatten(0, 1)
+        advantages = group_relative_advantages(rewards, settings.gamma, who.flatten()).view_as(advantages)
     targets = everybody[..., :-1] + gae(played.rewards, everybody, settings.gamma, settings.critic_lam)
     if settings.normalise:
         advantages = (advantages - advantages.mean()) / advantages.std(correction=0).clamp(min=1e-6)

@@ -85,25 +85,29 @@ def student(samples: Sequence[float]) -> tuple[float, float]:
     return mean_interval(samples)[1:]
 
 
-def policy_bars(axes: Axes, bars: Mapping[str, np.ndarray], published: Sequence[float] | None = None) -> None:
+def policy_bars(axes: Axes, bars: Mapping[str, np.ndarray], published: pd.DataFrame | None = None) -> None:
     """P(cooperate) in the five states, one group of bars per state.
 
     Args:
         axes: to draw on.
         bars: algorithm -> `(seeds, 5)`; the bar is the mean, the line its 95% interval over seeds.
-        published: the paper's numbers `(5,)`, drawn as grey bars.
+        published: the paper's table by state, drawn as grey bars with its printed error bars.
     """
     ours, shown = " (ours)" if published is not None else "", {LABELS[name]: rows for name, rows in bars.items()}
     palette = {LABELS[name] + ours: COLOURS[name] for name in bars} | {"published": COLOURS["published"]}
     parts = [pd.DataFrame(np.asarray(rows), columns=STATES).assign(who=name + ours) for name, rows in shown.items()]
     if published is not None:
-        parts.append(pd.DataFrame([list(published)], columns=STATES).assign(who="published"))
+        means, errors = (list(published[name]) for name in ("probability_of_cooperation", "error_bar"))
+        parts.append(pd.DataFrame([means], columns=STATES).assign(who="published"))
     sns.barplot(
         pd.concat(parts).melt("who", var_name="state"), x="state", y="value", hue="who", palette=palette, saturation=1,
         errorbar=student, err_kws={"linewidth": 1, "color": "black"}, capsize=0.3, ax=axes,
     )  # fmt: skip
     axes.legend_.remove()  # the caller places it
-    axes.set(ylim=(0, 1.05), ylabel="P(cooperate)", xlabel="state (own last move, other's last move)")
+    if published is not None:
+        middles = [bar.get_x() + bar.get_width() / 2 for bar in axes.containers[-1]]
+        axes.errorbar(middles, means, errors, fmt="none", ecolor="black", elinewidth=1, capsize=3)
+    axes.set(ylim=(0, 1.15), ylabel="P(cooperate)", xlabel="state (own last move, other's last move)")
     axes.grid(axis="x", visible=False)
 
 

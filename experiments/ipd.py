@@ -1,7 +1,8 @@
-"""The iterated prisoner's dilemma with tables: what is trained, at which size, with which settings (notebooks 00, 04).
+"""The iterated prisoner's dilemma: what is trained, at which size, with which settings (notebooks 00, 04).
 
-`ipd` and `ipd_long` are self-play of many seeds in one batch, `ipd_sweep` is Advantage Alignment over its settings, and
-in `ipd_tournament` what was learned plays the strategies of the Axelrod library.
+`ipd` and `ipd_long` are self-play of tables, all seeds in one batch, `ipd_sweep` is Advantage Alignment over its
+settings, and in `ipd_tournament` what was learned plays the strategies of the Axelrod library. `ipd_gru` is the agent
+of AA's figure 1b, a GRU that sees the whole game, and `ipd_gru_map` the map of its settings.
 """
 
 from __future__ import annotations
@@ -11,19 +12,55 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
-from safetensors.torch import load_file, save_file
+import torch
+from torch import Generator
 
+from aa_core.actor_critic import ActorCritic, Network, Seen, save
 from aa_core.advantages import CreditRule, aligned_advantages, naive_advantages, summed_advantages
+from aa_core.games.base import random_player
 from aa_core.games.matrix import CLASSIC_PAYOFFS, STATES, MatrixGame
 from aa_core.policies import STRATEGIES, classify
-from aa_core.tabular import History, Tabular, train, train_lola
+from aa_core.selfplay import Buffer, Mind, SelfPlay, Trajectory, play
+from aa_core.selfplay import train as train_network
+from aa_core.tabular import Tabular, train, train_lola
 from experiments.run import Experiment, Run, Table
+
+SEEDS = range(5, 15)  # that figures and verdicts show; settings were chosen on 0 to 4
+CHOOSING = range(5)
+Payoffs = tuple[tuple[float, float], ...]
+PAYOFFS: Payoffs = CLASSIC_PAYOFFS["prisoners_dilemma"]
 
 ALGORITHMS = ("naive", "sum_of_rewards", "lola_dice", "loqa_credit", "advantage_alignment")
 LOLA_STEP = 3.0  # the step that LOLA-DiCE imagines
 BETA = {"loqa_credit": 0.3, "advantage_alignment": 0.1}
+
+# Two horizons: advantages look few rounds ahead, alignment many rounds back. Advantages are returns minus the mean of
+# the batch; with those of a trained critic everybody defects.
+GRU = SelfPlay(
+    Network(hidden=16, shared=True), updates=900, games=64, gamma=0.55, batch_baseline=True, normalise=False,
+    entropy=0.0, learning_rate=3e-3, critic_weight=0.0,
+)  # fmt: skip
+GRU_BETA, GRU_PAST = 30.0, 0.9  # of the alignment: beta and discount
+AFTER = ("CC after random play", "DC after random play")  # the readings that tell a grudge
+LONGER = "longer"  # what comes after tit for tat?
+MAP: dict[str, dict[str, Any]] = {
+    f"beta-{beta:g}-gamma-{gamma:g}": dict(beta=beta, gamma=gamma)
+    for beta, gamma in product((1.0, 3.0, 10.0, 30.0), (0.4, 0.55, 0.7, 0.9))
+}
+MAP |= {
+    LONGER: dict(updates=2700),
+    "critic": dict(batch_baseline=False, lam=1.0, critic_weight=1.0, network=Network(hidden=16)),
+    "normalised": dict(normalise=True),
+    "past-selves": dict(buffer=Buffer(share=0.5, drawn=8)),
+    "just-in-time": dict(include_current=True),
+    "entropy-1": dict(entropy=1.0),
+    "adam-0.001": dict(learning_rate=1e-3),
+    "adam-0.01": dict(learning_rate=1e-2),
+    "hidden-32": dict(network=Network(hidden=32, shared=True)),
+}
 
 
 def rule(algorithm: str, gamma: float) -> CreditRule | None:
@@ -42,43 +79,41 @@ class Size:
 
     training: Tabular
     rounds: int  # of a game
-    seeds: int
-    long_updates: int  # of the runs that look for what comes after tit for tat, on half the seeds
+    long_updates: int  # of the runs that look for what comes after tit for tat
     betas: tuple[float, ...]  # these and the following two are swept over
     gammas: tuple[float, ...]
     learning_rates: tuple[float, ...]  # updates times learning rate is the same for all
-    sweep_seeds: int
-    tournament_seeds: int
-    repetitions: int  # of a match
+    seeds: int = 10
+    tournament_seeds: int = 5
+    longer: int = 3  # seeds of the GRU that are trained on
+    repetitions: int = 3  # of a match
     field: int | None = None  # the first so many strategies of the library; None: all
 
 
 LAPTOP = Size(
-    Tabular(updates=300, games=128, learning_rate=0.03, gamma=0.9), rounds=32, seeds=64, long_updates=1200,
-    betas=(0.03, 0.1, 0.2, 0.3, 1.0, 3.0), gammas=(0.8, 0.9, 0.96), learning_rates=(0.01, 0.03, 0.1), sweep_seeds=8,
-    tournament_seeds=8, repetitions=3,
+    Tabular(updates=300, games=128, learning_rate=0.03, gamma=0.9), rounds=32, long_updates=1200,
+    betas=(0.03, 0.1, 0.2, 0.3, 1.0, 3.0), gammas=(0.8, 0.9, 0.96), learning_rates=(0.01, 0.03, 0.1),
 )  # fmt: skip
 SIZES = {
     "smoke": Size(
-        Tabular(updates=20, games=16, learning_rate=0.1, gamma=0.9), rounds=8, seeds=4, long_updates=40,
-        betas=(0.1, 1.0), gammas=(0.9,), learning_rates=(0.1,), sweep_seeds=2,
-        tournament_seeds=1, repetitions=1, field=10,
+        Tabular(updates=20, games=16, learning_rate=0.1, gamma=0.9), rounds=8, long_updates=40,
+        betas=(0.1, 1.0), gammas=(0.9,), learning_rates=(0.1,),
+        seeds=2, tournament_seeds=1, longer=1, repetitions=1, field=10,
     ),
     "laptop": LAPTOP,
     "extended": LAPTOP,
     # LOQA's published command for this game, whose authors' code AA builds on
     "paper": Size(
-        Tabular(updates=7000, games=2048, learning_rate=0.001, gamma=0.96), rounds=50, seeds=10, long_updates=28000,
+        Tabular(updates=7000, games=2048, learning_rate=0.001, gamma=0.96), rounds=50, long_updates=28000,
         betas=(0.01, 0.03, 0.1, 0.2, 0.3, 1.0, 3.0, 10.0), gammas=(0.5, 0.8, 0.9, 0.96, 0.99),
-        learning_rates=(0.001, 0.003, 0.01), sweep_seeds=10,
-        tournament_seeds=10, repetitions=20,
+        learning_rates=(0.001, 0.003, 0.01), tournament_seeds=10, repetitions=20,
     ),
 }  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Training:
-    """Self-play of one algorithm, a batch of seeds."""
+    """Self-play of tables by one algorithm, a batch of seeds."""
 
     algorithm: str
     credit: CreditRule | None
@@ -86,7 +121,7 @@ class Training:
     rounds: int
     seeds: tuple[int, ...]
     lola_step: float | None = None
-    payoffs: tuple[tuple[float, float], ...] = CLASSIC_PAYOFFS["prisoners_dilemma"]
+    payoffs: Payoffs = PAYOFFS
 
 
 def play_ipd(settings: Training, folder: Path, needs: Sequence[Path] = ()) -> pd.DataFrame:
@@ -96,17 +131,12 @@ def play_ipd(settings: Training, folder: Path, needs: Sequence[Path] = ()) -> pd
         history = train_lola(game, settings.training, settings.lola_step, settings.seeds)
     else:
         history = train(game, settings.training, settings.credit, settings.seeds)
-    save_file({"logits": history.logits[-1].contiguous()}, folder / "agent.safetensors")  # (seeds, players, states)
-    return _tidy(history, settings.algorithm, settings.seeds)
-
-
-def _tidy(history: History, algorithm: str, seeds: Sequence[int]) -> pd.DataFrame:
     rows = []
     for step, probabilities, rewards in zip(history.updates, history.logits.sigmoid(), history.rewards, strict=True):
-        for (index, seed), player in product(enumerate(seeds), range(2)):
+        for (index, seed), player in product(enumerate(settings.seeds), range(2)):
             metrics = dict(zip(STATES, probabilities[index, player].tolist(), strict=True))
             metrics["reward"] = rewards[index, player].item()
-            rows += [(algorithm, seed, player, int(step), metric, value) for metric, value in metrics.items()]
+            rows += [(settings.algorithm, seed, player, int(step), metric, value) for metric, value in metrics.items()]
     return pd.DataFrame(rows, columns=["algorithm", "seed", "player", "step", "metric", "value"])
 
 
@@ -119,7 +149,7 @@ class Sweep:
     training: Tabular
     rounds: int
     seeds: tuple[int, ...]
-    payoffs: tuple[tuple[float, float], ...] = CLASSIC_PAYOFFS["prisoners_dilemma"]
+    payoffs: Payoffs = PAYOFFS
 
 
 def sweep_ipd(settings: Sweep, folder: Path, needs: Sequence[Path] = ()) -> pd.DataFrame:
@@ -147,48 +177,99 @@ class Tournament:
 
 def play_tournament(settings: Tournament, folder: Path, needs: Sequence[Path]) -> pd.DataFrame:
     """Scores and cooperation per turn against every strategy, a row each."""
-    from experiments.tournament import field, play_entries  # here, since importing axelrod takes ten seconds
+    from experiments.tournament import field, play_field  # here, since importing axelrod takes ten seconds
 
+    entries = [(name, 0, table) for name, table in STRATEGIES.items()]
     if needs:
-        policies = load_file(needs[0] / "agent.safetensors")["logits"].double().sigmoid()[: settings.seeds, 0]
-        entries = [(settings.entry, seed, policy.tolist()) for seed, policy in enumerate(policies)]
-    else:
-        entries = [(name, 0, table) for name, table in STRATEGIES.items()]
-    return play_entries(entries, field()[: settings.field], settings.repetitions)
+        learned = policies_of(pd.read_csv(needs[0] / "table.csv"))
+        tables = learned[learned.player == 0].pivot(index="seed", columns="state", values="probability")[list(STATES)]
+        entries = [(settings.entry, *entry) for entry in zip(tables.index, tables.to_numpy(), strict=True)]
+        entries = entries[: settings.seeds]
+    opponents, played = field()[: settings.field], []
+    for name, seed, table in entries:
+        played.append(play_field(table, opponents, int(seed), settings.repetitions).assign(entry=name, seed=seed))
+    return pd.concat(played, ignore_index=True)
 
 
-def _batch(seed: int, count: int) -> tuple[int, ...]:
-    """The seeds of batch `seed`: batch 0 has the first `count`."""
-    return tuple(range(seed * count, (seed + 1) * count))
+@dataclass(frozen=True)
+class FullHistory:
+    """Self-play of networks that see the whole game, one seed."""
+
+    algorithm: str
+    credit: CreditRule
+    training: SelfPlay
+    seed: int
+    rounds: int = 16  # as in the paper
+    readings: int = 24  # of the policy along training
+    games: int = 32  # of a reading
+    payoffs: Payoffs = PAYOFFS
+
+
+@torch.no_grad()
+def read_policy(mind: ActorCritic, first: Mind, game: MatrixGame, games: int, seed: int) -> dict[str, float]:
+    """P(cooperate) by state of a policy with memory, averaged over what went before.
+
+    In START nothing did. Elsewhere `first` plays both seats for t = 0 ... horizon - 2 rounds, then the state's joint
+    move is forced, and `mind`, which has seen all that from its seat, is asked. So states that self-play never visits
+    are read too: with `first` the mind itself, as answers to one slip in its own play.
+    """
+    who = torch.zeros(games, 2, dtype=torch.long)
+    seen = play(game, [first], who, Generator().manual_seed(seed)).seen.at(slice(None))
+    moves = torch.arange(1, len(STATES)).repeat_interleave(2 * games)[None]
+    forced = Seen(moves, torch.zeros_like(moves), torch.zeros(moves.shape))
+    start, hidden = mind.act(Seen(*(x[:1] for x in seen)), None)
+    answers = []
+    for time in range(1, game.horizon):
+        answers.append(mind.act(forced, hidden.repeat(len(STATES) - 1, 1))[0])
+        hidden = mind.act(Seen(*(x[time : time + 1] for x in seen)), hidden)[1]
+    by_state = torch.cat(answers).softmax(-1)[..., 0].unflatten(1, (len(STATES) - 1, -1)).mean((0, 2))
+    return dict(zip(STATES, [start.softmax(-1)[0, 0, 0].item(), *by_state.tolist()], strict=True))
+
+
+def play_gru(settings: FullHistory, folder: Path, needs: Sequence[Path] = ()) -> pd.DataFrame:
+    """Train; rows of P(cooperate) by state, after own and after random play, and of the mean reward, along training."""
+    game, rows, updates = MatrixGame(settings.payoffs, settings.rounds), [], settings.training.updates
+
+    def record(update: int, mind: ActorCritic, played: Trajectory) -> None:
+        if (update + 1) % max(1, updates // settings.readings) == 0:
+            metrics = read_policy(mind, mind, game, settings.games, settings.seed)
+            after = read_policy(mind, random_player, game, settings.games, settings.seed)
+            metrics |= {f"{state} after random play": value for state, value in after.items()}
+            metrics["reward"] = played.rewards.mean().item()
+            rows.extend((settings.algorithm, settings.seed, update + 1, *pair) for pair in metrics.items())
+
+    mind = train_network(game, settings.training, settings.credit, settings.seed, record)
+    save(mind, folder / "agent.safetensors")
+    return pd.DataFrame(rows, columns=["algorithm", "seed", "update", "metric", "value"])
 
 
 def ipd(profile: str, variant: str, seed: int) -> Run:
-    """Self-play of one algorithm; here a seed is a batch of them."""
-    return _self_play("ipd", SIZES[profile].training.updates, SIZES[profile].seeds, profile, variant, seed)
+    """Self-play of one algorithm; here a seed is a batch of them, of which the figures need the one called 0."""
+    return _self_play("ipd", SIZES[profile].training.updates, profile, variant, seed)
 
 
 def ipd_long(profile: str, variant: str, seed: int) -> Run:
     """The same, for longer."""
-    size = SIZES[profile]
-    return _self_play("ipd_long", size.long_updates, max(2, size.seeds // 2), profile, variant, seed)
+    return _self_play("ipd_long", SIZES[profile].long_updates, profile, variant, seed)
 
 
-def _self_play(experiment: str, updates: int, seeds: int, profile: str, variant: str, seed: int) -> Run:
+def _self_play(experiment: str, updates: int, profile: str, variant: str, seed: int) -> Run:
     size = SIZES[profile]
     settings = Training(
         variant, rule(variant, size.training.gamma),
-        replace(size.training, updates=updates, record_every=max(1, updates // 30)), size.rounds, _batch(seed, seeds),
+        replace(size.training, updates=updates, record_every=max(1, updates // 30)), size.rounds,
+        tuple(SEEDS.start + seed * size.seeds + index for index in range(size.seeds)),
         LOLA_STEP if variant == "lola_dice" else None,
     )  # fmt: skip
-    return Run(experiment, variant, seed, settings, play_ipd, minutes=1 if variant == "lola_dice" else 0.5)
+    return Run(experiment, variant, seed, settings, play_ipd, minutes=0.2)
 
 
 def ipd_sweep(profile: str, variant: str, seed: int) -> Run:
-    """One learning rate of the sweep."""
+    """One learning rate of the sweep, on the seeds on which settings are chosen."""
     size, rate = SIZES[profile], float(variant)
     updates = max(1, round(size.training.updates * size.training.learning_rate / rate))
     training = replace(size.training, learning_rate=rate, updates=updates, record_every=updates)
-    settings = Sweep(size.betas, size.gammas, training, size.rounds, _batch(seed, size.sweep_seeds))
+    settings = Sweep(size.betas, size.gammas, training, size.rounds, tuple(CHOOSING[: size.seeds]))
     return Run("ipd_sweep", variant, seed, settings, sweep_ipd, minutes=2 * LAPTOP.learning_rates[0] / rate)
 
 
@@ -197,13 +278,30 @@ def ipd_tournament(profile: str, variant: str, seed: int) -> Run:
     size = SIZES[profile]
     settings = Tournament(variant, size.tournament_seeds, size.repetitions, size.field)
     needs = () if variant == "classics" else (ipd(profile, variant, seed),)
-    return Run("ipd_tournament", variant, seed, settings, play_tournament, needs, minutes=0.4)
+    return Run("ipd_tournament", variant, seed, settings, play_tournament, needs, minutes=0.3)
 
 
-def policies_of(table: pd.DataFrame) -> pd.DataFrame:
-    """Final P(cooperate) of each learner, one row per state."""
-    last = table[(table.step == table.step.max()) & table.metric.isin(STATES)]
-    return last.rename(columns={"metric": "state", "value": "probability"}).drop(columns="step")
+def ipd_gru(profile: str, variant: str, seed: int) -> Run:
+    """Self-play of the GRU by an algorithm, or by Advantage Alignment with the changes of MAP."""
+    changes = MAP.get(variant, {}) | (dict(updates=6) if profile == "smoke" else {})
+    of_credit = {name: changes.pop(name) for name in ("beta", "include_current") if name in changes}
+    aligned = partial(aligned_advantages, **(dict(beta=GRU_BETA, gamma=GRU_PAST) | of_credit))
+    credit = naive_advantages if variant == "naive" else aligned
+    settings = FullHistory(variant, credit, replace(GRU, **changes), seed)
+    return Run("ipd_gru", variant, seed, settings, play_gru, minutes=settings.training.updates / 4000)
+
+
+def window(table: pd.DataFrame, updates: str) -> pd.DataFrame:
+    """What a learner is judged on: the last third of its updates, a column of the table."""
+    return table[table[updates] > table[updates].max() * 2 / 3]
+
+
+def policies_of(table: pd.DataFrame, states: Sequence[str] = STATES) -> pd.DataFrame:
+    """P(cooperate) of each learner, a row per state: the mean over the last third of its updates."""
+    updates = "step" if "step" in table else "update"
+    states = window(table, updates).query("metric in @states").rename(columns={"metric": "state"})
+    learner = [name for name in states.columns if name not in (updates, "value")]
+    return states.groupby(learner, sort=False).value.mean().rename("probability").reset_index()
 
 
 def returns_of(table: pd.DataFrame) -> pd.DataFrame:
@@ -211,17 +309,26 @@ def returns_of(table: pd.DataFrame) -> pd.DataFrame:
     return table[table.metric == "reward"].rename(columns={"value": "reward"}).drop(columns="metric")
 
 
-def _rates(profile: str) -> list[str]:
-    return [f"{rate:g}" for rate in SIZES[profile].learning_rates]
-
-
 IPD = Experiment("ipd", lambda profile: ALGORITHMS, lambda profile: (0,), ipd)
 LONG = Experiment("ipd_long", lambda profile: ("loqa_credit", "advantage_alignment"), lambda profile: (0,), ipd_long)
-SWEEP = Experiment("ipd_sweep", _rates, lambda profile: (0,), ipd_sweep)
+SWEEP = Experiment(
+    "ipd_sweep", lambda p: [f"{rate:g}" for rate in SIZES[p].learning_rates], lambda profile: (0,), ipd_sweep
+)
 TOURNAMENT = Experiment(
     "ipd_tournament", lambda profile: (*ALGORITHMS, "classics"), lambda profile: (0,), ipd_tournament
 )
-EXPERIMENTS: tuple[Experiment, ...] = (IPD, LONG, SWEEP, TOURNAMENT)
+FULL_HISTORY = Experiment(
+    "ipd_gru", lambda profile: ("advantage_alignment",), lambda p: SEEDS[: SIZES[p].seeds], ipd_gru
+)
+EXPERIMENTS: tuple[Experiment, ...] = (IPD, LONG, SWEEP, TOURNAMENT, FULL_HISTORY)
+
+
+def _map(profile: str) -> list[Run]:
+    variants, seeds = ["naive", *MAP], CHOOSING[:2]
+    variants.remove(LONGER)
+    if profile == "smoke":
+        variants, seeds = variants[-2:], seeds[:1]
+    return [ipd_gru(profile, variant, seed) for variant in variants for seed in seeds]
 
 
 TABLES: tuple[Table, ...] = (
@@ -230,6 +337,10 @@ TABLES: tuple[Table, ...] = (
     Table("ipd_long", LONG.runs),
     Table("ipd_sweep", SWEEP.runs),
     Table("ipd_tournament", TOURNAMENT.runs),
+    Table("ipd_gru_policy", FULL_HISTORY.runs, policies_of),
+    Table("ipd_gru_curves", FULL_HISTORY.runs),
+    Table("ipd_gru_long", lambda profile: [ipd_gru(profile, LONGER, seed) for seed in SEEDS[: SIZES[profile].longer]]),
+    Table("ipd_gru_map", _map, partial(policies_of, states=(*STATES, *AFTER)), side=True),
 )
 
 

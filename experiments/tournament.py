@@ -9,9 +9,6 @@ from collections.abc import Sequence
 
 import axelrod as axl
 import pandas as pd
-from tqdm.auto import tqdm
-
-from aa_core import HEADLESS
 
 TURNS = 200  # rounds of a match in Axelrod's first tournament
 
@@ -55,20 +52,13 @@ def play_field(
     cooperation: Sequence[float],
     opponents: Sequence[type[axl.Player]],
     seed: int,
-    turns: int = TURNS,
     repetitions: int = 1,
+    turns: int = TURNS,
 ) -> pd.DataFrame:
-    """Play one table against every opponent; payoffs per turn are Axelrod's 3, 0, 5, 1.
+    """Play five probabilities, in the order of STATES, against every opponent: `repetitions` matches of `turns` rounds.
 
-    Args:
-        cooperation: five probabilities in the order of STATES.
-        opponents: strategies of the library.
-        seed: of the matches.
-        turns: rounds of a match.
-        repetitions: matches per opponent; always one if the table and the opponent are both deterministic.
-
-    Returns:
-        A row per opponent: opponent, score, opponent_score (per turn), cooperation, opponent_cooperation (rates).
+    Only one match if the table and the opponent are both deterministic; payoffs per turn are Axelrod's 3, 0, 5, 1.
+    Rows of opponent, score, opponent_score (per turn), cooperation, opponent_cooperation (rates).
     """
     deterministic_table = all(p in (0.0, 1.0) for p in cooperation)
     rows = []
@@ -80,21 +70,6 @@ def play_field(
             match = axl.Match((Table(cooperation), opponent()), turns=turns, seed=match_seed)
             match.play()
             results.append((*match.final_score_per_turn(), *match.normalised_cooperation()))
-        mean = [sum(column) / len(results) for column in zip(*results, strict=True)]
-        rows.append((opponent.name, *mean))
+        rows.append((opponent.name, *(sum(column) / len(results) for column in zip(*results, strict=True))))
     columns = ["opponent", "score", "opponent_score", "cooperation", "opponent_cooperation"]
     return pd.DataFrame(rows, columns=columns)
-
-
-def play_entries(
-    entries: Sequence[tuple[str, int, Sequence[float]]],
-    opponents: Sequence[type[axl.Player]],
-    repetitions: int,
-    progress: bool = True,
-) -> pd.DataFrame:
-    """`play_field` for entries of (name, seed, cooperation); adds the columns entry and seed."""
-    tables = [
-        play_field(cooperation, opponents, seed, repetitions=repetitions).assign(entry=name, seed=seed)
-        for name, seed, cooperation in tqdm(entries, desc="tournament", disable=HEADLESS or not progress, leave=False)
-    ]
-    return pd.concat(tables, ignore_index=True)

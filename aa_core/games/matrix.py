@@ -71,10 +71,6 @@ class MatrixGame:
         """`(players, 4)` in float64: each player's reward for CC, CD, DC, DD as player 1 sees them."""
         return torch.tensor(self.payoffs, dtype=torch.float64).T.contiguous()
 
-    @cached_property
-    def _step_rewards(self) -> Tensor:
-        return self.payoff_tensor.T.float().contiguous()  # (4, players)
-
     def swapped(self) -> MatrixGame:
         """The same game with the players' seats exchanged."""
         return MatrixGame(tuple(tuple(self.payoffs[j])[::-1] for j in (0, 2, 1, 3)), self.horizon, self.name)
@@ -92,7 +88,7 @@ class MatrixGame:
         cell = 2 * actions[:, 0] + actions[:, 1]
         following = MatrixState(cell + 1, state.time + 1)
         done = torch.full_like(cell, following.time >= self.horizon, dtype=torch.bool)
-        return following, _BOTH_SIDES[following.joint], self._step_rewards[cell], done
+        return following, _BOTH_SIDES[following.joint], self.payoff_tensor.T[cell].float(), done
 
 
 def memory_one(cooperation: Sequence[float]) -> Script:

@@ -11,6 +11,7 @@ from torch.distributions import AffineTransform, Normal, TanhTransform, Transfor
 from aa_core.actor_critic import ActorCritic, Network, Seen, Spaces, load, save
 from aa_core.games.coin import CoinGame
 from aa_core.games.harvest import HarvestGame
+from aa_core.games.matrix import CLASSIC_PAYOFFS, MatrixGame
 from aa_core.games.negotiation import NegotiationGame
 
 GAMES = {"coin": CoinGame(), "negotiation": NegotiationGame(), "harvest": HarvestGame("pond", window=(2, 1, 1))}
@@ -70,6 +71,15 @@ def by_hand(mind: ActorCritic, trunk: str, looks: Seen, hidden: Tensor) -> Tenso
         hidden = (1 - update) * candidate + update * hidden
         remembered.append(hidden)
     return torch.stack(remembered)
+
+
+def test_an_observation_that_is_one_index_is_seen_as_a_one_hot_vector() -> None:
+    spaces = Spaces.of(MatrixGame(CLASSIC_PAYOFFS["chicken"]))
+    assert spaces == Spaces((5,), 2, None)
+    mind, states = ActorCritic(spaces, Network(8), seeded()), torch.tensor([[0, 3], [4, 1], [2, 2]])
+    looks = Seen(states, torch.zeros(3, 2).long(), torch.zeros(3, 2))
+    for ours, expected in zip(mind(looks), mind(looks._replace(observations=torch.eye(5)[states])), strict=True):
+        torch.testing.assert_close(ours, expected)
 
 
 @every_network

@@ -274,6 +274,23 @@ def test_the_credit_gets_normalised_advantages_and_the_probabilities_of_all_seat
         train(game, TINY, partial(ALIGNED, loqa=True), 0)
 
 
+def test_a_batch_baseline_is_the_mean_return_of_the_other_seats_of_a_mind_whatever_its_critic_says() -> None:
+    game, settings = GAMES["coin"], replace(TINY, games=4, buffer=SNAPSHOTS, batch_baseline=True, normalise=False)
+    minds, who = minds_of(game, settings), seating(game, settings)
+    played, given = play(game, minds, who, seeded()), []
+    learn(
+        minds, who, played, plain_sgd(minds[0]), settings, lambda advantages, _: given.append(advantages) or advantages
+    )
+    returns, seats = torch.zeros(4, 2, 5), [(place, seat) for place in range(4) for seat in range(2)]
+    for time in range(5):
+        for later in range(time, 5):
+            returns[..., time] += settings.gamma ** (later - time) * played.rewards[..., later]
+    for seat in seats:
+        others = [returns[other] for other in seats if other != seat and who[other] == who[seat]]
+        expected = returns[seat] - (sum(others) / len(others) if others else 0.0)
+        torch.testing.assert_close(given[0][seat], expected, rtol=1e-5, atol=1e-5)
+
+
 def test_later_epochs_clip_the_ratio_to_the_policy_that_played() -> None:
     game, settings = GAMES["coin"], replace(TINY, entropy=0.0, max_gradient_norm=1e9, clip=0.03, normalise=False)
     who = seating(game, settings)

@@ -50,8 +50,12 @@ def test_learning_curves_show_every_seed_and_the_mean() -> None:
 def test_policy_bars_stand_beside_the_published_ones() -> None:
     axes = Figure().subplots()
     bars = {"naive": np.zeros((3, 5)), "advantage_alignment": np.full((3, 5), 0.5)}
-    figures.policy_bars(axes, bars, [1.0, 0.9, 0.1, 0.9, 0.1])
-    heights = [[bar.get_height() for bar in container] for container in axes.containers]
+    means, errors = [1.0, 0.9, 0.1, 0.9, 0.1], [0.0, 0.06, 0.2, 0.1, 0.2]
+    figures.policy_bars(axes, bars, pd.DataFrame({"probability_of_cooperation": means, "error_bar": errors}))
+    *containers, printed = axes.containers
+    heights = [[bar.get_height() for bar in container] for container in containers]
+    lines = [segment[:, 1].tolist() for segment in printed.lines[2][0].get_segments()]
+    np.testing.assert_allclose(lines, [[m - e, m + e] for m, e in zip(means, errors, strict=True)])
     assert heights == [[0.0] * 5, [0.5] * 5, [1.0, 0.9, 0.1, 0.9, 0.1]]
     labels = ["naive (ours)", "Advantage Alignment (ours)", "published"]
     assert axes.get_legend_handles_labels()[1] == labels

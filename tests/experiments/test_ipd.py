@@ -1,20 +1,22 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import axelrod
 import pytest
 import torch
-from safetensors.torch import load_file
 
-from aa_core.games.matrix import STATES
+from aa_core.actor_critic import ActorCritic, Network, Seen, Spaces, load
+from aa_core.games.base import random_player
+from aa_core.games.matrix import STATES, MatrixGame
 from experiments import ipd, tournament
 from experiments.ipd import (
     ALGORITHMS,
     EXPERIMENTS,
-    SIZES,
     Tournament,
+    play_gru,
     play_ipd,
     play_tournament,
     policies_of,
@@ -23,21 +25,89 @@ from experiments.ipd import (
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_the_saved_tables_are_those_of_the_last_update(algorithm: str, tmp_path: Path) -> None:
+def test_a_policy_is_the_mean_of_the_last_third_of_its_updates(algorithm: str, tmp_path: Path) -> None:
     settings = ipd.ipd("smoke", algorithm, 0).settings
-    settings = replace(settings, training=replace(settings.training, updates=2, games=4), seeds=(5, 9))
+    settings = replace(settings, training=replace(settings.training, updates=3, games=4, record_every=1), seeds=(5, 9))
     table = play_ipd(settings, tmp_path)
-    saved = load_file(tmp_path / "agent.safetensors")["logits"].sigmoid()
-    assert saved.shape == (2, 2, 5)
-    last = policies_of(table).pivot(index=["seed", "player"], columns="state", values="probability")[list(STATES)]
-    torch.testing.assert_close(torch.tensor(last.to_numpy()).float().view(2, 2, 5), saved)
-    assert sorted(last.index.get_level_values("seed").unique()) == [5, 9]
+    assert sorted(table.step.unique()) == [0, 1, 2, 3]
+    policies = policies_of(table)
+    assert len(policies) == 2 * 2 * 5
+    assert sorted(policies.seed.unique()) == [5, 9]
+    last = table[(table.step == 3) & (table.metric == "DC") & (table.seed == 9) & (table.player == 1)].value.item()
+    ours = policies[(policies.state == "DC") & (policies.seed == 9) & (policies.player == 1)].probability.item()
+    assert ours == pytest.approx(last)
     assert returns_of(table).reward.between(-3, 0).all()
+
+
+def mind_that_answers(table: Sequence[float]) -> ActorCritic:
+    """A network that has no memory: P(C) by state."""
+    mind = ActorCritic(Spaces((5,), 2, None), Network(8, shared=True))
+    with torch.no_grad():
+        for weight in mind.parameters():
+            weight.zero_()
+        mind.actor.dense.weight[:5, :5] = torch.eye(5)  # after relu: one-hot
+        mind.actor.memory.weight_ih_l0[16:24, :8] = 20 * torch.eye(8)  # the new gate: tanh(20) = 1 where one-hot
+        mind.actor.memory.bias_ih_l0[8:16] = -20  # the update gate is shut: nothing is kept
+        mind.policy.weight[0, :5] = torch.tensor(table).logit()
+    return mind
+
+
+@pytest.mark.parametrize("first", ["itself", "random play"])
+def test_a_policy_without_memory_is_read_as_its_table(first: str) -> None:
+    table = [0.9, 0.8, 0.3, 0.6, 0.1]
+    mind = mind_that_answers(table)
+    read = ipd.read_policy(mind, random_player if first == "random play" else mind, MatrixGame(ipd.PAYOFFS, 6), 4, 0)
+    assert list(read) == list(STATES)
+    assert list(read.values()) == pytest.approx(table, abs=1e-5)
+
+
+def test_the_answer_to_a_forced_move_follows_the_first_part_that_was_played(monkeypatch: pytest.MonkeyPatch) -> None:
+    # every observation that the mind is asked about: t rounds of the first part, then one forced joint move
+    game, asked = MatrixGame(ipd.PAYOFFS, 4), []
+    mind = mind_that_answers([0.5] * 5)
+
+    def act(seen: Seen, hidden: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+        before = torch.zeros(len(seen.observations[0]), 0) if hidden is None else hidden
+        asked.append(torch.cat([before, seen.observations.T.float()], 1))
+        return torch.zeros(1, len(before), 2), asked[-1]
+
+    def defect(game: MatrixGame, observations: torch.Tensor, generator: object) -> torch.Tensor:
+        return torch.ones_like(observations)
+
+    monkeypatch.setattr(mind, "act", act)
+    ipd.read_policy(mind, defect, game, 1, 0)
+    histories = {tuple(row.int().tolist()) for batch in asked for row in batch}
+    forced = {(0, *[4] * t, state) for t in range(3) for state in (1, 2, 3, 4)}
+    assert histories == {(0,), (0, 4, 4, 4)} | forced
+
+
+def test_the_gru_is_read_along_training_and_kept(tmp_path: Path) -> None:
+    run = ipd.ipd_gru("smoke", "advantage_alignment", 5)
+    table = play_gru(run.settings, tmp_path)
+    assert table["update"].max() == run.settings.training.updates
+    assert set(table.metric) >= {*STATES, "CD after random play", "reward"}
+    assert load(tmp_path / "agent.safetensors").network == run.settings.training.network
+    assert policies_of(table).columns.tolist() == ["algorithm", "seed", "state", "probability"]
+    assert len(policies_of(table)) == 5
+
+
+def test_the_map_changes_one_thing_at_a_time_and_is_not_made_of_judged_seeds() -> None:
+    plain = ipd.ipd_gru("laptop", "advantage_alignment", 0).settings
+    runs = next(table for table in ipd.TABLES if table.name == "ipd_gru_map").runs("laptop")
+    assert len({run.identity for run in runs}) == len(runs)
+    assert {run.seed for run in runs}.isdisjoint(ipd.SEEDS)
+    for run in runs:
+        assert replace(run.settings, algorithm="", training=plain.training, credit=plain.credit, seed=0) == replace(
+            plain, algorithm=""
+        )
+    assert ipd.ipd_gru("laptop", "beta-3-gamma-0.9", 0).settings.credit.keywords["beta"] == 3.0
+    assert ipd.ipd_gru("laptop", "beta-3-gamma-0.9", 0).settings.training.gamma == 0.9
 
 
 def test_batches_of_seeds_do_not_overlap() -> None:
     first, second = (ipd.ipd("laptop", "naive", batch).settings.seeds for batch in (0, 1))
-    assert len(first) == len(second) == SIZES["laptop"].seeds
+    assert first == tuple(range(5, 15))  # settings were chosen on 0 to 4
+    assert len(second) == len(first)
     assert not set(first) & set(second)
 
 
@@ -59,9 +129,10 @@ def test_learned_tables_and_the_classics_enter_the_tournament(tmp_path: Path, mo
     opponents = [axelrod.Cooperator, axelrod.Defector, axelrod.TitForTat]
     monkeypatch.setattr(tournament, "field", lambda: opponents)  # all of them take seconds to list
     settings = ipd.ipd("smoke", "naive", 0).settings
-    play_ipd(replace(settings, training=replace(settings.training, updates=1, games=2)), tmp_path)
+    made = play_ipd(replace(settings, training=replace(settings.training, updates=1, games=2)), tmp_path)
+    made.to_csv(tmp_path / "table.csv", index=False)
     learned = play_tournament(Tournament("naive", seeds=2, repetitions=1, field=2), tmp_path, [tmp_path])
-    assert learned.groupby(["entry", "seed"]).size().to_dict() == {("naive", 0): 2, ("naive", 1): 2}
+    assert learned.groupby(["entry", "seed"]).size().to_dict() == {("naive", 5): 2, ("naive", 6): 2}
     classics = play_tournament(Tournament("classics", seeds=2, repetitions=1, field=2), tmp_path, [])
     assert set(classics.entry) >= {"tit for tat", "always defect"}
     assert ipd.ipd_tournament("smoke", "naive", 0).needs[0].name == "ipd/naive-0"

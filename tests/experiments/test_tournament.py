@@ -148,9 +148,3 @@ def test_deterministic_pairs_are_played_once(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(axl, "Match", Counted)
     tournament.play_field(TFT, [axl.Cooperator, axl.Random], seed=0, turns=5, repetitions=3)
     assert matches == [["Table", "Cooperator"]] + 3 * [["Table", "Random"]]
-
-
-def test_entries_keep_their_names_and_seeds() -> None:
-    rows = tournament.play_entries([("a", 0, TFT), ("b", 7, NOISY)], OPPONENTS, repetitions=1, progress=False)
-    assert rows[["entry", "seed"]].drop_duplicates().values.tolist() == [["a", 0], ["b", 7]]
-    assert len(rows) == 6
