@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import colorsys
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,6 @@ class Shown:
 
     setting: Any  # harvest.Setting
     agents: tuple[tuple[str, int], ...]  # (algorithm, seed)
-    credit: partial  # of Advantage Alignment
 
 
 def render(game: HarvestGame, state: HarvestState, world: int = 0, scale: int = 16) -> np.ndarray:
@@ -94,7 +92,8 @@ CREDIT = ["own", "past", "others", "alignment"]
 def credit_of_eating(settings: Shown, folder: Path, needs: list[Path]) -> pd.DataFrame:
     """What the credit of Advantage Alignment says of eating an apple, by its live neighbours.
 
-    Means over all apples eaten in whole episodes: the own normalised advantage, the weight of the past (beta w_t), the
+    Means over all apples eaten in whole episodes: the own normalised advantage, the weight of the past (beta c w_t, see
+    `aligned_advantages`), the
     sum of the co-players' advantages, and the alignment term, the product of these two. For PPO it is what alignment
     would add. (Critics of summed rewards foresee another sum.)
     """
@@ -110,7 +109,7 @@ def credit_of_eating(settings: Shown, folder: Path, needs: list[Path]) -> pd.Dat
 
 def _eaten(mind: ActorCritic, settings: Shown, seed: int) -> pd.DataFrame:
     """A row for each apple eaten in whole episodes, with the past summed chunk by chunk as in training."""
-    setting, rule = settings.setting, settings.credit.keywords
+    setting, rule = settings.setting, settings.setting.aligned.keywords
     game, options = setting.game, setting.self_play
     near: list[Tensor] = []
 
@@ -125,7 +124,8 @@ def _eaten(mind: ActorCritic, settings: Shown, seed: int) -> pd.DataFrame:
     own = gae(played.rewards, values, options.gamma, options.lam)
     own = (own - own.mean()) / own.std(correction=0).clamp(min=1e-6)
     chunks = own.unflatten(-1, (-1, options.chunk))
-    past = rule["beta"] * shaping_weights(chunks, rule["gamma"], past=rule["past"]).flatten(-2)
+    leading = rule["gamma"] if rule["past"] == "discounted" else 1.0
+    past = rule["beta"] * leading * shaping_weights(chunks, rule["gamma"], past=rule["past"]).flatten(-2)
     others = summed_advantages(own) - own
     columns = (torch.stack(near, -1), own, past, others, past * others)
     return pd.DataFrame({name: x[played.rewards > 0] for name, x in zip(["neighbours", *CREDIT], columns, strict=True)})

@@ -40,8 +40,8 @@ NOTEBOOKS = {
     ),
     "07": Notebook(
         "07_commons_harvest",
-        ("harvest", "harvest_curves", "harvest_beta", "harvest_frames", "harvest_credit"),
-        ("harvest_open", "harvest_open_curves"),
+        ("harvest", "harvest_curves", "harvest_frames", "harvest_credit"),
+        ("harvest_open", "harvest_open_curves", "harvest_beta", "harvest_beta_frames"),
     ),
     "08": Notebook("08_group_baseline"),
     "09": Notebook("09_llms_under_naive_rl", ("llm_training",)),

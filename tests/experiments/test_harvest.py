@@ -15,6 +15,7 @@ from aa_core.actor_critic import ActorCritic, Seen, load
 from aa_core.games.harvest import SCRIPTED, TURN_LEFT, ZAP, HarvestGame, HarvestState
 from aa_core.selfplay import play
 from experiments import harvest, harvest_picture, leagues, run
+from experiments.harvest import Setting
 from experiments.harvest_picture import Shown, frame_state
 from experiments.run import make, table_of
 
@@ -73,14 +74,16 @@ def test_algorithms_differ_in_nothing_but_the_credit_and_share_their_strangers(p
     assert not {settings.seed for settings in strangers} & set(declared[0].settings.setting.seeds)  # nobody's past
 
 
-def test_both_maps_train_with_past_selves_for_a_thousand_steps() -> None:
-    for place, name in (("harvest", "orchard"), ("harvest_open", "open")):
-        setting = harvest.agent_run("laptop", harvest.AA, 5, place).settings.setting
-        assert (setting.game.map, setting.game.num_players) == (name, 7)
-        assert setting.game.horizon >= 1000
-        assert (setting.self_play.buffer.seats, setting.self_play.buffer.share) == (2, 1.0)
-    betas = [rule.keywords for rule in harvest.BETAS.values()]
-    assert [(rule["beta"], rule["past"]) for rule in betas] == [(b, "regularised") for b in (0.5, 1.0, 2.0)]
+def test_the_published_map_trains_with_past_selves_for_a_thousand_steps_and_by_equation_59() -> None:
+    published = harvest.agent_run("laptop", harvest.AA, 5, "harvest_open").settings.setting
+    assert (published.game.map, published.game.num_players, published.game.horizon) == ("open", 7, 1000)
+    assert (published.self_play.buffer.seats, published.self_play.buffer.share) == (2, 1.0)
+    for name, beta in zip(harvest.BETAS, (0.5, 1.0, 2.0), strict=True):
+        settings = harvest.agent_run("extended", name, 5, "harvest_beta").settings
+        rule = settings.credit.keywords
+        assert (rule["beta"], rule["past"], settings.setting) == (beta, "regularised", published)
+    orchard = harvest.agent_run("laptop", harvest.AA, 5).settings.setting
+    assert (orchard.game.map, orchard.game.num_players, orchard.self_play.buffer) == ("orchard", 7, None)
 
 
 # --- measuring
@@ -165,9 +168,10 @@ def test_strengths_are_trained_as_their_names_say() -> None:
 
 
 def test_frames_give_the_worlds_back() -> None:
+    assert set(table("harvest_beta_frames").algorithm) == set(harvest.BETAS)
     content = table("harvest_frames")
     assert list(content.columns) == ["algorithm", "step", "apples", "cells", "headings", "out", "beams"]
-    assert set(content.algorithm) == {*harvest.RULES, *harvest.BETAS}
+    assert set(content.algorithm) == set(harvest.RULES)
     assert len(content[content.step == 0].drop(columns="algorithm").drop_duplicates()) == 1  # the same start for all
     for algorithm in harvest.RULES:
         played: list[HarvestState] = []
@@ -194,7 +198,7 @@ def test_a_frame_of_a_single_player_is_read_too() -> None:
 # --- the credit of eating
 
 
-def literal_eaten(mind: ActorCritic, setting: harvest.Setting, seed: int) -> list[tuple[float, ...]]:
+def literal_eaten(mind: ActorCritic, setting: Setting, seed: int) -> list[tuple[float, ...]]:
     """`harvest_picture._eaten` step by step."""
     game, options, generator = setting.game, setting.self_play, Generator().manual_seed(seed)
     shape = (setting.evaluation_worlds, game.num_players)
@@ -216,7 +220,7 @@ def literal_eaten(mind: ActorCritic, setting: harvest.Setting, seed: int) -> lis
                      for w in range(shape[0])])  # fmt: skip
     own = literal_advantages(rewards, values, options.gamma, options.lam)
     return [row for w in range(shape[0]) for i in range(shape[1])
-            for row in literal_credit(own, rewards, near, (w, i), options.chunk)]  # fmt: skip
+            for row in literal_credit(own, rewards, near, (w, i), setting)]  # fmt: skip
 
 
 def neighbours(game: HarvestGame, alive: dict[int, bool], cell: int) -> int:
@@ -236,22 +240,27 @@ def literal_advantages(rewards: list[Tensor], values: list[Tensor], gamma: float
     return (own - own.mean()) / own.std(correction=0)
 
 
-def literal_credit(own: Tensor, rewards: list, near: list, seat: tuple[int, int], chunk: int) -> list[tuple]:
+def literal_credit(own: Tensor, rewards: list, near: list, seat: tuple[int, int], setting: Setting) -> list[tuple]:
     """What the credit says wherever a seat's player eats."""
-    rows, (w, i), beta = [], seat, harvest.RULES[harvest.AA].keywords["beta"]
+    rows, (w, i), rule = [], seat, setting.aligned.keywords
     for t, reward in enumerate(rewards):
         if reward[w, i] > 0:
-            since = t - t % chunk
-            past = beta * sum(own[k, w, i].item() for k in range(since, t)) / (t - since + 1)
-            others = sum(own[t, w, j].item() for j in range(own.shape[2]) if j != i)
+            since = t - t % setting.self_play.chunk
+            if rule["past"] == "discounted":
+                past = rule["gamma"] * sum(rule["gamma"] ** (t - k) * own[k, w, i].item() for k in range(since, t))
+            else:
+                past = sum(own[k, w, i].item() for k in range(since, t)) / (t - since + 1)
+            past, others = rule["beta"] * past, sum(own[t, w, j].item() for j in range(own.shape[2]) if j != i)
             rows.append((near[t][w][i], own[t, w, i].item(), past, others, past * others))
     return rows
 
 
-def test_credit_of_eating_is_that_of_a_literal_loop() -> None:
-    mind = load(make(harvest.agent_run("smoke", "ppo", 6)) / leagues.AGENT)
-    rows = literal_eaten(mind, SETTING, 3)
-    eaten = harvest_picture._eaten(mind, Shown(SETTING, (), harvest.RULES[harvest.AA]), 3)
+@pytest.mark.parametrize("past", ["discounted", "regularised"])
+def test_credit_of_eating_is_that_of_a_literal_loop(past: str) -> None:
+    mind, setting = load(make(harvest.agent_run("smoke", "ppo", 6)) / leagues.AGENT), SETTING
+    setting = replace(setting, aligned=harvest.aligned(0.7, past))
+    rows = literal_eaten(mind, setting, 3)
+    eaten = harvest_picture._eaten(mind, Shown(setting, ()), 3)
     assert len(rows) == len(eaten) > 3
     expected = pd.DataFrame(rows, columns=["neighbours", *harvest_picture.CREDIT])
     pd.testing.assert_frame_equal(eaten, expected, check_dtype=False, atol=1e-4, rtol=1e-3)
