@@ -83,7 +83,7 @@ SETTINGS = {
     # in worlds of 1,000 steps, which are bare most of the time
     "laptop": Setting(HarvestGame("orchard", 7, horizon=500, window=(5, 1, 3)), LAPTOP, aligned(0.1, "discounted")),
     "published map": Setting(
-        HarvestGame("open", 7, horizon=1000, window=(5, 1, 3)), replace(LAPTOP, buffer=PAST), aligned(2.0)
+        HarvestGame("open", 7, horizon=1000, window=(5, 1, 3)), replace(LAPTOP, buffer=PAST), aligned(4.0)
     ),
     # as AA's repository has it, whose memory is a transformer over 15 steps; it does not say how long it trains
     "paper": Setting(

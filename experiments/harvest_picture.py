@@ -58,7 +58,7 @@ def keep_frames(settings: Shown, folder: Path, needs: list[Path]) -> pd.DataFram
     """One world, seen now and then, of every agent from the same start.
 
     Columns: algorithm, step, apples (a letter for each of `game.apple_cells`: A alive, x not), and cells, headings and
-    out of all players and beams, the cells that they sweep, as numbers with spaces between them.
+    out of all players and beams, the cells that they sweep, as numbers with spaces between them ("-": none).
     """
     game, rows = settings.setting.game, []
     every = max(1, game.horizon // 100)
@@ -68,7 +68,7 @@ def keep_frames(settings: Shown, folder: Path, needs: list[Path]) -> pd.DataFram
             if state.time % every == 0 or state.time == game.horizon - 1:
                 apples = "".join("A" if alive else "x" for alive in state.apples[0])
                 things = [*(getattr(state, name)[0] for name in FRAME), state.beams[0].nonzero()[:, 0]]
-                rows.append((algorithm, state.time, apples, *(" ".join(map(str, x.tolist())) for x in things)))
+                rows.append((algorithm, state.time, apples, *(" ".join(map(str, x.tolist())) or "-" for x in things)))
 
         who = torch.zeros(1, game.num_players, dtype=torch.long)
         play(game, [load(need / AGENT)], who, torch.Generator().manual_seed(1), on_step=watch)
@@ -79,8 +79,7 @@ def frame_state(game: HarvestGame, row: pd.Series) -> HarvestState:
     """The world of a row of `keep_frames`, a batch of one; what it does not hold (cooldown) is as at reset."""
     numbers = {name: torch.tensor([[int(x) for x in str(row[column]).split()]]) for name, column in FRAME.items()}
     state, _ = game.reset(1, torch.Generator())
-    lit = [] if pd.isna(row["beams"]) else [int(float(x)) for x in str(row["beams"]).split()]
-    state.beams[0, lit] = True
+    state.beams[0, [int(cell) for cell in str(row["beams"]).split() if cell != "-"]] = True
     apples = torch.tensor([[letter == "A" for letter in row["apples"]]])
     return replace(state, **numbers, apples=apples, time=int(row["step"]))
 
