@@ -68,5 +68,5 @@ def test_the_restrained_leave_what_would_end_a_patch_and_who_spares_nothing_is_f
         state, observations, *_ = game.step(state, actions, generator)
     assert (state.apples.sum(1) >= 3).all()
     table = schelling(game, restrained, SCRIPTED["free harvester"], 6, Generator().manual_seed(0))
-    kept = table[(table.who == "cooperator") & (table.others == 1)].earned.mean()
-    assert kept > table[(table.who == "defector") & (table.others == 0)].earned.mean()
+    means = table.groupby(["who", "others"]).earned.mean()
+    assert means["defector", 1] > means["cooperator", 1]  # in a game as short as this to be free pays
