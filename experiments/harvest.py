@@ -199,10 +199,12 @@ def _setting(place: str, profile: str) -> Setting:
 
 
 def background_run(profile: str, variant: str, seed: int, place: str = "harvest_background") -> Run:
-    """Training of a background player of SCENARIOS."""
-    beam = variant == SCENARIOS["scenario_zapping"]
-    settings = Training(variant, _setting(place, profile), naive_advantages, None, seed, beam)
-    return Run(place, variant, seed, settings, train_agent, minutes=0.6, gpu=profile == "paper")
+    """Training of a background player of SCENARIOS, for a third of the updates, by when PPO is as greedy as it gets."""
+    setting, beam = _setting(place, profile), variant == SCENARIOS["scenario_zapping"]
+    updates = max(1, setting.self_play.updates // 3)
+    setting = replace(setting, self_play=replace(setting.self_play, updates=updates), evaluate_every=updates)
+    settings = Training(variant, setting, naive_advantages, None, seed, beam)
+    return Run(place, variant, seed, settings, train_agent, minutes=0.3, gpu=profile == "paper")
 
 
 def agent_run(profile: str, variant: str, seed: int, place: str = "harvest") -> Run:
@@ -216,7 +218,7 @@ def agent_run(profile: str, variant: str, seed: int, place: str = "harvest") -> 
     settings = Training(variant, setting, rules.get(variant), script, seed)
     home = "harvest_background" if place == "harvest" else "harvest_open_background"
     needs = tuple(background_run(profile, who, one, home) for who in SCENARIOS.values() for one in STRANGERS)
-    return Run(place, variant, seed, settings, train_agent, needs, 0.1 if script else 0.6, gpu=profile == "paper")
+    return Run(place, variant, seed, settings, train_agent, needs, 0.1 if script else 0.9, gpu=profile == "paper")
 
 
 # --- what the figures show of the trained

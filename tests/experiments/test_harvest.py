@@ -69,7 +69,7 @@ def test_algorithms_differ_in_nothing_but_the_credit_and_share_their_strangers(p
     assert len({one.settings.setting for one in declared}) == 1
     assert all(one.needs == declared[0].needs for one in declared)
     strangers = [need.settings for need in declared[0].needs]
-    assert {settings.setting for settings in strangers} == {declared[0].settings.setting}
+    assert {settings.setting.game for settings in strangers} == {declared[0].settings.setting.game}
     assert [(settings.beam, settings.seed) for settings in strangers] == [(True, 0), (True, 1), (False, 0), (False, 1)]
     assert not {settings.seed for settings in strangers} & set(declared[0].settings.setting.seeds)  # nobody's past
 
