@@ -24,7 +24,10 @@ from aa_core.lola import Lola, lola_loss
 from aa_core.selfplay import Buffer, SelfPlay, adam, begin, learn, play, seating, step
 
 PLAIN = SelfPlay()
-COMMONS = SelfPlay(Network(64, 16, feedback=True, shared=True), games=32, chunk=50, gamma=0.99, clip=0.2, epochs=2)
+COMMONS = SelfPlay(
+    Network(64, feedback=True, shared=True), games=32, chunk=50, gamma=0.99, clip=0.2, epochs=2,
+    buffer=Buffer(share=1.0, seats=2, drawn=1),
+)  # fmt: skip
 UPDATES: dict[str, tuple[Game, SelfPlay]] = {
     "coin, 256 games, 64 wide": (CoinGame(), PLAIN),
     "coin, 512 games, 128 wide": (CoinGame(), replace(PLAIN, games=512, network=Network(128))),
@@ -32,7 +35,7 @@ UPDATES: dict[str, tuple[Game, SelfPlay]] = {
     "coin, 2 snapshots": (CoinGame(), replace(PLAIN, buffer=Buffer(drawn=2))),
     "coin, PPO": (CoinGame(), replace(PLAIN, clip=0.2, epochs=2)),
     "negotiation": (NegotiationGame(), PLAIN),
-    "harvest, orchard": (HarvestGame("orchard", 7, 500, (5, 1, 3)), COMMONS),
+    "harvest, orchard": (HarvestGame("orchard", 7, 1000, (5, 1, 3)), COMMONS),
 }
 
 

@@ -1,4 +1,4 @@
-"""The runs of the Coin Game, Negotiation and Commons Harvest, in profile smoke unless settings are all that counts."""
+"""The runs of the Coin Game and Negotiation, in profile smoke unless settings are all that counts."""
 
 from __future__ import annotations
 
@@ -11,28 +11,15 @@ import pytest
 import torch
 from torch import Generator
 
-from aa_core.actor_critic import ActorCritic, Network, Seen, Spaces, load
+from aa_core.actor_critic import ActorCritic, Network, Spaces, load
 from aa_core.games.coin import CoinGame, CoinState
-from aa_core.games.harvest import SCRIPTED as HARVEST_SCRIPTED
-from aa_core.games.harvest import HarvestGame, HarvestState
 from aa_core.selfplay import SelfPlay, play
-from experiments import coin, harvest, leagues, negotiation, run
+from experiments import coin, leagues, negotiation, run
 from experiments.identity import settings_as_data
 from experiments.run import Run, make, table_of
 
 GAMES = {"coin": coin, "negotiation": negotiation}
 SIZE = coin.SIZES["smoke"]
-SETTING = harvest.SETTINGS["smoke"]
-POND = SETTING.game
-BOUNDS = {
-    "collective_return": float("inf"),
-    "sustainability": POND.horizon,
-    "equality": 1.0,
-    "peace": POND.num_players,
-    "apples_at_end": len(POND.apple_cells),
-    "scenario_zapping": POND.horizon,
-    "scenario_peaceful": POND.horizon,
-}
 every_game = pytest.mark.parametrize("game", GAMES)
 
 
@@ -46,7 +33,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 def table(name: str) -> pd.DataFrame:
     """A table of profile smoke, put together as the build does it."""
-    declared = next(t for module in (coin, negotiation, harvest) for t in module.TABLES if t.name == name)
+    declared = next(t for module in (coin, negotiation) for t in module.TABLES if t.name == name)
     return pd.concat([declared.keep(table_of(make(one))) for one in declared.runs("smoke")], ignore_index=True)
 
 
@@ -73,21 +60,6 @@ def test_profile_paper_has_the_papers_settings() -> None:
     assert (walks.entropy, walks.buffer.every, walks.buffer.capacity, walks.buffer.until) == (0.1, 10, 10_000, None)
     lola = coin.agent_run("paper", "lola_dice", 0).settings.self_play
     assert (lola.games, lola.updates, lola.learning_rate) == (2000, 50001, 3e-3)
-    apples = harvest.agent_run("paper", harvest.AA, 0).settings
-    options, rule = apples.setting.self_play, apples.credit.keywords
-    assert (options.games, options.chunk, options.gamma, options.lam) == (6, 15, 0.99, 0.95)
-    assert (options.learning_rate, options.entropy, options.clip) == (1e-5, 0.1, 0.1)
-    assert (rule["beta"], rule["past"], options.network.hidden) == (1.0, "averaged", 192)
-    assert (options.buffer.seats, options.buffer.every, options.buffer.capacity) == (2, 20, 4000)
-    game = apples.setting.game
-    assert (game.map, game.window, game.num_players) == ("open", (9, 1, 5), 7)
-
-
-@pytest.mark.parametrize("profile", ["smoke", "laptop", "paper"])
-def test_algorithms_of_the_harvest_differ_in_nothing_but_the_credit(profile: str) -> None:
-    declared = [harvest.agent_run(profile, rule, 0).settings for rule in harvest.RULES]
-    assert len({settings.credit for settings in declared}) == 3
-    assert all(settings.setting == harvest.SETTINGS[profile] for settings in declared)
 
 
 @every_game
@@ -114,7 +86,7 @@ def test_a_cell_of_the_coin_games_map_differs_in_what_it_names() -> None:
         named -= {"learning_rate"} if name.startswith("critic's") else set()
         assert changed(settings.self_play, coin.ALIGNED) == named
         assert (rule == coin.CREDIT.keywords) == ("β" not in name)
-        assert "β" not in name or name == f"past fades with γ, β {rule['beta']}" and rule["gamma"] == coin.GAMMA
+        assert "β" not in name or (name == f"past fades with γ, β {rule['beta']}" and rule["gamma"] == coin.GAMMA)
 
 
 def test_a_cell_of_negotiations_map_differs_in_what_it_names() -> None:
@@ -134,20 +106,6 @@ def test_a_cell_of_negotiations_map_differs_in_what_it_names() -> None:
                 assert getattr(settings.self_play, signs[what][0]) == float(value)
             if what == "defectors":
                 assert settings.self_play.script_share == 1 / int(value.removeprefix("1/"))
-
-
-def test_variants_of_the_harvest_are_all_different_and_only_in_what_they_name() -> None:
-    base = harvest.variant_run("laptop", f"{harvest.AA}, 4 players", 0).settings
-    seen = []
-    for question, cell in harvest.VARIANTS:
-        settings = harvest.variant_run("laptop", cell, 0).settings
-        options = settings.setting.self_play
-        expected = {"one never cooperates": {"scripts"}, "agent buffer": {"buffer"}}.get(question, set())
-        assert changed(options, base.setting.self_play) == expected
-        assert (settings.setting.game != base.setting.game) == ("players" in cell and "4 players" not in cell)
-        seen.append((settings_as_data(settings.credit), options, settings.setting.game))
-    assert all(seen.count(cell) == 1 for cell in seen)
-    assert (harvest.RING.sum(1) == 1).all()
 
 
 # --- one run
@@ -302,154 +260,3 @@ def test_a_price_is_that_of_whole_updates() -> None:
     assert set(content.horizon) == {4, 8}
     steps = content.games * content.horizon / content.seconds_per_update
     assert steps.to_numpy() == pytest.approx(content.game_steps_per_second.to_numpy(), rel=1e-3)
-
-
-# --- Commons Harvest
-
-
-def test_the_end_of_training_has_every_seed_stays_within_bounds_and_is_where_curves_lead() -> None:
-    end, curves = table("harvest"), table("harvest_curves")
-    assert list(end.columns) == ["map", "players", "algorithm", "seed", "metric", "value"]
-    expected = {(a, s) for a in (*harvest.RULES, *harvest.REFERENCES) for s in range(SETTING.seeds)}
-    assert set(zip(end.algorithm, end.seed, strict=True)) == expected
-    assert not end.duplicated(["algorithm", "seed", "metric"]).any()
-    assert len(end) == len(expected) * len(BOUNDS)
-    for content in (end, curves):
-        assert (content.value >= 0).all()
-        assert (content.value <= content.metric.map(BOUNDS)).all()
-    assert set(curves["update"]) == {0, 2, 4}
-    last = curves[curves["update"] == 4].drop(columns="update").reset_index(drop=True)
-    pd.testing.assert_frame_equal(last, end[end.algorithm.isin(harvest.RULES)].reset_index(drop=True))
-
-
-def test_a_harvester_that_is_read_back_plays_as_it_did_and_is_trained_again_to_the_same() -> None:
-    declared = harvest.agent_run("smoke", harvest.AA, 101)
-    content = table_of(make(declared))
-    last = content[content["update"] == 4].set_index("metric").value.to_dict()
-    metrics = harvest.evaluate(load(declared.folder / leagues.AGENT), SETTING, 54321 + 101)
-    assert metrics == pytest.approx(last, rel=1e-5)
-    pd.testing.assert_frame_equal(table_of(make(declared, fresh=True)), content)
-
-
-def test_only_the_focal_players_of_a_scenario_count() -> None:
-    game = HarvestGame("orchard", 4, POND.horizon, POND.window)
-    setting = replace(SETTING, game=game, evaluation_worlds=4, background=2)
-
-    def idle(game: HarvestGame, observations: torch.Tensor, generator: Generator) -> torch.Tensor:
-        return torch.zeros(len(observations), dtype=torch.long)
-
-    metrics = harvest.evaluate(idle, setting, 0)  # the two free harvesters eat, the two focal ones do not
-    assert metrics["collective_return"] == metrics["scenario_zapping"] == metrics["scenario_peaceful"] == 0
-    assert (metrics["apples_at_end"], metrics["peace"]) == (len(game.apple_cells), 4)
-    assert harvest.evaluate(HARVEST_SCRIPTED["free harvester"], setting, 0)["scenario_peaceful"] > 0
-
-
-def test_episodes_obey_the_rules() -> None:
-    content = table("harvest_episode")
-    assert list(content.columns) == ["algorithm", "seed", "step", "apples", "eaten", "in_play"]
-    expected = {(a, s) for a in harvest.RULES for s in range(SETTING.seeds)} | {("random", 0)}
-    assert set(zip(content.algorithm, content.seed, strict=True)) == expected
-    assert content.apples.between(0, len(POND.apple_cells)).all()
-    assert content.in_play.between(0, POND.num_players).all()
-    for _, part in content.groupby(["algorithm", "seed"]):
-        assert part.step.tolist() == list(range(1, POND.horizon + 1))
-        assert part.eaten.is_monotonic_increasing
-        assert (part.apples.diff().dropna() >= -part.eaten.diff().dropna() - 1e-4).all()  # gone is what was eaten
-
-
-def test_frames_give_the_worlds_back() -> None:
-    content = table("harvest_frames")
-    assert list(content.columns) == ["algorithm", "step", "apples", "cells", "headings", "out"]
-    assert len(content[content.step == 0].drop(columns="algorithm").drop_duplicates()) == 1  # the same start for all
-    for algorithm in harvest.RULES:
-        played: list[HarvestState] = []
-        mind = load(make(harvest.agent_run("smoke", algorithm, 0)) / leagues.AGENT)
-        who = torch.zeros(1, POND.num_players, dtype=torch.long)
-        play(POND, [mind], who, Generator().manual_seed(1), on_step=lambda state, *_, to=played: to.append(state))
-        part = content[content.algorithm == algorithm]
-        assert part.step.tolist() == list(range(POND.horizon))
-        for state, (_, row) in zip(played, part.iterrows(), strict=True):
-            again = harvest.frame_state(POND, row)
-            assert again.time == state.time
-            for name in ("cell", "heading", "out", "apples"):
-                assert torch.equal(getattr(again, name), getattr(state, name))
-
-
-def test_a_frame_of_a_single_player_is_read_too() -> None:
-    row = pd.Series({"step": 3, "apples": "A" * 12 + "x", "cells": 8, "headings": 2, "out": 0})  # as CSV reads it
-    state = harvest.frame_state(replace(POND, num_players=1), row)
-    assert (state.cell.tolist(), state.heading.tolist(), state.apples.sum().item()) == ([[8]], [[2]], 12)
-
-
-@pytest.mark.parametrize("cell", [f"{harvest.AA}, 7 players", "ppo, one free rider", "weights: the next one only",
-                                  "averaged, β 3", "product", "one seat past"])  # fmt: skip
-def test_a_variant_trains(cell: str) -> None:
-    content = table_of(make(harvest.variant_run("smoke", cell, 1)))
-    assert list(content.columns) == ["question", "cell", "players", "seed", "metric", "value"]
-    assert (set(content.cell), set(content.seed)) == ({cell}, {1})
-    assert (set(content.players)) == ({7} if "7 players" in cell else {4})
-    metrics = content.set_index("metric").value
-    assert ("return_of_free_rider" in metrics) == ("rider" in cell)
-    if "rider" in cell:
-        total = 3 * metrics.return_of_learners + metrics.return_of_free_rider
-        assert total == pytest.approx(metrics.collective_return, abs=1e-3)
-
-
-def literal_eaten(mind: ActorCritic, setting: harvest.Setting, seed: int) -> list[tuple[float, ...]]:
-    """`harvest._eaten` step by step: one lifetime is played and forgotten, then half of another one counts."""
-    game, options, generator = setting.game, setting.self_play, Generator().manual_seed(seed)
-    shape = (options.games, game.num_players)
-    rewards, values, near = [], [], []
-    for steps in (game.horizon, game.horizon // 2):
-        state, observations = game.reset(options.games, generator)
-        last_actions, last_rewards, hidden = torch.zeros(shape).long(), torch.zeros(shape), None
-        rewards, values, near = [], [], []
-        for step in range(steps + 1):
-            seen = Seen(*(x.flatten(0, 1)[None] for x in (observations, last_actions, last_rewards)))
-            with torch.no_grad():
-                values.append(mind(seen, hidden)[1].view(shape))
-                outputs, hidden = mind.act(seen, hidden)
-            if step == steps:
-                break
-            last_actions = mind.spaces.draw(outputs[0], generator).view(shape)
-            alive = [dict(zip(game.apple_cells.tolist(), row.tolist(), strict=True)) for row in state.apples]
-            state, observations, last_rewards, _ = game.step(state, last_actions, generator)
-            rewards.append(last_rewards)
-            near.append([[neighbours(game, alive[w], int(state.cell[w, i])) for i in range(shape[1])]
-                         for w in range(shape[0])])  # fmt: skip
-    return [row for start in range(0, game.horizon // 2, options.chunk)
-            for row in literal_credit(rewards, values, near, start, setting)]  # fmt: skip
-
-
-def neighbours(game: HarvestGame, alive: dict[int, bool], cell: int) -> int:
-    """Live apples within distance 2 of a cell."""
-    row, column = divmod(cell, game.width)
-    places = [(divmod(other, game.width), lives) for other, lives in alive.items()]
-    return sum(lives and 0 < (row - r) ** 2 + (column - c) ** 2 <= 4 for (r, c), lives in places)
-
-
-def literal_credit(rewards: list, values: list, near: list, start: int, setting: harvest.Setting) -> list[tuple]:
-    """What the credit of a chunk says wherever somebody eats."""
-    options, rule = setting.self_play, setting.aligned.keywords
-    own, ahead = [], torch.zeros_like(values[0])
-    for t in reversed(range(start, start + options.chunk)):
-        ahead = rewards[t] + options.gamma * values[t + 1] - values[t] + options.gamma * options.lam * ahead
-        own.insert(0, ahead)
-    own = torch.stack(own)
-    own = (own - own.mean()) / own.std(correction=0)
-    rows = []
-    for t in range(options.chunk):
-        for w, i in (rewards[start + t] > 0).nonzero().tolist():
-            past = rule["beta"] * rule["gamma"] * sum(rule["gamma"] ** (t - k) * own[k, w, i].item() for k in range(t))
-            others = sum(own[t, w, j].item() for j in range(own.shape[2]) if j != i)
-            rows.append((near[start + t][w][i], own[t, w, i].item(), past, others, past * others))
-    return rows
-
-
-def test_credit_of_eating_is_that_of_a_literal_loop() -> None:
-    mind = load(make(harvest.agent_run("smoke", "ppo", 1)) / leagues.AGENT)
-    rows = literal_eaten(mind, SETTING, 3)
-    eaten = harvest._eaten(mind, SETTING, 3)
-    assert len(rows) == len(eaten) > 3
-    expected = pd.DataFrame(rows, columns=["neighbours", *harvest.CREDIT])
-    pd.testing.assert_frame_equal(eaten, expected, check_dtype=False, atol=1e-4, rtol=1e-3)
