@@ -24,6 +24,7 @@ from experiments import records
 from experiments.identity import code_identity, settings_as_data, short_hash
 
 PROFILES = ("smoke", "laptop", "extended", "paper")
+JUDGED = range(5, 10)  # seeds that figures and verdicts show; settings were chosen on 0 to 4
 
 
 @dataclass(frozen=True)
