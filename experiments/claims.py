@@ -70,16 +70,19 @@ class Quantity:
             table = table[table["update"] == table["update"].min() if self.first else 3 * table["update"] >= 2 * last]
         return table
 
-    def statistic(self, load: Load) -> Statistic:
-        """Mean over seeds; NoRunError if there are no such runs."""
-        table, rows = self.looked_at(load), dict(self.rows)
+    def measured(self, load: Load) -> tuple[Statistic, str]:
+        """Mean over seeds, and at which updates it was read; NoRunError if there are no such runs."""
+        table, rows, read = self.looked_at(load), dict(self.rows), "end"
+        if "update" in table:
+            low, high = table["update"].min(), table["update"].max()
+            read = f"{low:g}" if low == high else f"{low:g}–{high:g}"
         if "row_agent" in rows:
             table = table.rename(columns={"value": "row_reward"})
-            return league.cell(table, rows["row_agent"], rows["column_agent"], SCRIPTED)
+            return league.cell(table, rows["row_agent"], rows["column_agent"], SCRIPTED), read
         samples = table.groupby("seed").value.mean()
         population = rows.get("algorithm", rows.get("agent", PRIOR))
         # the prior is one model, measured once
-        return mean_of(samples, population) if population != PRIOR else Statistic(float(samples.mean()))
+        return mean_of(samples, population) if population != PRIOR else Statistic(float(samples.mean())), read
 
     def later(self, load: Load) -> Statistic | None:
         """The same of runs that were trained longer, if there are any."""
@@ -87,17 +90,9 @@ class Quantity:
         rows = tuple((column, aa_long.get((self.table, value), value)) for column, value in self.rows)
         table = LONGER.get(self.table, self.table.replace("_curves", "_long"))
         try:
-            return replace(self, table=table, rows=rows).statistic(load) if table != self.table else None
+            return replace(self, table=table, rows=rows).measured(load)[0] if table != self.table else None
         except (FileNotFoundError, LookupError):
             return None
-
-    def read(self, load: Load) -> str:
-        """At which updates."""
-        table = self.looked_at(load)
-        if "update" not in table:
-            return "–" if self.table == "sign_table" or self.who in SCRIPTED else "end"
-        low, high = table["update"].min(), table["update"].max()
-        return f"{low:g}" if low == high else f"{low:g}–{high:g}"
 
 
 def quantity(table: str, of: str, who: str = "", **rows: object) -> Quantity:
@@ -131,15 +126,15 @@ class Claim:
 
     def compare(self, load: Load) -> Result:
         """The claim beside our runs; NoRunError or FileNotFoundError if there are none."""
-        ends = [end.statistic(load).value for end in self.span] if isinstance(self.span, tuple) else [self.span, 0.0]
-        now, later = ([way(side, load) for side in self.sides] for way in (Quantity.statistic, Quantity.later))
+        ends = [end.measured(load)[0].value for end in self.span] if isinstance(self.span, tuple) else [self.span, 0.0]
+        now, read = zip(*(side.measured(load) for side in self.sides), strict=True)
+        later = [side.later(load) for side in self.sides]
         trained_on = [new or old for new, old in zip(later, now, strict=True)]
         ours, longer = (one[0] - one[1] if len(one) > 1 else one[0] for one in (now, trained_on))
         margin = max(TENTH * abs(ends[0] - ends[1]), self.least)
-        read = "; ".join(dict.fromkeys(side.read(load) for side in self.sides))
         return Result(
-            self.what, ours.interval(), self.source, None if len(now) > 1 else self.right, margin, ours.seeds, read,
-            longer.interval() if any(later) else None,
+            self.what, ours.interval(), self.source, None if len(now) > 1 else self.right, margin, ours.seeds,
+            "; ".join(dict.fromkeys(read)), longer.interval() if any(later) else None,
         )  # fmt: skip
 
 

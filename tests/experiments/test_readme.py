@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import pandas as pd
+import made_up
 import pytest
 
 from aa_core import paths
 from experiments import readme, registry
+from experiments.page import FIGURES
 from experiments.pictures import PICTURES, SIDECAR, check_figures
 
 NOTEBOOKS = [notebook.name for notebook in registry.NOTEBOOKS.values()]
@@ -28,22 +29,19 @@ def test_parts_are_replaced_and_the_rest_is_kept(monkeypatch: pytest.MonkeyPatch
         readme.update("nothing", "smoke")
 
 
-def test_a_league_shows_intervals_of_learned_agents_and_plain_numbers_of_scripts() -> None:
-    agents = {"loqa": 2, "always cooperate": 1, "always defect": 1, "random": 1}
-    rows = [
-        (row, column, i, j, 0.1 * i if row == "loqa" else 0.25)
-        for row, rows in agents.items()
-        for column, columns in agents.items()
-        for i in range(rows)
-        for j in range(columns)
-    ]
-    league = pd.DataFrame(rows, columns=["row_agent", "column_agent", "row_seed", "column_seed", "row_reward"])
-    lines = readme.leagues({"coin_league": league, "negotiation_league": league}.__getitem__).splitlines()
-    # two seeds, 0 and 0.1: t(0.975, 1) = 12.706, error 0.05
-    assert lines[2] == "| coin | LOQA | " + " | ".join(["0.05 [-0.59, 0.69]"] * 3) + " | 2 |"
-    assert lines[3] == "| coin | always cooperate | 0.25 | 0.25 | 0.25 | scripted |"
-    assert lines[5] == "| coin | Advantage Alignment, published | 0.28 | 0.35 | -0.08 | 10 |"
-    assert not any("random" in line for line in lines)
+def test_every_figure_has_a_line_with_its_verdict() -> None:
+    world = made_up.world()
+    lines = readme.verdicts(made_up.reader(world)).splitlines()
+    assert len([line for line in lines if line.startswith(("| AA, ", "| LLM, "))]) == len(FIGURES)
+    link = "[05](notebooks/05_coin_game_league.ipynb)"
+    league = next(line for line in lines if "Coin Game league" in line)
+    assert league.startswith(
+        "| AA, fig. 2: the Coin Game league | reproduced as far as compared | 12 of 12, 7 without run |"
+    )
+    assert league.endswith(f"| not run | 5–9 | {link} |")
+    del world["coin_league"], world["coin_curves"]
+    league = next(line for line in readme.verdicts(made_up.reader(world)).splitlines() if "Coin Game league" in line)
+    assert "| no run yet |" in league
 
 
 def test_a_figure_without_a_past_or_out_of_date_is_refused(tmp_path: Path) -> None:
