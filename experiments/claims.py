@@ -32,15 +32,15 @@ NAMES = {
     FREE: "free harvesters", "naive_vs_kind": "naive opposite the prior", "naive_vs_aligned": "naive opposite fixed AA",
     "aa_buffer": "AA with buffer", "aa_no_buffer": "AA without buffer", "aa_batch_baseline": "AA with batch baseline",
 }  # fmt: skip
-LONGER = {
-    "ipd_policy": "ipd_long",
-    "llm_training": "llm_side_training",
-}  # the same runs trained longer; else: GAME_long
+LONGER = {  # table -> that of the same runs trained longer, and what AA is called there
+    "ipd_gru_curves": ("ipd_gru_long", "longer"), "ipd_policy": ("ipd_long", AA), "coin_curves": ("coin_long", AA),
+    "negotiation_curves": ("negotiation_long", "trained on"), "llm_training": ("llm_side_training", "aa_long"),
+}  # fmt: skip
 COLUMNS = {"state": "metric", "probability": "value", "row_reward": "value", "step": "update"}  # by the names used here
 
 
 class NoRunError(LookupError):
-    """The table is there, but holds no run of a quantity."""
+    """A table holds no run of a quantity."""
 
 
 @dataclass(frozen=True)
@@ -86,11 +86,10 @@ class Quantity:
 
     def later(self, load: Load) -> Statistic | None:
         """The same of runs that were trained longer, if there are any."""
-        aa_long = {("llm_training", AA): "aa_long"}  # there it is a variant of its own
-        rows = tuple((column, aa_long.get((self.table, value), value)) for column, value in self.rows)
-        table = LONGER.get(self.table, self.table.replace("_curves", "_long"))
+        table, name = LONGER.get(self.table, ("", AA))
+        rows = tuple((column, name if value == AA else value) for column, value in self.rows)
         try:
-            return replace(self, table=table, rows=rows).measured(load)[0] if table != self.table else None
+            return replace(self, table=table, rows=rows).measured(load)[0] if table else None
         except (FileNotFoundError, LookupError):
             return None
 

@@ -1,7 +1,4 @@
-"""Every figure of both papers beside ours, with a verdict: the page that notebook 12 shows.
-
-It only reads tables and trains nothing. A claim without a table, or without runs in it, is counted as missing.
-"""
+"""Every figure of both papers beside ours, with a verdict: the page that notebook 12 shows. It trains nothing."""
 
 from __future__ import annotations
 
@@ -77,10 +74,9 @@ class Entry:
 
     def passed(self, numbers: bool) -> str:
         """How many of the published numbers, or of the orderings that decide, pass: "3 of 5"."""
-        stated = [r for r in self.results if (r.published is not None) == numbers and r.source != judge.OURS]
+        pass_ = [r.passes for r in self.results if (r.published is not None) == numbers and r.source != judge.OURS]
         waiting = sum((number is not None) == numbers for _, number in self.missing)
-        text = f"{sum(result.passes for result in stated)} of {len(stated)}" if stated else "–"
-        return text + (f", {waiting} without run" if waiting else "")
+        return (f"{sum(pass_)} of {len(pass_)}" if pass_ else "–") + (f", {waiting} without run" if waiting else "")
 
     @property
     def failed(self) -> tuple[str, ...]:

@@ -24,7 +24,7 @@ def verdicts(load: Load) -> str:
     return "\n".join([*lines, "", "\\* Settings were chosen on some of these seeds."])
 
 
-GENERATED: dict[str, Callable[[Load], str]] = {part.__name__: part for part in (verdicts,)}
+GENERATED: dict[str, Callable[[Load], str]] = {"verdicts": verdicts}
 
 
 def update(readme_text: str, profile: str) -> str:

@@ -205,7 +205,7 @@ def test_what_longer_training_does_stands_beside_a_claim(world: dict[str, pd.Dat
     claim = next(one for one in CLAIMS if one.what == "reward, window: AA from AA" and one.figure == "aa_3")
     assert claim.compare(made_up.reader(world)).longer is None
     curves = world["negotiation_curves"]
-    longer = curves[curves.agent == AA].assign(value=lambda table: table.value - 0.2, update=curves["update"] * 4)
+    longer = curves[curves.agent == AA].assign(value=lambda table: table.value - 0.2, agent="trained on")
     load = made_up.reader(world | {"negotiation_long": longer})
     assert claim.compare(load).longer.mean == pytest.approx(claim.compare(load).ours.mean - 0.2)
     assert entry("aa_3", load).longer == Verdict.NOT_REPRODUCED
