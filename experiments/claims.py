@@ -25,6 +25,7 @@ Load = Callable[[str], pd.DataFrame]  # a table of our runs by its name; FileNot
 
 AA, PROXIMAL_AA, SUM, NAIVE = "advantage_alignment", "proximal_advantage_alignment", "sum_of_rewards", "naive"
 PPO, PPO_SUM, FREE, PRIOR = "ppo", "ppo_sum_of_rewards", "free_harvesters", "prior"
+SUMMARY = "public summaries (second hand)"
 KIND, GREEDY, RANDOM = "always cooperate", "always defect", "random"
 SCRIPTED = (KIND, GREEDY, RANDOM, "cooperate", "defect", "welfare", "greedy")  # nobody trained them
 NAMES = {
@@ -79,10 +80,8 @@ class Quantity:
         if "row_agent" in rows:
             table = table.rename(columns={"value": "row_reward"})
             return league.cell(table, rows["row_agent"], rows["column_agent"], SCRIPTED), read
-        samples = table.groupby("seed").value.mean()
-        population = rows.get("algorithm", rows.get("agent", PRIOR))
-        # the prior is one model, measured once
-        return mean_of(samples, population) if population != PRIOR else Statistic(float(samples.mean())), read
+        samples, population = table.groupby("seed").value.mean(), rows.get("algorithm", rows.get("agent", PRIOR))
+        return mean_of(samples, population) if population != PRIOR else Statistic(samples.mean()), read  # one model
 
     def later(self, load: Load) -> Statistic | None:
         """The same of runs that were trained longer, if there are any."""
@@ -286,8 +285,6 @@ def _betas() -> Iterator[Claim]:
 
 
 # --- the second paper: language models
-
-SUMMARY = "public summaries (second hand)"
 
 
 def llm(game: str, algorithm: str, metric: str, who: str = "") -> Quantity:
