@@ -47,6 +47,11 @@ class Statistic:
             without[population] = one - two
         return Statistic(self.value - other.value, without)
 
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Those of the population that has fewest; none if nothing is random."""
+        return tuple(min((values.index for values in self.without.values()), key=len, default=()))
+
     def interval(self) -> Estimate:
         """The value and its t interval; without a width if no seed makes a difference."""
         counts = np.array([len(values) for values in self.without.values()])

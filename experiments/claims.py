@@ -1,255 +1,140 @@
-"""What the figures of both papers claim, as data.
+"""What the figures of both papers claim, as data: numbers and orderings, each with where it can be read.
 
-A claim says that one quantity of our runs is larger than another, or equals a number that a paper prints. `source`
-says where that can be seen; OURS marks an ordering that no paper states, but that we think a figure shows. The second
-paper's figures are named by what they show, not by number: its text was not at hand.
+The PDFs were not at hand. Numbers come from `data/published`; what was read in reviews, repositories or on a poster is
+marked *second hand*. The second paper's figures are named by what they show, not by number.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from itertools import combinations
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import combinations, product
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from aa_core import league
-from aa_core.estimates import Statistic, mean_of
 from experiments import paths
-from experiments.judge import MARGIN, Number, Ordering
+from aa_core.estimates import Statistic, mean_of
+from experiments.judge import CONTROL, OURS, TENTH, Result
+from experiments.language import OTHER_MODELS, TITLES, TOGETHER
+from experiments.language_runs import SCRIPTS
 
 Load = Callable[[str], pd.DataFrame]  # a table of our runs by its name; FileNotFoundError if there is none
 
-AA, SUM, NAIVE = "advantage_alignment", "sum_of_rewards", "naive"
-PPO, PPO_SUM, PROXIMAL_AA = "ppo", "ppo_sum_of_rewards", "proximal_advantage_alignment"
-KIND, GREEDY = "always cooperate", "always defect"
-SCRIPTS = (KIND, GREEDY, "random", "cooperate", "defect", "welfare", "greedy")  # nobody trained them
+AA, PROXIMAL_AA, SUM, NAIVE = "advantage_alignment", "proximal_advantage_alignment", "sum_of_rewards", "naive"
+PPO, PPO_SUM, FREE, PRIOR = "ppo", "ppo_sum_of_rewards", "free_harvesters", "prior"
+SUMMARY = "public summaries (second hand)"
+KIND, GREEDY, RANDOM = "always cooperate", "always defect", "random"
+SCRIPTED = (KIND, GREEDY, RANDOM, "cooperate", "defect", "welfare", "greedy")  # nobody trained them
 NAMES = {
-    AA: "AA",
-    SUM: "sum of rewards",
-    PPO_SUM: "PPO, summed rewards",
-    PPO: "PPO",
-    "loqa": "LOQA",
-    PROXIMAL_AA: "proximal AA",
-    "naive_vs_kind": "learner opposite fixed prior",
-    "naive_vs_aligned": "naive opposite fixed AA",
-    "aa_buffer": "AA with buffer",
-    "aa_no_buffer": "AA without buffer",
-    "aa_batch_baseline": "AA with batch baseline",
-}
-OURS = "an ordering of ours"
+    AA: "AA", PROXIMAL_AA: "proximal AA", SUM: "sum of rewards", PPO: "PPO", PPO_SUM: "PPO, summed rewards",
+    FREE: "free harvesters", "naive_vs_kind": "naive opposite the prior", "naive_vs_aligned": "naive opposite fixed AA",
+    "aa_buffer": "AA with buffer", "aa_no_buffer": "AA without buffer", "aa_batch_baseline": "AA with batch baseline",
+}  # fmt: skip
+LONGER = {  # table -> that of the same runs trained longer, and what AA is called there
+    "ipd_gru_curves": ("ipd_gru_long", "longer"), "ipd_policy": ("ipd_long", AA), "coin_curves": ("coin_long", AA),
+    "negotiation_curves": ("negotiation_long", "trained on"), "llm_training": ("llm_side_training", "aa_long"),
+}  # fmt: skip
+COLUMNS = {"state": "metric", "probability": "value", "row_reward": "value", "step": "update"}  # by the names used here
 
 
 class NoRunError(LookupError):
-    """The table is there, but holds no run of a quantity."""
-
-
-# --- the vocabulary: what can be read off a table
+    """A table holds no run of a quantity."""
 
 
 @dataclass(frozen=True)
-class Runs:
-    """One number per run: `who`, an algorithm, is measured by `of`.
+class Quantity:
+    """What can be read off a table of our runs: one number per seed of an algorithm, or a cell of a league.
 
-    Attributes:
-        table: that it is read from.
-        of: what is measured, in words.
-        who: whose runs they are, in words.
-        rows: (column, value) of the rows that count.
-        column: of the numbers.
-        at: which number of a run that has several: their mean, the first or the last one (of training).
-        seeds: name of the population of seeds; two quantities of the same one are compared seed by seed. "": a
-            constant, measured once.
+    A run that was looked at along training is read in a *window*, the last third of its updates.
     """
 
     table: str
-    of: str
-    who: str
-    rows: tuple[tuple[str, str], ...]
-    column: str = "value"
-    at: str = "mean"
-    seeds: str = ""
+    of: str  # what is measured, in words
+    rows: tuple[tuple[str, object], ...]  # (column, value) of those that count; the algorithm names a set of seeds
+    who: str  # in words
+    first: bool = False  # read at the start of training instead
 
-    def statistic(self, load: Load) -> Statistic:
-        """Mean over seeds; NoRunError if there are no such runs."""
-        table = _select(load(self.table), self.rows)
+    def looked_at(self, load: Load) -> pd.DataFrame:
+        """The rows that count, with the names of COLUMNS; NoRunError if there are none."""
+        table = load(self.table).rename(columns=COLUMNS)
+        if self.table == "sign_table":  # nothing was trained: signs, by the signs of past and present
+            table = np.sign(table).rename(columns={"term": "value"}).assign(seed=0)
+        for column, value in self.rows:
+            table = table[table[column] == value] if column in table else table[:0]
+        if table.empty:
+            raise NoRunError(f"no runs with {', '.join(f'{column} {value}' for column, value in self.rows)}")
         if "update" in table:
-            table = table.sort_values("update", kind="stable")
-        samples = getattr(table.groupby("seed")[self.column], self.at)()
-        return mean_of(samples, self.seeds) if self.seeds else Statistic(float(samples.mean()))
+            last = table.groupby("seed")["update"].transform("max")
+            table = table[table["update"] == table["update"].min() if self.first else 3 * table["update"] >= 2 * last]
+        return table
+
+    def measured(self, load: Load) -> tuple[Statistic, str]:
+        """Mean over seeds, and at which updates it was read; NoRunError if there are no such runs."""
+        table, rows, read = self.looked_at(load), dict(self.rows), "end"
+        if "update" in table:
+            low, high = table["update"].min(), table["update"].max()
+            read = f"{low:g}" if low == high else f"{low:g}–{high:g}"
+        if "row_agent" in rows:
+            table = table.rename(columns={"value": "row_reward"})
+            return league.cell(table, rows["row_agent"], rows["column_agent"], SCRIPTED), read
+        samples, population = table.groupby("seed").value.mean(), rows.get("algorithm", rows.get("agent", PRIOR))
+        return mean_of(samples, population) if population != PRIOR else Statistic(samples.mean()), read  # one model
+
+    def later(self, load: Load) -> Statistic | None:
+        """The same of runs that were trained longer, if there are any."""
+        table, name = LONGER.get(self.table, ("", AA))
+        rows = tuple((column, name if value == AA else value) for column, value in self.rows)
+        try:
+            return replace(self, table=table, rows=rows).measured(load)[0] if table else None
+        except (FileNotFoundError, LookupError):
+            return None
 
 
-@dataclass(frozen=True)
-class Cell:
-    """What `row` earns from `column` in a league, `column` named in `who`; attributes as of `Runs`."""
-
-    table: str
-    of: str
-    row: str
-    column: str
-    rows: tuple[tuple[str, str], ...] = ()
-    value: str = "row_reward"
-
-    @property
-    def who(self) -> str:
-        """In words."""
-        return f"{NAMES.get(self.row, self.row)} from {NAMES.get(self.column, self.column)}"
-
-    def statistic(self, load: Load) -> Statistic:
-        """As `league.cell` has it; NoRunError if there are no such runs."""
-        table = _select(load(self.table), self.rows).rename(columns={self.value: "row_reward"})
-        both = (("row_agent", self.row), ("column_agent", self.column))
-        return league.cell(_select(table, both), self.row, self.column, SCRIPTS)
-
-
-@dataclass(frozen=True)
-class Sign:
-    """Mean sign of the alignment term in a quadrant of its table, by the signs of past and present; nothing random."""
-
-    past: int
-    present: int
-    table: str = "sign_table"
-    of: str = "sign of the term"
-
-    @property
-    def who(self) -> str:
-        """In words."""
-        words = {1: "positive", -1: "negative"}
-        return f"past {words[self.past]}, present {words[self.present]}"
-
-    def statistic(self, load: Load) -> Statistic:
-        """A constant."""
-        table = load(self.table)
-        quadrant = table[(np.sign(table.past) == self.past) & (np.sign(table.present) == self.present)]
-        return Statistic(float(np.sign(quadrant.term).mean()))
-
-
-Quantity = Runs | Cell | Sign
-
-
-def _select(table: pd.DataFrame, rows: tuple[tuple[str, str], ...]) -> pd.DataFrame:
-    for column, value in rows:
-        table = table[table[column] == value]
-    if table.empty:
-        raise NoRunError(f"no runs with {', '.join(f'{column} {value}' for column, value in rows)}")
-    return table
-
-
-def policy(state: str) -> Runs:
-    """P(cooperate) of AA in the prisoner's dilemma after a joint move."""
-    return Runs("ipd_policy", "P(cooperate)", state, (("algorithm", AA), ("state", state)), "probability", seeds=AA)
-
-
-def coin(row: str, column: str) -> Cell:
-    """Reward per step in the Coin Game league."""
-    return Cell("coin_league", "reward", row, column)
-
-
-def negotiation(row: str, column: str) -> Cell:
-    """Reward per round in the Negotiation league."""
-    return Cell("negotiation_league", "reward", row, column)
-
-
-def curve(agent: str, metric: str, at: str = "last") -> Runs:
-    """The first or last point of a learning curve in Negotiation."""
-    of = {"together": "welfare", "reward_of_cooperator": f"{KIND} is left"}[metric]
-    who = f"{NAMES.get(agent, agent)} at the {'end' if at == 'last' else 'start'}"
-    return Runs("negotiation_curves", of, who, (("agent", agent), ("metric", metric)), at=at, seeds=agent)
-
-
-def harvest(agent: str, metric: str) -> Runs:
-    """A metric of Commons Harvest, by the published name of the agent."""
-    algorithm = {"adalign": PROXIMAL_AA, "ppo": PPO, "ppo_prosocial": PPO_SUM}[agent]
-    of, rows = metric.replace("_", " "), (("algorithm", algorithm), ("metric", metric))
-    return Runs("harvest", of, NAMES[algorithm], rows, seeds=algorithm)
-
-
-@dataclass(frozen=True)
-class TextGame:
-    """A game of the language models: how well two do together is `together`, the greedy script is `greedy`."""
-
-    title: str
-    together: str
-    greedy: str
-
-
-TEXT_GAMES = {
-    "ipd": TextGame("Prisoner's dilemma", "cooperation", "defect"),
-    "split": TextGame("Split", "efficiency", "greedy"),
-    "trust_and_split": TextGame("Trust-and-Split", "efficiency", "greedy"),
-}
-METRICS = {
-    "cooperation": "cooperation",
-    "efficiency": "efficiency",
-    "reward": "points",
-    "reward_other": "points",
-    "claim_lower": "claims on what the other values",
-    "reward_vs_defect": "points from always defect",
-    "reward_vs_greedy": "points from greedy",
-}
-
-
-def llm(game: str, algorithm: str, metric: str, who: str = "", at: str = "last") -> Runs:
-    """A metric of language models after training; of the prior, which is one model: a constant."""
-    rows = (("game", game), ("algorithm", algorithm), ("metric", metric))
-    seeds, of = algorithm if algorithm != "prior" else "", f"{TEXT_GAMES[game].title}, {METRICS[metric]}"
-    return Runs("llm_training", of, who or NAMES.get(algorithm, algorithm), rows, at=at, seeds=seeds)
-
-
-def llm_policy(algorithm: str, state: str) -> Runs:
-    """P(cooperate) of language models after a joint move, of the seeds that met it."""
-    rows = (("game", "ipd"), ("algorithm", algorithm), ("state", state))
-    return Runs("llm_policy", "P(C)", f"{NAMES[algorithm]} after {state}", rows, "probability", seeds=algorithm)
-
-
-def met(game: str, row: str, column: str) -> Cell:
-    """Points in the cross-play of language models."""
-    of = f"{TEXT_GAMES[game].title}, points"
-    return Cell("llm_crossplay", of, row, column, (("game", game), ("metric", "reward")), "value")
-
-
-def honesty(algorithm: str) -> Runs:
-    """How much is claimed with the lower hand in Trust-and-Split."""
-    rows = (("algorithm", algorithm), ("metric", "claim_lower"))
-    return Runs("llm_honesty", "Trust-and-Split, claims with the lower hand", NAMES.get(algorithm, algorithm), rows,
-                seeds=algorithm)  # fmt: skip
-
-
-# --- claims
+def quantity(table: str, of: str, who: str = "", **rows: object) -> Quantity:
+    """A quantity by the columns of its rows."""
+    agent = rows.get("algorithm", rows.get("agent", ""))
+    return Quantity(table, of, tuple(rows.items()), who or NAMES.get(agent, agent))
 
 
 @dataclass(frozen=True)
 class Claim:
-    """`left` is larger than `right`, another quantity; or equals it, a printed number.
+    """`left` is larger than `right`, another quantity; or equals it, a published number."""
 
-    Attributes:
-        figure: key of `page.FIGURES`.
-        left: quantity of our runs.
-        right: another one, or a number.
-        source: where that can be seen.
-        margin: of a number; None: the paper's units are not ours.
-    """
-
-    figure: str
+    figure: str  # key of `page.FIGURES`
     left: Quantity
     right: Quantity | float
-    source: str
-    margin: float | None = MARGIN
+    source: str  # where that can be seen; OURS or CONTROL
+    span: float | tuple[Quantity, Quantity] = 0.0  # what the game offers in a number's cell, or its two ends
+    least: float = 0.0  # margin where a tenth of that is less: error bar or rounding of what is printed
+
+    @property
+    def sides(self) -> tuple[Quantity, ...]:
+        """The quantities of our runs."""
+        return (self.left,) if isinstance(self.right, float) else (self.left, self.right)
 
     @property
     def what(self) -> str:
         """In words."""
-        left, right = self.left, self.right
-        if isinstance(right, float):
-            return f"{left.of}: {left.who}"
-        return f"{left.of}: {left.who} > {'' if right.of == left.of else f'{right.of}: '}{right.who}"
+        left, *right = self.sides
+        texts = [side.who if side.of == left.of else f"{side.of}: {side.who}" for side in right]
+        return " > ".join([f"{left.of}: {left.who}", *texts])
 
-    def compare(self, load: Load) -> Number | Ordering:
+    def compare(self, load: Load) -> Result:
         """The claim beside our runs; NoRunError or FileNotFoundError if there are none."""
-        if isinstance(self.right, float):
-            return Number(self.what, self.left.statistic(load).interval(), self.right, self.margin, self.source)
-        return Ordering(self.what, (self.left.statistic(load) - self.right.statistic(load)).interval(), self.source)
+        ends = [end.measured(load)[0].value for end in self.span] if isinstance(self.span, tuple) else [self.span, 0.0]
+        now, read = zip(*(side.measured(load) for side in self.sides), strict=True)
+        later = [side.later(load) for side in self.sides]
+        trained_on = [new or old for new, old in zip(later, now, strict=True)]
+        ours, longer = (one[0] - one[1] if len(one) > 1 else one[0] for one in (now, trained_on))
+        margin = max(TENTH * abs(ends[0] - ends[1]), self.least)
+        return Result(
+            self.what, ours.interval(), self.source, None if len(now) > 1 else self.right, margin, ours.seeds,
+            "; ".join(dict.fromkeys(read)), longer.interval() if any(later) else None,
+        )  # fmt: skip
 
 
 def more(figure: str, source: str, *pairs: tuple[Quantity, Quantity]) -> tuple[Claim, ...]:
@@ -257,155 +142,209 @@ def more(figure: str, source: str, *pairs: tuple[Quantity, Quantity]) -> tuple[C
     return tuple(Claim(figure, left, right, source) for left, right in pairs)
 
 
-def _printed(name: str) -> list[dict]:
+def printed(name: str) -> list[dict]:
+    """Rows of a table of `data/published`."""
     return pd.read_csv(paths.PUBLISHED / f"{name}.csv").to_dict("records")
 
 
-_PARTNERS = {"AdAlign": AA, "LOQA": "loqa", "Always Cooperate": KIND, "Always Defect": GREEDY, "Random": "random"}
-_COIN = [row | {"other": _PARTNERS[row["column_agent"]]} for row in _printed("aa_coin_game_league")
-         if row["column_agent"] in _PARTNERS]  # fmt: skip  # POLA and M-FOS are not in our league
-_SCENARIOS = {"scenario_0": "scenario_zapping", "scenario_1": "scenario_peaceful"}
-_HARVEST = [row for row in _printed("aa_commons_harvest_open") if row["agent"] in ("adalign", "ppo", "ppo_prosocial")]
-_POSTER, _FIG4 = "fig. 2, as printed on the poster", "fig. 4"
-_SUMMARY = "public summaries of the paper"
+# --- AA, figure 1a, and 1b: the prisoner's dilemma, for the paper's agent and for a table of five numbers
 
-SIGNS = tuple(
-    Claim("aa_1a", Sign(past, present), float(past * present), "fig. 1a", margin=0.0)
-    for past, present in ((1, 1), (1, -1), (-1, 1), (-1, -1))
-)
+_WORDS = {1: "positive", -1: "negative"}
 
-PRISONERS = (
-    *(
-        Claim("aa_1b", policy(state), mean, "fig. 1b", max(MARGIN, error_bar))
-        for state, mean, error_bar, _ in (row.values() for row in _printed("aa_ipd_policy"))
-    ),
-    *more(
-        "aa_1b", "fig. 1b",
-        (policy("CC"), policy("CD")), (policy("DC"), policy("DD")), (policy("START"), policy("CD")),
-    ),
+
+def _signs() -> Iterator[Claim]:
+    """The sign of the alignment term by those of the past and of the present advantage."""
+    for past, present in product(_WORDS, _WORDS):
+        who = f"past {_WORDS[past]}, present {_WORDS[present]}"
+        ours = quantity("sign_table", "sign of the term", who, past=past, present=present)
+        yield Claim("aa_1a", ours, float(past * present), "fig. 1a", 0.0, 0.0)
+
+
+def policy(table: str, state: str) -> Quantity:
+    """P(cooperate) of AA after a joint move."""
+    return quantity(table, "P(cooperate)", state, algorithm=AA, metric=state)
+
+
+def _prisoners(figure: str, table: str) -> Iterator[Claim]:
+    """Every bar, and every pair of bars that are further apart than their error bars."""
+    bars = [(row["state"], row["probability_of_cooperation"], row["error_bar"]) for row in printed("aa_ipd_policy")]
+    for state, height, error in bars:
+        yield Claim(figure, policy(table, state), height, "fig. 1b, read off the bars", 1.0, error)
+    for high, low in combinations(sorted(bars, key=lambda bar: -bar[1]), 2):
+        if high[1] - low[1] > high[2] + low[2]:
+            yield from more(figure, "fig. 1b", (policy(table, high[0]), policy(table, low[0])))
+
+
+# --- AA, figures 2 and 3: leagues of two players
+
+APART = 0.05  # printed numbers that differ by as much are an ordering
+NOT_TRAINED = {"LOQA", "POLA", "M-FOS"}  # by us
+ROLES = {KIND: "cooperator", GREEDY: "defector"}  # in curves
+AGENTS = {
+    "AdAlign": AA, "PPO": PPO, "Always Cooperate": KIND, "Always Defect": GREEDY, "Random": RANDOM, "MFOS": "M-FOS",
+}  # fmt: skip
+
+
+class Cell(NamedTuple):
+    """A printed number: what `row` earns from `column`."""
+
+    row: str
+    column: str
+    reward: float
+    source: str
+
+
+def readings(game: str, row: str, column: str) -> dict[str, Quantity]:
+    """What `row` earns from `column`: in the league of all seeds, at the end; and along training, from its copy."""
+    who = f"{NAMES.get(row, row)} from {NAMES.get(column, column)}"
+    ways = {"league": quantity(f"{game}_league", "reward, league", who, row_agent=row, column_agent=column)}
+    for learner, other, way in ((row, column, "vs"), (column, row, "of")):
+        if learner not in (*SCRIPTED, *NOT_TRAINED) and (row == column or other in ROLES):
+            metric = "reward_self" if row == column else f"reward_{way}_{ROLES[other]}"
+            ways["window"] = quantity(f"{game}_curves", "reward, window", who, agent=learner, metric=metric)
+    return ways
+
+
+def _league(figure: str, game: str, cells: Iterable[Cell]) -> Iterator[Claim]:
+    """Every number, and every ordering in a row, in a column, between the two sides of a game, or on the diagonal."""
+    cells = list(cells)
+    for cell in cells:  # a tenth of what kind and greedy scripts get in the learners' place
+        ends = ([agent if agent in SCRIPTED else script for agent in cell[:2]] for script in (KIND, GREEDY))
+        span = tuple(readings(game, *end)["league"] for end in ends)
+        for ours in readings(game, *cell[:2]).values():
+            yield Claim(figure, ours, cell.reward, cell.source, span, 0.005)
+    for high, low in combinations(sorted(cells, key=lambda cell: -cell.reward), 2):
+        diagonal = high.row == high.column and low.row == low.column
+        beside = high.row == low.row or high.column == low.column or high[:2] == low[1::-1] or diagonal
+        if beside and high.reward - low.reward >= APART and not {*high[:2], *low[:2]} & NOT_TRAINED:
+            ours, others = readings(game, *high[:2]), readings(game, *low[:2])
+            yield from more(figure, high.source, *((ours[way], others[way]) for way in ours if way in others))
+
+
+def _coin(aligned: str) -> Iterator[Cell]:
+    """The printed league with one of our two forms of AA in it."""
+    names = AGENTS | {"AdAlign": aligned}
+    poster, reviews = "fig. 2, poster (second hand)", "fig. 2, reviews (second hand)"
+    for name, source in (("aa_coin_game_league", poster), ("aa_coin_game_league_more", reviews)):
+        for cell in printed(name):
+            row, column = (names.get(cell[side], cell[side]) for side in ("row_agent", "column_agent"))
+            yield Cell(row, column, cell["row_reward"], source)
+            if row != column:
+                yield Cell(column, row, cell["column_reward"], source)
+
+
+def _negotiation() -> Iterator[Claim]:
+    source = "fig. 3a, reviews (second hand)"
+    rows = printed("aa_negotiation_league")
+    cells = [Cell(AGENTS[row["row_agent"]], AGENTS[row["column_agent"]], row["row_reward"], source) for row in rows]
+    yield from _league("aa_3", "negotiation", cells)
+    lost = readings("negotiation", KIND, GREEDY)["league"]  # .25 by the rules, where .30 is printed for AA
+    yield from more("aa_3", source, *((ours, lost) for ours in readings("negotiation", AA, GREEDY).values()))
+    end, *others = (quantity("negotiation_curves", "welfare", agent=who, metric="together") for who in (AA, PPO, NAIVE))
+    start = replace(end, who="AA at the start", first=True)
+    yield from more("aa_appendix", OURS, *((end, other) for other in (start, *others)))
+
+
+# --- AA, figures 4, 5 and appendix 8: Commons Harvest, on the published map and in the orchard
+
+HARVESTERS = {"adalign": PROXIMAL_AA, "ppo": PPO, "ppo_prosocial": PPO_SUM, "random": RANDOM}
+SCENARIOS = {"scenario_0": "scenario_zapping", "scenario_1": "scenario_peaceful"}  # as published, in our tables
+
+
+def harvest(table: str, algorithm: str, metric: str) -> Quantity:
+    """A metric of Commons Harvest; `TABLE_curves` has what learners do among themselves along training."""
+    return quantity(table, metric.replace("_", " "), algorithm=algorithm, metric=metric)
+
+
+def _scores(figure: str, place: str, numbers: bool) -> Iterator[Claim]:
+    """Figure 4 in raw apples of a focal player: what is printed is (raw - low) / (high - low)."""
+    limits = {row["scenario"]: row for row in printed("aa_commons_harvest_limits")}
+    for scenario, metric in SCENARIOS.items():
+        low, high = limits[scenario]["low"], limits[scenario]["high"]
+        rows = sorted(printed("aa_commons_harvest_open"), key=lambda row: -row[scenario])
+        for row in rows if numbers else ():
+            ours = harvest(place, HARVESTERS.get(row["agent"], row["agent"]), metric)
+            yield Claim(figure, ours, low + row[scenario] * (high - low), "fig. 4, de-normalised", high - low)
+        ours = [harvest(place, HARVESTERS[row["agent"]], metric) for row in rows if row["agent"] in HARVESTERS]
+        yield from more(figure, "fig. 4", *combinations(ours, 2))
+        yield from more(figure, CONTROL, (ours[0], harvest(place, FREE, metric)))
+
+
+def _apples(figure: str, place: str) -> Iterator[Claim]:
+    """Figure 5 shows frames; we count what becomes of the apples."""
+    for metric in ("sustainability", "collective_return"):
+        ours, *others = (harvest(f"{place}_curves", agent, metric) for agent in (PROXIMAL_AA, PPO, PPO_SUM))
+        yield from more(figure, "fig. 5, by measures of ours", *((ours, other) for other in others))
+    yield from more(figure, CONTROL, *((ours, harvest(place, script, metric)) for script in (RANDOM, FREE)))
+
+
+def _betas() -> Iterator[Claim]:
+    """Appendix figure 8: beta .5 eats, 1 guards with the beam, 2 keeps the bushes."""
+    for metric, high, low in (("zaps", 1, 0.5), ("zaps", 1, 2), ("sustainability", 2, 0.5)):
+        pair = (harvest("harvest_beta", f"β {beta:g}", metric) for beta in (high, low))
+        yield from more("aa_8", "appendix fig. 8, as it is described (second hand)", tuple(pair))
+
+
+# --- the second paper: language models
+
+
+def llm(game: str, algorithm: str, metric: str, who: str = "") -> Quantity:
+    """A metric of language models."""
+    of = f"{TITLES[game]}, {metric.replace('_', ' ')}"
+    return quantity("llm_training", of, who, game=game, algorithm=algorithm, metric=metric)
+
+
+def after(algorithm: str, state: str) -> Quantity:
+    """P(cooperate) of language models after a joint move, of the seeds that met it."""
+    who = f"{NAMES.get(algorithm, algorithm)} after {state}"
+    return quantity("llm_policy", "P(C)", who, game="ipd", algorithm=algorithm, metric=state)
+
+
+def met(game: str, row: str, column: str) -> Quantity:
+    """Points of `row` from `column` in the cross-play of language models."""
+    who, agents = f"{NAMES.get(row, row)} from {NAMES.get(column, column)}", {"row_agent": row, "column_agent": column}
+    return quantity("llm_crossplay", f"{TITLES[game]}, points", who, game=game, metric="reward", **agents)
+
+
+def _language_models(game: str) -> Iterator[Claim]:
+    run, meet, (kind, greedy) = partial(llm, game), partial(met, game), SCRIPTS[game]
+    how, versus = TOGETHER[game], f"reward_vs_{greedy}"
+    pupil, victim = run("naive_vs_kind", "reward"), run("naive_vs_kind", "reward_other", "the prior")
+    greeds = (NAIVE, greedy)[: 1 if game == "trust_and_split" else 2]  # there naive agents stand for greed in the paper
+    models = [(replace(run(name, how, f"{name} at first"), first=True), run(name, how)) for name in OTHER_MODELS]
+    ablations = ((AA, "aa_no_buffer"), ("aa_buffer", AA), (AA, "aa_batch_baseline"))  # AA has it in profile paper
+    for figure, source, *pairs in (
+        ("llm_naive", SUMMARY, (run(PRIOR, how), run(NAIVE, how))),
+        ("llm_other_models", SUMMARY, *models),
+        ("llm_exploits", SUMMARY, (pupil, victim)),
+        ("llm_curves", SUMMARY, (run(AA, "reward"), run(NAIVE, "reward")), (run(AA, versus), run(SUM, versus))),
+        ("llm_curves", CONTROL, (run(AA, "reward"), run(PRIOR, "reward")), (run(AA, versus), run(PRIOR, versus))),
+        ("llm_ablations", OURS, *((run(one, of), run(other, of)) for of in (how, versus) for one, other in ablations)),
+        ("llm_teaches", SUMMARY, (run("naive_vs_aligned", how), run(NAIVE, how))),
+        ("llm_teaches", CONTROL, (run("naive_vs_aligned", "reward_other", "fixed AA"), victim)),
+        ("llm_crossplay", SUMMARY, (meet(AA, AA), meet(NAIVE, NAIVE))),
+        ("llm_crossplay", SUMMARY, *((meet(AA, greed), meet(SUM, greed)) for greed in greeds)),
+        ("llm_crossplay", CONTROL, (meet(AA, AA), meet(greedy, greedy)), (meet(AA, NAIVE), meet(kind, NAIVE))),
+    ):
+        yield from more(figure, source, *pairs)
+
+
+_LOWER = {"of": "Trust-and-Split, claims with the lower hand", "metric": "claim_lower"}
+CLAIMS: tuple[Claim, ...] = (
+    *_signs(),
+    *_prisoners("aa_1b", "ipd_gru_curves"),
+    *_prisoners("aa_1b_table", "ipd_policy"),
+    *_league("aa_2", "coin", _coin(AA)),
+    *_league("aa_2_proximal", "coin", _coin(PROXIMAL_AA)),
+    *_negotiation(),
+    *_scores("aa_4", "harvest_open", numbers=True),
+    *_scores("aa_4_orchard", "harvest", numbers=False),
+    *_apples("aa_5", "harvest_open"),
+    *_apples("aa_5_orchard", "harvest"),
+    *_betas(),
+    *(claim for game in TITLES for claim in _language_models(game)),
+    *more("llm_policy", SUMMARY, *((after(AA, "CC"), after(AA, state)) for state in ("CD", "DD"))),
+    *more("llm_policy", CONTROL, (after(PRIOR, "CD"), after(AA, "CD"))),
+    *more("llm_policy", OURS, (after(AA, "DC"), after(AA, "DD"))),  # as tit for tat; grim trigger does not
+    *more("llm_transcripts", OURS, tuple(quantity("llm_honesty", algorithm=who, **_LOWER) for who in (NAIVE, AA))),
 )  # fmt: skip
-
-COIN = (
-    *(Claim("aa_2", coin(AA, row["other"]), row["row_reward"], _POSTER) for row in _COIN),
-    *(Claim("aa_2", coin(row["other"], AA), row["column_reward"], _POSTER) for row in _COIN if row["other"] != AA),
-    *more(
-        "aa_2", OURS,
-        (coin(AA, AA), coin(PPO, PPO)),
-        (coin(AA, AA), coin(NAIVE, NAIVE)),
-        (coin(AA, GREEDY), coin(KIND, GREEDY)),
-        (coin(AA, GREEDY), coin(PPO_SUM, GREEDY)),
-        (coin(KIND, AA), coin(KIND, GREEDY)),
-    ),
-)  # fmt: skip
-
-NEGOTIATION = (
-    *more("aa_3", "fig. 3a", (negotiation(AA, AA), negotiation(PPO, PPO))),
-    *more(
-        "aa_3", OURS,
-        (negotiation(AA, AA), negotiation(NAIVE, NAIVE)),
-        (negotiation(AA, AA), negotiation(PPO_SUM, PPO_SUM)),
-        (negotiation(KIND, AA), negotiation(KIND, PPO)),
-        (negotiation(AA, GREEDY), negotiation(PPO_SUM, GREEDY)),
-        (negotiation(AA, GREEDY), negotiation(KIND, GREEDY)),
-    ),
-    *more(
-        "aa_appendix", OURS,
-        (curve(AA, "together"), curve(AA, "together", "first")),
-        (curve(AA, "together"), curve(PPO, "together")),
-        (curve(AA, "together"), curve(NAIVE, "together")),
-        (curve(AA, "reward_of_cooperator"), curve(PPO, "reward_of_cooperator")),
-    ),
-)  # fmt: skip
-
-COMMONS = (
-    *(  # the published scores are normalised, ours are not
-        Claim("aa_4", harvest(row["agent"], metric), row[scenario], _FIG4, margin=None)
-        for scenario, metric in _SCENARIOS.items()
-        for row in _HARVEST
-    ),
-    *(
-        claim
-        for scenario, metric in _SCENARIOS.items()
-        for best, other in combinations(sorted(_HARVEST, key=lambda row: -row[scenario]), 2)
-        for claim in more("aa_4", _FIG4, (harvest(best["agent"], metric), harvest(other["agent"], metric)))
-    ),
-    *more(
-        "aa_5", "fig. 5",
-        (harvest("adalign", "sustainability"), harvest("ppo", "sustainability")),
-        (harvest("adalign", "collective_return"), harvest("ppo", "collective_return")),
-    ),
-)  # fmt: skip
-
-
-def _language_models(game: str, together: str, against_greed: str) -> tuple[Claim, ...]:
-    """Claims of one game; those without runs are left out when they are judged."""
-    fixed = "fixed prior"
-    return (
-        *more("llm_naive", _SUMMARY, (llm(game, "prior", together), llm(game, NAIVE, together))),
-        *more(
-            "llm_other_models", _SUMMARY,
-            *(
-                (llm(game, model, together, f"{model} at the start", "first"), llm(game, model, together, "at the end"))
-                for model in ("naive_qwen3", "naive_llama", "naive_gemma")
-            ),
-        ),
-        *more(
-            "llm_exploits", _SUMMARY,
-            (llm(game, "naive_vs_kind", "reward"), llm(game, "naive_vs_kind", "reward_other", fixed)),
-        ),
-        *more(
-            "llm_exploits", OURS,
-            (llm(game, "naive_vs_kind", "reward"), llm(game, "prior", "reward", f"{fixed} with its like")),
-        ),
-        *more(
-            "llm_curves", _SUMMARY,
-            (llm(game, AA, together), llm(game, NAIVE, together)),
-            (llm(game, AA, "reward"), llm(game, NAIVE, "reward")),
-        ),
-        *more("llm_curves", OURS, (llm(game, SUM, together), llm(game, NAIVE, together))),
-        *more(
-            "llm_ablations", OURS,  # without a part something is lost, in self-play or against greed
-            *(
-                (llm(game, whole, metric), llm(game, ablated, metric))
-                for metric in (together, against_greed)
-                # in profile paper AA itself has the buffer
-                for whole, ablated in ((AA, "aa_no_buffer"), ("aa_buffer", AA), (AA, "aa_batch_baseline"))
-            ),
-        ),
-        *more("llm_teaches", OURS, (llm(game, "naive_vs_aligned", together), llm(game, NAIVE, together))),
-        *more("llm_crossplay", _SUMMARY, (met(game, AA, AA), met(game, NAIVE, NAIVE))),
-        *more(
-            "llm_crossplay", OURS,
-            (met(game, NAIVE, SUM), met(game, NAIVE, AA)),  # naive gains less from AA
-            (met(game, AA, NAIVE), met(game, SUM, NAIVE)),
-        ),
-    )  # fmt: skip
-
-
-LANGUAGE_MODELS = (
-    *(
-        claim
-        for name, game in TEXT_GAMES.items()
-        for claim in _language_models(name, game.together, f"reward_vs_{game.greedy}")
-    ),
-    *(
-        claim
-        for game in ("split", "trust_and_split")
-        for claim in more("llm_naive", OURS, (llm(game, NAIVE, "claim_lower"), llm(game, "prior", "claim_lower")))
-    ),
-    *(  # in Trust-and-Split the paper has no scripted greedy player: naive agents stand in for it
-        claim
-        for game in ("ipd", "split")
-        for script in (TEXT_GAMES[game].greedy,)
-        for claim in more("llm_crossplay", OURS, (met(game, AA, script), met(game, SUM, script)))
-    ),
-    *more(
-        "llm_policy", _SUMMARY,
-        (llm_policy(AA, "CC"), llm_policy(AA, "CD")),
-        (llm_policy(AA, "DC"), llm_policy(AA, "DD")),
-    ),
-    *more("llm_policy", OURS, (llm_policy(SUM, "CD"), llm_policy(AA, "CD"))),
-    *more("llm_transcripts", OURS, (honesty(NAIVE), honesty(AA))),
-)  # fmt: skip
-
-CLAIMS: tuple[Claim, ...] = (*SIGNS, *PRISONERS, *COIN, *NEGOTIATION, *COMMONS, *LANGUAGE_MODELS)

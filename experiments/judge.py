@@ -1,104 +1,101 @@
 """The rule by which a figure of the papers counts as reproduced.
 
-A figure makes claims of two kinds: it prints *numbers*, and it shows *orderings* (who does better than whom). Both are
-compared with our runs through 95% intervals over seeds.
+A figure makes claims of two kinds: it states *numbers* and *orderings* (who does better than whom). All that we know of
+are judged, beside 95% intervals over seeds.
 
-- A published number **agrees** if it lies in our interval widened by a margin on both sides. The margin is `MARGIN`,
-  the criterion of the Coin Game league in notebook 05, on scales where cooperation and defection are 0.3 to 1 apart; or
-  the error bar that the paper prints, where it prints a larger one. A number in units that are not ours has no margin
-  and never agrees.
-- An ordering **holds** if the interval of the difference lies above zero.
+- A number **agrees** if our mean lies within a margin of it and our whole interval within twice that margin. The margin
+  is a tenth of what the game offers in that cell: the distance between what always cooperate and always defect get
+  there. Only where the paper prints a larger error bar, or so few digits that their rounding is larger, is that taken.
+- An ordering **holds** if the whole interval of the difference lies above zero.
+- A *control* is an ordering that no paper states: who learned nothing would fail it. It can only cost a verdict.
+- An ordering called *ours* is shown and decides nothing.
+- With fewer than three seeds a claim tells nothing, whether it holds or fails.
 
 | verdict | if |
 |---|---|
-| reproduced | every ordering holds, every number agrees |
-| same ordering, other scale | every ordering holds (there is one at least), some number does not agree |
-| same ordering, no published numbers | every ordering holds, and we have no number to compare |
-| not reproduced | some ordering does not hold, or there are only numbers and one does not agree |
-| one seed: cannot tell | as the line before, where all that fails rests on a single seed |
+| reproduced | every number agrees, every ordering holds, and none lacks our run |
+| reproduced as far as compared | the same, but for some claims we have no run |
+| orderings reproduced, numbers not | every ordering holds (there is one at least), some number does not agree |
+| orderings reproduced, no numbers known | every ordering holds, and there is no number to compare |
+| not reproduced | some ordering or control does not hold, or there are only numbers and one does not agree |
+| cannot tell: fewer than 3 seeds | none of this is settled by three seeds or more |
 
-A figure that we have no run of gets no verdict but says why: `NO_RUN`, `NEEDS_GPU`, `CLOSED_MODEL`; one that claims
-nothing (a sample game) is an `ILLUSTRATION`.
+A figure without a run gets no verdict but says why, and so does one for which we know of no claim.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from enum import StrEnum
 
 import numpy as np
 
 from aa_core.estimates import Estimate
 
-MARGIN = 0.05
-
-REPRODUCED = "reproduced"
-OTHER_SCALE = "same ordering, other scale"
-NO_NUMBERS = "same ordering, no published numbers"
-NOT_REPRODUCED = "not reproduced"
-ONE_SEED = "one seed: cannot tell"
-ILLUSTRATION = "illustration, nothing to compare"
-NO_RUN = "no run yet"
-NEEDS_GPU = "needs GPUs"
-CLOSED_MODEL = "needs a closed model"
-VERDICTS = (
-    REPRODUCED, OTHER_SCALE, NO_NUMBERS, NOT_REPRODUCED, ONE_SEED, ILLUSTRATION, NO_RUN, NEEDS_GPU, CLOSED_MODEL,
-)  # fmt: skip
+TENTH, ENOUGH = 0.1, 3  # margin by the range of a cell; seeds
+OURS, CONTROL = "ours", "control"  # sources of claims that no paper makes
 
 
-@dataclass(frozen=True)
-class Number:
-    """A published number beside ours; margin None: the paper's units are not ours; `source`: where it can be seen."""
+class Verdict(StrEnum):
+    """What is said of a figure."""
 
-    what: str
-    ours: Estimate
-    published: float
-    margin: float | None = MARGIN
-    source: str = ""
-
-    def __post_init__(self) -> None:
-        if self.margin is not None and not self.margin >= 0:
-            raise ValueError(f"margin must be None or at least 0, got {self.margin!r}")
-
-    @property
-    def agrees(self) -> bool:
-        """Whether the published number lies in our widened interval."""
-        _, low, high = self.ours
-        return self.margin is not None and bool(low - self.margin <= self.published <= high + self.margin)
+    REPRODUCED = "reproduced"
+    PARTLY = "reproduced as far as compared"
+    OTHER_SCALE = "orderings reproduced, numbers not"
+    NO_NUMBERS = "orderings reproduced, no numbers known"
+    NOT_REPRODUCED = "not reproduced"
+    FEW_SEEDS = f"cannot tell: fewer than {ENOUGH} seeds"
+    NOT_STATED = "no claim known, ours are shown"
+    ILLUSTRATION = "illustration, nothing to compare"
+    NO_RUN = "no run yet"
+    NEEDS_GPU = "needs GPUs"
+    CLOSED_MODEL = "needs a closed model"
 
 
 @dataclass(frozen=True)
-class Ordering:
-    """Something that a figure shows to be larger than something else, the difference in our runs, where it is seen."""
+class Result:
+    """A claim beside our runs."""
 
-    what: str
-    gap: Estimate
-    source: str = ""
+    what: str  # is claimed, in words
+    ours: Estimate  # the number, or the difference that should be above zero
+    source: str = ""  # where the claim can be seen; OURS or CONTROL
+    published: float | None = None  # the number; None: it is an ordering
+    margin: float = 0.0  # of a number
+    seeds: tuple[int, ...] = ()  # of the side that has fewest; none: nothing random
+    read: str = ""  # at which updates
+    longer: Estimate | None = None  # the same after longer training; None: not run
 
     @property
-    def holds(self) -> bool:
-        """Whether the whole interval of the difference lies above zero."""
-        return bool(self.gap[1] > 0)
+    def passes(self) -> bool:
+        """Whether the number agrees or the ordering holds."""
+        mean, low, high = self.ours
+        if self.published is None:
+            return bool(low > 0)
+        off, margin = abs(mean - self.published), self.margin + 1e-12
+        reach = max(abs(low - self.published), abs(high - self.published))
+        return bool(off <= margin and reach <= 2 * margin)  # not with NaN ends
+
+    @property
+    def settled(self) -> bool:
+        """Whether there are seeds enough to tell, or nothing is random."""
+        return not self.seeds or (len(self.seeds) >= ENOUGH and not np.isnan(self.ours[1]))
 
 
-class Verdict(NamedTuple):
-    """What the rule says, and what stood in the way of "reproduced"."""
-
-    verdict: str
-    failed: tuple[str, ...] = ()
-
-
-def judge(numbers: Sequence[Number], orderings: Sequence[Ordering]) -> Verdict:
-    """Apply the rule of this module to one figure; `ILLUSTRATION` if it claims nothing."""
-    if not numbers and not orderings:
-        return Verdict(ILLUSTRATION)
-    disagree = [number for number in numbers if not number.agrees]
-    fail = [ordering for ordering in orderings if not ordering.holds]
-    failed = tuple(claim.what for claim in (*fail, *disagree))
-    if fail or (disagree and not orderings):
-        estimates = [claim.gap for claim in fail] or [claim.ours for claim in disagree]
-        return Verdict(ONE_SEED if all(np.isnan(low) for _, low, _ in estimates) else NOT_REPRODUCED, failed)
-    if not numbers:
-        return Verdict(NO_NUMBERS)
-    return Verdict(OTHER_SCALE if disagree else REPRODUCED, failed)
+def judge(results: Sequence[Result], missing: int = 0) -> Verdict:
+    """Apply the rule of this module to one figure, of which `missing` more claims have no run."""
+    deciding = [result for result in results if result.source != OURS]
+    stated = [result for result in deciding if result.source != CONTROL]
+    if not stated:
+        return Verdict.NO_RUN if missing else Verdict.NOT_STATED if results else Verdict.ILLUSTRATION
+    orderings = [result for result in stated if result.published is None]
+    failed = [result for result in deciding if not result.passes]
+    if any(result.settled and (result.published is None or not orderings) for result in failed):
+        return Verdict.NOT_REPRODUCED
+    if not all(result.settled for result in deciding):
+        return Verdict.FEW_SEEDS
+    if failed:
+        return Verdict.OTHER_SCALE
+    if len(orderings) == len(stated):
+        return Verdict.NO_NUMBERS
+    return Verdict.PARTLY if missing else Verdict.REPRODUCED

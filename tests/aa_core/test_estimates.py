@@ -72,6 +72,13 @@ def test_a_seed_that_one_side_lacks_is_left_out_of_the_other_only() -> None:
     assert gap.without["a"].tolist() == pytest.approx([3 - 3, 2.5 - 2, 1.5 - 1])
 
 
+def test_seeds_are_those_of_the_side_that_has_fewest() -> None:
+    many, few = pd.Series([1.0, 2.0, 4.0], index=[5, 6, 7]), pd.Series([1.0, 3.0], index=[5, 9])
+    assert mean_of(many, "a").seeds == (5, 6, 7)
+    assert (mean_of(many, "a") - mean_of(few, "b")).seeds == (5, 9)
+    assert (Statistic(0.5) - Statistic(0.3)).seeds == ()
+
+
 def test_samples_must_be_there() -> None:
     for bad in (np.empty(0), np.ones((2, 2))):
         with pytest.raises(ValueError, match=r"^samples must be .* got shape"):

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
-import pandas as pd
+import made_up
 import pytest
 
-from experiments import paths, readme
-from experiments.pictures import PICTURES, SIDECAR
+from experiments import paths
+from experiments import readme, registry
+from experiments.page import FIGURES
+from experiments.pictures import PICTURES, SIDECAR, check_figures
+
+NOTEBOOKS = [notebook.name for notebook in registry.NOTEBOOKS.values()]
 
 
 def test_parts_are_replaced_and_the_rest_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -24,22 +29,38 @@ def test_parts_are_replaced_and_the_rest_is_kept(monkeypatch: pytest.MonkeyPatch
         readme.update("nothing", "smoke")
 
 
-def test_a_league_shows_intervals_of_learned_agents_and_plain_numbers_of_scripts() -> None:
-    agents = {"loqa_credit": 2, "always cooperate": 1, "always defect": 1, "random": 1}
-    rows = [
-        (row, column, i, j, 0.1 * i if row == "loqa_credit" else 0.25)
-        for row, rows in agents.items()
-        for column, columns in agents.items()
-        for i in range(rows)
-        for j in range(columns)
-    ]
-    league = pd.DataFrame(rows, columns=["row_agent", "column_agent", "row_seed", "column_seed", "row_reward"])
-    lines = readme.leagues({"coin_league": league, "negotiation_league": league}.__getitem__).splitlines()
-    # two seeds, 0 and 0.1: t(0.975, 1) = 12.706, error 0.05
-    assert lines[2] == "| coin | AA with LOQA's factor | " + " | ".join(["0.05 [-0.59, 0.69]"] * 3) + " | 2 |"
-    assert lines[3] == "| coin | always cooperate | 0.25 | 0.25 | 0.25 | scripted |"
-    assert lines[5] == "| coin | Advantage Alignment, published | 0.28 | 0.35 | -0.08 | 10 |"
-    assert not any("random" in line for line in lines)
+def test_every_figure_has_a_line_with_its_verdict() -> None:
+    world = made_up.world()
+    lines = readme.verdicts(made_up.reader(world)).splitlines()
+    assert len([line for line in lines if line.startswith(("| AA, ", "| LLM, "))]) == len(FIGURES)
+    link = "[05](notebooks/05_coin_game_league.ipynb)"
+    league = next(line for line in lines if "Coin Game league" in line)
+    assert league.startswith(
+        "| AA, fig. 2: the Coin Game league | reproduced as far as compared | 12 of 12, 7 without run |"
+    )
+    assert league.endswith(f"| not run | 5–9 | {link} |")
+    del world["coin_league"], world["coin_curves"]
+    league = next(line for line in readme.verdicts(made_up.reader(world)).splitlines() if "Coin Game league" in line)
+    assert "| no run yet |" in league
+
+
+def test_a_figure_without_a_past_or_out_of_date_is_refused(tmp_path: Path) -> None:
+    picture, sidecar = tmp_path / "orphan.png", tmp_path / "orphan.json"
+    picture.write_bytes(b"")
+    with pytest.raises(ValueError, match=r"orphan\.png has no orphan\.json"):
+        check_figures(tmp_path, ["01"])
+    whole = dict.fromkeys(SIDECAR) | {"notebook": "99_gone.ipynb", "stale": []}
+    sidecar.write_text(json.dumps(whole))
+    with pytest.raises(ValueError, match="99_gone"):
+        check_figures(tmp_path, ["01"])
+    check_figures(tmp_path, ["99_gone"])
+    sidecar.write_text(json.dumps(whole | {"stale": ["coin_league"]}))
+    with pytest.raises(ValueError, match=r"drawn from tables that other code made: \['coin_league'\]"):
+        check_figures(tmp_path, ["99_gone"])
+    for key in SIDECAR:
+        sidecar.write_text(json.dumps({name: value for name, value in whole.items() if name != key}))
+        with pytest.raises(ValueError, match=rf"orphan\.json lacks {key}: draw"):
+            check_figures(tmp_path, ["99_gone"])
 
 
 # --- what is committed
@@ -52,9 +73,9 @@ def test_committed_readme_says_what_the_data_say() -> None:
 
 def test_committed_figures_are_those_of_the_list_and_have_a_past() -> None:
     assert {path.stem for path in paths.FIGURES.glob("*.png")} == set(PICTURES)
+    check_figures(paths.FIGURES, NOTEBOOKS, registry.tables())  # a picture of an older table says so on its face
     for name, picture in PICTURES.items():
         record = json.loads((paths.FIGURES / f"{name}.json").read_text(encoding="utf-8"))
-        assert set(SIDECAR) <= set(record)
         assert record["notebook"].startswith(picture.notebook)
         assert record["parameters"]["profile"] == "laptop"
         assert record["data"]
