@@ -19,7 +19,7 @@ from aa_core.games.base import Game, Script
 from aa_core.league import league
 from aa_core.lola import Lola
 from aa_core.selfplay import Mind, SelfPlay, Trajectory, play
-from experiments.run import Experiment, Run
+from experiments.run import JUDGED, Experiment, Run
 
 AGENT = "agent.safetensors"
 
@@ -126,13 +126,17 @@ class League:
     agents: Mapping[str, int]  # how many seeds of each are needed, agent by agent
     scripts: Mapping[str, Script]
     games: int  # per pair of seeds
+    first_seed: int = JUDGED.start
 
 
 def play_league(settings: League, folder: Path, needs: list[Path]) -> pd.DataFrame:
-    """The table of `aa_core.league.league`."""
+    """The table of `aa_core.league.league`, with the agents' own seeds."""
     minds = iter([load(need / AGENT) for need in needs])
     trained = {agent: list(islice(minds, seeds)) for agent, seeds in settings.agents.items()}
-    return league(settings.game, trained | dict(settings.scripts), settings.games)
+    table = league(settings.game, trained | dict(settings.scripts), settings.games)
+    for side in ("row", "column"):  # it counts from 0
+        table[f"{side}_seed"] += settings.first_seed * table[f"{side}_agent"].isin(trained)
+    return table
 
 
 @dataclass(frozen=True)

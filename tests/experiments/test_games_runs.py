@@ -172,7 +172,7 @@ def test_a_league_is_played_by_the_agents_that_it_names() -> None:
     first, second = negotiation.SEEDS["smoke"]
     assert agents == [(agent, seed) for agent in negotiation.AGENTS for seed in (first, second)]
     content = table("negotiation_league")
-    pair = {"row_agent": "advantage_alignment", "column_agent": "always defect", "row_seed": 1}
+    pair = {"row_agent": "advantage_alignment", "column_agent": "always defect", "row_seed": second}
     played = content[(content[list(pair)] == pd.Series(pair)).all(axis=1)].row_reward.item()
     trained = [make(negotiation.agent_run("smoke", negotiation.AA, seed)) for seed in (first, second)]
     minds = [*(load(folder / leagues.AGENT) for folder in trained), negotiation.SCRIPTED["always defect"]]  # fmt: skip
@@ -189,7 +189,7 @@ def test_a_league_takes_its_minds_agent_by_agent_also_where_some_have_fewer_seed
     content = leagues.play_league(met, tmp_path, [folder("naive", 5), folder("ppo", 5), folder("ppo", 6)])
     assert content.groupby("row_agent").row_seed.nunique().to_dict() == {"naive": 1, "ppo": 2}
     minds = [load(folder("naive", 5) / leagues.AGENT), load(folder("ppo", 6) / leagues.AGENT)]
-    rows = content[(content.row_agent == "naive") & (content.column_agent == "ppo") & (content.column_seed == 1)]
+    rows = content[(content.row_agent == "naive") & (content.column_agent == "ppo") & (content.column_seed == 6)]
     who = torch.tensor([[0, 2], [0, 1]]).repeat_interleave(3, 0)  # games of a pair of agents are one batch
     minds.append(load(folder("ppo", 5) / leagues.AGENT))
     rewards = play(met.game, minds, who, Generator().manual_seed(0)).rewards[3:]
