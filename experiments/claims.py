@@ -16,8 +16,8 @@ import numpy as np
 import pandas as pd
 
 from aa_core import league
-from experiments import paths
 from aa_core.estimates import Statistic, mean_of
+from experiments import paths
 from experiments.judge import CONTROL, OURS, TENTH, Result
 from experiments.language import OTHER_MODELS, TITLES, TOGETHER
 from experiments.language_runs import SCRIPTS

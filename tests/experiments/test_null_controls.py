@@ -14,8 +14,7 @@ import made_up
 import pandas as pd
 import pytest
 
-from experiments import paths
-from experiments import page, records
+from experiments import page, paths, records
 from experiments.claims import AA, CLAIMS, FREE, GREEDY, KIND, NAIVE, PRIOR, PROXIMAL_AA, RANDOM, Load
 from experiments.judge import CONTROL, OURS, Verdict
 from experiments.language_runs import SCRIPTS

@@ -8,8 +8,7 @@ from pathlib import Path
 import made_up
 import pytest
 
-from experiments import paths
-from experiments import readme, registry
+from experiments import paths, readme, registry
 from experiments.page import FIGURES
 from experiments.pictures import PICTURES, SIDECAR, check_figures
 

@@ -14,9 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments import paths
 from aa_core.estimates import Estimate
-from experiments import page, records, registry
+from experiments import page, paths, records, registry
 from experiments.claims import AA, CLAIMS, Claim, NoRunError, readings
 from experiments.judge import CONTROL, OURS, Result, Verdict, judge
 from experiments.page import FIGURES, Entry, entry, show_seeds
