@@ -24,8 +24,8 @@ NAIVE = SelfPlay(
     network=Network(hidden=32), updates=90, games=256, gamma=GAMMA, entropy=0.001,
     learning_rate=6e-3, critic_learning_rate=6e-3,
 )  # fmt: skip
-# Credit with the horizon of a few rounds: with GAMMA the luck of the next values drowns what the co-player did. The
-# past counts as long as the game lasts. In one game of 16 always defect sits opposite: self-play has none.
+# Advantages with the horizon of a few rounds, and a past that counts as long as the game lasts: with these the agent
+# answers what the co-player did (see MAP). In one game of 16 always defect sits opposite: self-play has none.
 ALIGNED = replace(NAIVE, updates=180, gamma=0.5, scripts=(SCRIPTED["always defect"],), script_share=1 / 16)
 RECIPROCAL = partial(aligned_advantages, beta=1.5, gamma=1.0)
 AVERAGED = partial(aligned_advantages, beta=3.0, gamma=GAMMA, past="averaged")  # as AA's negotiation code has it
