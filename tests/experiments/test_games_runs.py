@@ -114,7 +114,7 @@ def test_a_cell_of_the_coin_games_map_differs_in_what_it_names() -> None:
         named -= {"learning_rate"} if name.startswith("critic's") else set()
         assert changed(settings.self_play, coin.ALIGNED) == named
         assert (rule == coin.CREDIT.keywords) == ("β" not in name)
-        assert "β" not in name or name == f"past fades with γ, β {rule['beta']}" and rule["gamma"] == coin.GAMMA
+        assert "β" not in name or (name == f"past fades with γ, β {rule['beta']}" and rule["gamma"] == coin.GAMMA)
 
 
 def test_a_cell_of_negotiations_map_differs_in_what_it_names() -> None:
