@@ -32,7 +32,7 @@ PPO = {"clip": 0.2, "epochs": 2}
 # networks also see their own last action and reward, so that a robbery is plain; the papers' see the board alone
 NAIVE = SelfPlay(updates=90, games=128, gamma=GAMMA, network=Network(feedback=True), **FAST)
 PAST = Buffer(share=0.5, drawn=2, every=10, until=120)  # in half of the games they meet their past of the first 120
-ALIGNED = replace(NAIVE, updates=400, greedy_updates=41, buffer=PAST)
+ALIGNED = replace(NAIVE, updates=400, greedy_updates=43, buffer=PAST)
 PROXIMAL = replace(NAIVE, updates=400, greedy_updates=38, buffer=PAST, **PPO, **SLOW)  # it steps twice per batch
 CREDIT = partial(aligned_advantages, beta=0.4, gamma=FADE)
 AGENTS: dict[str, tuple[SelfPlay, CreditRule]] = {
