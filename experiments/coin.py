@@ -32,7 +32,7 @@ PPO = {"clip": 0.2, "epochs": 2}
 # networks also see their own last action and reward, so that a robbery is plain; the papers' see the board alone
 NAIVE = SelfPlay(updates=90, games=128, gamma=GAMMA, network=Network(feedback=True), **FAST)
 PAST = Buffer(share=0.5, drawn=2, every=10, until=120)  # in half of the games they meet their past of the first 120
-ALIGNED = replace(NAIVE, updates=400, greedy_updates=41, buffer=PAST)
+ALIGNED = replace(NAIVE, updates=400, greedy_updates=43, buffer=PAST)
 PROXIMAL = replace(NAIVE, updates=400, greedy_updates=38, buffer=PAST, **PPO, **SLOW)  # it steps twice per batch
 CREDIT = partial(aligned_advantages, beta=0.4, gamma=FADE)
 AGENTS: dict[str, tuple[SelfPlay, CreditRule]] = {
@@ -51,7 +51,7 @@ LOLA_DICE = Lola(
 PAPER = {"updates": 25400, "games": 512, "learning_rate": 1e-3, "critic_learning_rate": 1e-2, "entropy": 0.1}
 PAPER_LOLA = {"updates": 50001, "games": 2000, "learning_rate": 3e-3}  # POLA's
 NAMES = (*AGENTS, "lola_dice")
-SIDE = {name: 3 for name in ("naive", "ppo", "ppo_sum_of_rewards", "loqa_credit", "lola_dice")}  # seeds, at most
+SIDE = dict.fromkeys(NAMES, 3) | {"advantage_alignment": None}  # seeds, at most
 MINUTES = {"advantage_alignment": 1.1, "proximal_advantage_alignment": 1.7, "loqa_credit": 0.8}
 
 
