@@ -324,10 +324,10 @@ EXPERIMENTS: tuple[Experiment, ...] = (IPD, LONG, SWEEP, TOURNAMENT, FULL_HISTOR
 
 
 def _map(profile: str) -> list[Run]:
-    variants, seeds = ["naive", *MAP], CHOOSING[:2]
+    variants, seeds = ["naive", *MAP], CHOOSING[:1]
     variants.remove(LONGER)
     if profile == "smoke":
-        variants, seeds = variants[-2:], seeds[:1]
+        variants = variants[-2:]
     return [ipd_gru(profile, variant, seed) for variant in variants for seed in seeds]
 
 

@@ -99,7 +99,7 @@ def settings_map(
     """A side study whose variants are cells, data that a reader finds at a glance; its table is `train_cell`'s.
 
     `training` (profile, name, self-play, credit, seed) makes settings of training; `minutes` are those of 100 updates.
-    The seeds are among those that settings are chosen on.
+    The seed is one of those that settings are chosen on.
     """
 
     def run(profile: str, variant: str, seed: int) -> Run:
@@ -108,7 +108,7 @@ def settings_map(
         settings = replace(settings, evaluate_every=10**9)  # never asked for
         return Run(name, variant, seed, settings, train_cell, minutes=minutes * settings.self_play.updates / 100)
 
-    return Experiment(name, lambda profile: tuple(cells)[: 2 if profile == "smoke" else None], lambda _: range(2), run)
+    return Experiment(name, lambda profile: tuple(cells)[: 2 if profile == "smoke" else None], lambda _: range(1), run)
 
 
 def train_cell(settings: Training, folder: Path, needs: list[Path]) -> pd.DataFrame:
