@@ -149,7 +149,7 @@ EXPERIMENTS = (
     Experiment("negotiation", lambda profile: tuple(AGENTS), SEEDS.__getitem__, agent_run),
     Experiment("negotiation_league", lambda profile: ("all",), coin._once, league_run),
     Experiment("negotiation_episode", lambda profile: ("all",), coin._once, episode_run),
-    Experiment("negotiation_long", lambda profile: ("trained on", "stopped"), SEEDS.__getitem__, long_run),
+    Experiment("negotiation_long", lambda profile: ("trained on", "stopped"), lambda p: SEEDS[p][:3], long_run),
     settings_map("negotiation_map", MAP_BASE, MAP, _training, minutes=0.2),
 )
 _AGENTS, _LEAGUE, _EPISODE, _LONG, _MAP = EXPERIMENTS
