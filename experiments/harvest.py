@@ -259,7 +259,8 @@ def _experiment(name: str, variants: tuple[str, ...], seeds: Any = _seeds, run: 
     return Experiment(name, lambda profile: variants, seeds, partial(run, place=name))
 
 
-_ORCHARD, _OPEN = (_experiment(name, (*RULES, *REFERENCES)) for name in ("harvest", "harvest_open"))
+_ORCHARD = _experiment("harvest", (*RULES, *REFERENCES))
+_OPEN = _experiment("harvest_open", (*RULES, *REFERENCES), lambda profile: _seeds(profile)[:3])
 _BETA = _experiment("harvest_beta", tuple(BETAS), lambda profile: _seeds(profile)[:2])
 _FRAMES, _BETA_FRAMES, _CREDIT = (
     _experiment(name, ("all",), lambda profile: (0,), run)
