@@ -127,10 +127,12 @@ def make_prior(prior: Prior, folder: Path, needs: list[Path]) -> pd.DataFrame:
     if prior.warm_up is None:
         models.check_gpu(80)
         model = run.model
+    elif os.environ.get("WORLD_SIZE", "1") != "1":
+        raise ValueError("WORLD_SIZE must be 1 for a warm-up: make llm_prior by one process, without accelerate launch")
     else:
         tiny.warm_up(tiny.WarmUp(**prior.warm_up), folder)
-    metrics = evaluate(model_player(*models.load(model), run), run)
-    return _tidy(run, [(0, metric, value) for metric, value in metrics.items()])
+    measured = evaluate(model_player(*models.load(model), run), run)
+    return _tidy(run, [(0, *measurement) for measurement in measured.items()])
 
 
 def train(run: Training, folder: Path, needs: list[Path]) -> pd.DataFrame:
@@ -181,10 +183,8 @@ def _watch(trainer: AdvantageAlignmentTrainer, run: Training, args: Any, state: 
 
 
 def _tidy(run: Training, rows: list[tuple[int, str, float]]) -> pd.DataFrame:
-    table = pd.DataFrame(rows, columns=["update", "metric", "value"])
-    return table.assign(game=run.game, algorithm=run.algorithm, seed=run.seed)[
-        ["game", "algorithm", "seed", "update", "metric", "value"]
-    ]
+    columns = ["game", "algorithm", "seed", "update", "metric", "value"]
+    return pd.DataFrame([(run.game, run.algorithm, run.seed, *row) for row in rows], columns=columns)
 
 
 def trainer_of(run: Training, model: str | Path, kept: Path, aligned: Path | None = None) -> AdvantageAlignmentTrainer:
@@ -279,7 +279,7 @@ def moves(game: TextGame, player: int) -> list[tuple[str, bool]]:
 
 
 def cross_play(settings: CrossPlay, folder: Path, needs: list[Path]) -> pd.DataFrame:
-    """Every trained agent and the two scripted ones against each other and themselves; the prior comes first in needs.
+    """All trained agents and two scripted ones against each other and themselves; the prior comes first in needs.
 
     Rows of (game, row_agent, column_agent, row_seed, column_seed, metric, value): the row agent's mean per round.
     """

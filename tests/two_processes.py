@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"
@@ -12,8 +13,9 @@ import torch
 from accelerate.utils import gather_object
 from trainers import adapter_of, any_credit, disturb, slow_loss, trainer, watch
 
+from aa_core.llm import trainer as llm_trainer
 from aa_core.llm.trainer import AdvantageAlignmentTrainer
-from experiments import tiny
+from experiments import language, run, tiny
 
 torch.set_num_threads(1)
 
@@ -61,8 +63,29 @@ def survival(folder: Path) -> None:
     assert len((folder / "whole" / "curve.jsonl").read_text().splitlines()) == 4
 
 
+def runs(folder: Path) -> None:
+    """A pupil and its teacher are trained once, on the games of the settings; asked for again they are read."""
+    run.BUILD, played = folder, []
+    play = llm_trainer.play
+    llm_trainer.play = lambda games, seats: (played.append(len(games)), play(games, seats))
+    chats = dict(per_device_train_batch_size=2, gradient_accumulation_steps=4, num_generations=4)
+    prior = language.prior_run("smoke", "ipd")
+    teacher = language.training_run("smoke", "ipd-advantage_alignment", 5)
+    teacher = replace(teacher, settings=replace(teacher.settings, **chats))
+    pupil = language.training_run("smoke", "ipd-naive_vs_aligned", 5)
+    pupil = replace(pupil, settings=replace(pupil.settings, **chats), needs=(prior, teacher))
+    table = run.table_of(run.make(pupil))
+    assert sum(gather_object(played)) == pupil.settings.max_steps * (4 + 8)  # two chats a game, then one
+    assert sorted(table["update"].unique()) == list(range(pupil.settings.max_steps + 1))
+    assert not table.duplicated(["update", "metric"]).any()
+    read = run.table_of(run.make(pupil))
+    assert read.equals(table)
+    assert sum(gather_object(played)) == pupil.settings.max_steps * (4 + 8)
+
+
 if __name__ == "__main__":
     place = Path(sys.argv[1])
     loss(place / "loss")
     survival(place)
+    runs(place / "runs")
     (place / f"passed-{os.environ['RANK']}").touch()

@@ -16,6 +16,8 @@ from aa_core.llm.trainer import read_curve
 from experiments import language, language_runs, records, run
 
 UPDATES, KILLS = 12, 3
+
+
 def training_run() -> run.Run:
     """Twelve updates of the embedded model, with a buffer; `watched` after every fifth."""
     settings = replace(
