@@ -24,6 +24,7 @@ from experiments import records
 from experiments.identity import code_identity, settings_as_data, short_hash
 
 PROFILES = ("smoke", "laptop", "extended", "paper")
+JUDGED = range(5, 10)  # seeds that figures and verdicts show; settings were chosen on 0 to 4
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,8 @@ class Run:
         variant: what it varies: an algorithm, mostly.
         seed: of its randomness; 0 where there is a single run.
         settings: all that its numbers depend on: a dataclass, with games and credit rules in it.
-        compute: (settings, folder, folders of `needs`) -> tidy table; writes a trained agent into `folder`.
+        compute: (settings, folder, folders of `needs`) -> tidy table; writes a trained agent into `folder`. What a
+            killed run goes on from is in `folder.with_suffix(".checkpoints")`, which stays until the run is made.
         needs: runs whose agents or tables it reads.
         minutes: that it takes on one core of a laptop, roughly.
         alone: it measures time, so that nothing else should run.
@@ -129,6 +131,10 @@ def make(run: Run, fresh: bool = False) -> Path:
         scratch.mkdir(parents=True)
         started, core = time.perf_counter(), time.process_time()
         table = run.compute(run.settings, scratch, needs)
+        if int(os.environ.get("RANK", "0")) > 0:  # of several processes (accelerate launch) the first one keeps it
+            while not run.is_made():
+                time.sleep(0.1)
+            return run.folder
         record = records.provenance(settings_as_data(run.settings), time.perf_counter() - started)
         records.write_table(scratch / "table.csv", table, {})
         (scratch / "table.json").unlink()  # its checksum stands in the record, with those of the other files
@@ -141,13 +147,12 @@ def make(run: Run, fresh: bool = False) -> Path:
             "files": {path.relative_to(scratch).as_posix(): records.checksum(path) for path in files},
         }
         records.write_record(scratch / "record.json", record)
-        if int(os.environ.get("RANK", "0")) > 0:  # of several processes (accelerate launch) the first one keeps it
-            return run.folder
         if fresh and run.folder.exists():
             shutil.rmtree(run.folder)
         if not run.is_made():  # otherwise another process was faster
             shutil.rmtree(run.folder, ignore_errors=True)
             os.replace(scratch, run.folder)
+        shutil.rmtree(scratch.with_suffix(".checkpoints"), ignore_errors=True)
     finally:
         torch.set_num_threads(threads)
         shutil.rmtree(scratch, ignore_errors=True)
