@@ -61,14 +61,14 @@ class ApiPlayer:
 
     def answer(self, turns: Sequence[Turn | None]) -> list[str | None]:
         """See `Player.answer`; raises `ApiError` after all replies that did come are kept."""
-        ready = [self._ready.of(seat, list) for seat in self._seats]
+        told, ready = ([memory.of(seat, list) for seat in self._seats] for memory in (self._told, self._ready))
         todo = [row for row, turn in enumerate(turns) if turn is not None and not ready[row]]
         pool = ThreadPoolExecutor(self.at_once)
         with (
             httpx.Client(timeout=self.timeout) as client,
             tqdm(total=len(todo), desc=self.model, leave=False, disable=HEADLESS or len(todo) < 2) as bar,
         ):
-            jobs = {pool.submit(self._reply, client, self._seats[row], turns[row]): row for row in todo}
+            jobs = {pool.submit(self._reply, client, row, told[row], turns[row]): row for row in todo}
             try:
                 for job in as_completed(jobs):
                     job.result()
@@ -80,14 +80,13 @@ class ApiPlayer:
                         ready[row].append(job.result())
         return [ready[row].pop() if turn is not None else None for row, turn in enumerate(turns)]
 
-    def _reply(self, client: httpx.Client, seat: Seat, turn: Turn) -> str:
-        """A reply that can be read, or the last one; the seat's chat grows only once it is there."""
-        told: list[Message] = self._told.of(seat, list)
+    def _reply(self, client: httpx.Client, row: int, told: list[Message], turn: Turn) -> str:
+        """A reply that can be read, or the last one; what the seat was `told` grows only once it is there."""
         chat = [*told, {"role": "user", "content": turn.text}]
         for count in range(self.tries):
             chat.append({"role": "assistant", "content": self._request(client, chat)})
             try:
-                seat[0].parse(chat[-1]["content"])
+                self._seats[row][0].parse(chat[-1]["content"])
                 break
             except ParseError as problem:
                 if count < self.tries - 1:
@@ -101,13 +100,14 @@ class ApiPlayer:
             try:
                 return _content(*self._post(client, chat))[: self.longest]
             except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
-                if count == self.retries or isinstance(
-                    error, (_RefusalError, httpx.InvalidURL, httpx.UnsupportedProtocol)
-                ):
-                    server, what = self.url.rpartition("@")[2], str(error) or type(error).__name__  # no password
-                    raise ApiError(f"model {self.model!r} at {server}: {what}") from error
+                final = isinstance(error, (_RefusalError, httpx.InvalidURL, httpx.UnsupportedProtocol))
+                if count == self.retries or final:
+                    what = f"{str(error) or type(error).__name__}".replace(
+                        os.environ.get("OPENAI_API_KEY") or "\0", "***"
+                    )
+                    raise ApiError(f"model {self.model!r} at {self.url.rpartition('@')[2]}: {what}") from error
                 time.sleep(2**count)
-        raise AssertionError
+        raise AssertionError("the last try returns or raises")
 
     def _post(self, client: httpx.Client, chat: list[Message]) -> tuple[int, bytes]:
         """Status and body of an answer, which has to be there in time however slowly it trickles."""

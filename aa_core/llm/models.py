@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import warnings
 from pathlib import Path
 
@@ -32,8 +33,14 @@ def read(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
     return model, PreTrainedTokenizerFast.from_pretrained(folder)
 
 
+def device() -> torch.device:
+    """Where models live: on the accelerator, if there is one; each process of several has its own."""
+    own = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
+    return torch.device(own if torch.cuda.is_available() else "cpu")
+
+
 def load(name: str | Path, adapter: str | Path | None = None) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """A causal language model with its tokenizer.
+    """A causal language model, on `device()`, with its tokenizer.
 
     Args:
         name: a folder with a model, the embedded model's or saved by transformers; or a model of the hub such as
@@ -58,6 +65,7 @@ def load(name: str | Path, adapter: str | Path | None = None) -> tuple[PreTraine
             ) from error
     if tokenizer.chat_template is None:
         raise ValueError(f"model {str(name)!r} has no chat template; choose an instruction-tuned model")
+    model = model.to(device())
     if adapter is not None:
         model = _with_adapter(model, str(name), adapter)
     return model, tokenizer

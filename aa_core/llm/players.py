@@ -142,10 +142,9 @@ class ModelPlayer:
 
     def longest_chat(self, game: TextGame) -> int:
         """Tokens of a chat of `game`, played to its end with replies of any length that is allowed."""
-        turns = [turn for turn, _ in play_scripted(deepcopy(game), "random", "random", Random(0))]
-        texts = sum(len(self._tokens.first(turn.text)) for turn in turns if turn.player == 0)
-        replies = sum(turn.reply for turn in turns if turn.player == 0)
-        return texts + replies * self.max_new_tokens + game.rounds * game.quoted
+        turns = [t for t, _ in play_scripted(deepcopy(game), "random", "random", Random(0)) if t.player == 0]
+        texts = [self._tokens.first(turns[0].text), *(self._tokens.following(turn.text, -1) for turn in turns[1:])]
+        return sum(map(len, texts)) + sum(t.reply for t in turns) * self.max_new_tokens + game.rounds * game.quoted
 
 
 @dataclass

@@ -109,6 +109,9 @@ def test_older_servers_get_their_own_name_of_the_limit_and_a_key_is_sent(
     assert "secret" not in repr(player)
     assert "max_completion_tokens" not in server.asked[0]
     assert server.asked[0]["max_tokens"] == 9
+    server.behave = lambda handler, _: send(handler, b"wrong key: secret", 401)
+    with pytest.raises(ApiError, match=r"wrong key: \*\*\*"):
+        play([make_text_game("ipd", 0, rounds=1)], [(player, ScriptedPlayer("defect"))])
 
 
 def test_many_games_are_asked_for_at_once(server: Server) -> None:
@@ -203,7 +206,7 @@ def test_replies_are_harmless_and_short_before_they_go_on(server: Server) -> Non
     server.behave = lambda handler, body: send(handler, answer("x" * 2_000_000 if len(body["messages"]) > 1 else odd))
     game = make_text_game("trust_and_split", 0, rounds=2)
     play([game], [(ApiPlayer("m", server.url, tries=1, longest=100), ScriptedPlayer("welfare"))])
-    assert game.messages[0][0] == "a?b (2J c"
+    assert game.messages[0][0] == "a?b(2J c"
     said = [m["content"] for request in server.asked for m in request["messages"] if m["role"] == "assistant"]
     assert max(map(len, said)) == 100
     assert all(mark.isprintable() for text in said for mark in text)
