@@ -17,7 +17,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from aa_core.checks import check_choice
-from aa_core.games.text import SCRIPTED, ParseError, TextGame, Turn, play_scripted
+from aa_core.games.text import SCRIPTED, TextGame, Turn, play_scripted
 from aa_core.llm.rollout import Chats, ChatTokens, Engine, Sampling, Transcript
 
 Seat = tuple[TextGame, int]  # a game and which of its players one is
@@ -107,18 +107,11 @@ class ModelPlayer:
                 for row, ids in answers.items():  # what was thought aloud is nobody else's to read
                     replies[row] = self._tokens.text(ids).rpartition("</think>")[2].strip()
                 if tries < self.free_tries:
-                    due = {row: index for row, index in due.items() if not self._readable(row, replies[row])}
+                    due = {row: index for row, index in due.items() if self._seats[row][0].problem(replies[row])}
                     for row in due:
                         self._chats.retract(row, len(answers[row]))
         self.model.train(training)
         return replies
-
-    def _readable(self, row: int, reply: str) -> bool:
-        try:
-            self._seats[row][0].parse(reply)
-        except ParseError:
-            return False
-        return True
 
     @contextmanager
     def _as_adapter(self) -> Iterator[None]:
@@ -183,17 +176,11 @@ class PersonPlayer:
     def answer(self, turns: Sequence[Turn | None]) -> list[str | None]:
         """See `Player.answer`; asks again until the reply can be read."""
         (game, _), turn = self._seats[0], turns[0]
-        if turn is None:
-            return [None]
-        text = turn.text
-        while True:
+        text = None if turn is None else turn.text
+        while text is not None:
             reply = self.ask(text)
-            try:
-                game.parse(reply)
-            except ValueError as error:
-                text = str(error)
-            else:
-                return [reply]
+            text = game.problem(reply)
+        return [None if turn is None else reply]
 
 
 def play(games: Sequence[TextGame], seats: Sequence[tuple[Player, Player]]) -> None:
@@ -208,16 +195,12 @@ def play(games: Sequence[TextGame], seats: Sequence[tuple[Player, Player]]) -> N
     """
     if len(games) != len(seats):
         raise ValueError(f"seats must be one pair per game, {len(games)}, got {len(seats)}")
-    size = _games_at_once(games, seats)
+    models = {who for pair in seats for who in pair if isinstance(who, ModelPlayer) and who.engine is None}
+    # a game has two caches, which have half as much again for growing
+    sizes = [who.token_budget // (3 * who.longest_chat(games[0])) for who in models if who.token_budget is not None]
+    size = max(1, min(sizes, default=len(games)))
     for start in range(0, len(games), size):
         _play_together(games[start : start + size], seats[start : start + size])
-
-
-def _games_at_once(games: Sequence[TextGame], seats: Sequence[tuple[Player, Player]]) -> int:
-    """How many games fit into the smallest budget of tokens; a cache has half as much again, for growing."""
-    models = {who for pair in seats for who in pair if isinstance(who, ModelPlayer) and who.engine is None}
-    sizes = [who.token_budget // (3 * who.longest_chat(games[0])) for who in models if who.token_budget is not None]
-    return max(1, min(sizes, default=len(games)))
 
 
 def _play_together(games: Sequence[TextGame], seats: Sequence[tuple[Player, Player]]) -> None:

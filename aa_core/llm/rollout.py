@@ -17,17 +17,11 @@ import torch
 from torch import Generator, Tensor
 from torch.nn.functional import pad
 from transformers import Cache, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.generation.logits_process import (
-    MinPLogitsWarper,
-    RepetitionPenaltyLogitsProcessor,
-    TopKLogitsWarper,
-    TopPLogitsWarper,
-)
+from transformers.generation import logits_process
 
 from aa_core.checks import check_positive
 
-# Takes chats as token ids, and if replies are guided the pattern that they have to match; returns the sampled ids and
-# their log-probabilities
+# Takes chats as token ids and, if replies are guided, their pattern; returns sampled ids and their log-probabilities
 Engine = Callable[..., tuple[list[list[int]], list[list[float]]]]
 
 
@@ -49,14 +43,11 @@ class Sampling:
         if self.repetition_penalty != 1:
             width = max(map(len, chats))  # a chat's own first token pads it: what was said once counts once
             ids = torch.tensor([[*chat, *[chat[0]] * (width - len(chat))] for chat in chats], device=logits.device)
-            logits = RepetitionPenaltyLogitsProcessor(self.repetition_penalty)(ids, logits)
+            logits = logits_process.RepetitionPenaltyLogitsProcessor(self.repetition_penalty)(ids, logits)
         logits = logits / self.temperature
-        if self.min_p:
-            logits = MinPLogitsWarper(self.min_p)(None, logits)
-        if self.top_k > 0:
-            logits = TopKLogitsWarper(self.top_k)(None, logits)
-        if self.top_p < 1:
-            logits = TopPLogitsWarper(self.top_p)(None, logits)
+        for setting, kind in ((self.min_p, "MinP"), (max(self.top_k, 0), "TopK"), (self.top_p % 1, "TopP")):
+            if setting:
+                logits = getattr(logits_process, f"{kind}LogitsWarper")(setting)(None, logits)
         return logits.log_softmax(-1)
 
 
@@ -129,11 +120,9 @@ class ChatTokens:
         return tuple(self._encode([{"role": "user", "content": text}]))
 
     def following(self, text: str, last: int) -> tuple[int, ...]:
-        """Tokens from the assistant's last word to where it speaks again, after `text` of the user.
+        """Tokens from the assistant's `last` one to where it speaks again, after `text` of the user.
 
-        Args:
-            text: of the user.
-            last: the assistant's last token; if it ended the reply, no second end follows.
+        If the last token ended the reply, no second end follows.
         """
         ids = self._following(text)
         return ids[ids.index(self.end) + 1 :] if last in self.ends and self.end in ids else ids
@@ -177,9 +166,8 @@ class Guide:
 class RowCache(Cache):
     """Keys and values of many chats, each row at its own length.
 
-    Rows that are read together end in the same column, so that a mask of two dimensions, causality and sliding windows
-    mean in columns what they mean in tokens; a row that sat out is moved when it is read again. Columns are not copied
-    at every token.
+    Rows that are read together end in the same column, so that a mask of two dimensions and sliding windows mean in
+    columns what they mean in tokens; a row that sat out is moved when it is read again, not at every token.
     """
 
     def __init__(self, rows: int) -> None:
@@ -347,8 +335,10 @@ class Chats:
         generator: Generator | None,
     ) -> Tensor:
         """The next token of every row `(rows,)`, from `log_probs` `(rows, vocabulary)`."""
+        if patterns is None and log_probs.device.type == "cpu":
+            return torch.multinomial(log_probs.exp(), 1, generator=generator)[:, 0]
         if patterns is None:
-            return draw(log_probs.exp(), generator)
+            return invert(log_probs.exp(), torch.rand(len(log_probs), generator=generator))
         drawn = zip(log_probs.cpu(), before.items(), strict=True)
         tokens = [self.guide.draw(p, patterns[row], said, generator) for p, (row, said) in drawn]
         return torch.tensor(tokens, device=log_probs.device)
@@ -366,16 +356,8 @@ class Chats:
         return answers
 
 
-def draw(probabilities: Tensor, generator: Generator | None) -> Tensor:
-    """An index of each row `(rows,)` from `probabilities` `(rows, vocabulary)`; the generator is on the CPU."""
-    if probabilities.device.type == "cpu":
-        return torch.multinomial(probabilities, 1, generator=generator)[:, 0]
-    return invert(probabilities, torch.rand(len(probabilities), generator=generator))
-
-
 def invert(probabilities: Tensor, uniform: Tensor) -> Tensor:
     """The inverse of the distribution function of each row at `uniform` `(rows,)`; stays on the device."""
-    sums = probabilities.double().cumsum(-1)
-    # the last sum is 1 but for rounding; "right": an index of probability 0 is never hit
+    sums = probabilities.double().cumsum(-1)  # the last one is 1 but for rounding; "right" hits no probability of 0
     found = torch.searchsorted(sums, uniform.to(sums)[:, None] * sums[:, -1:], right=True)[:, 0]
     return found.clamp(max=probabilities.shape[-1] - 1)

@@ -173,6 +173,14 @@ class TextGame(ABC):
     def recap(self, player: int) -> str:
         """What `player` is told about the last finished round."""
 
+    def problem(self, reply: str) -> str | None:
+        """Why a reply cannot be read now; None if it can."""
+        try:
+            self.parse(reply)
+        except ParseError as error:
+            return str(error)
+        return None
+
     @abstractmethod
     def parse(self, reply: str) -> Any:
         """Read a reply as the present phase does, without playing it; `ParseError` if it is unreadable."""

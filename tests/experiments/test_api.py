@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from aa_core.games.text import SCRIPTED, make_text_game
-from aa_core.llm import api
-from aa_core.llm.api import ApiError, ApiPlayer
 from aa_core.llm.players import ScriptedPlayer, play
+from experiments import api
+from experiments.api import ApiError, ApiPlayer
 
 Behaviour = Callable[[BaseHTTPRequestHandler, dict[str, Any]], None]
 

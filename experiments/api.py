@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 from tqdm.auto import tqdm
 
-from aa_core.games.text import ParseError, Turn
+from aa_core.games.text import Turn
 from aa_core.llm.players import Memory, Seat
 from aa_core.paths import HEADLESS
 
@@ -85,13 +85,12 @@ class ApiPlayer:
         chat = [*told, {"role": "user", "content": turn.text}]
         for count in range(self.tries):
             chat.append({"role": "assistant", "content": self._request(client, chat)})
-            try:
-                self._seats[row][0].parse(chat[-1]["content"])
+            problem = self._seats[row][0].problem(chat[-1]["content"])
+            if problem is None or count == self.tries - 1:
                 break
-            except ParseError as problem:
-                if count < self.tries - 1:
-                    again = f"That could not be read: {problem}. Write it again, in that form."
-                    chat.append({"role": "user", "content": again})
+            chat.append(
+                {"role": "user", "content": f"That cannot be read: {problem}. Write it again in that form."}
+            )
         told[:] = chat
         return chat[-1]["content"]
 
