@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from accelerate.commands.config.config_args import load_config_from_file
 
 from aa_core.advantages import aligned_advantages, naive_advantages, summed_advantages
 from aa_core.estimates import mean_interval
@@ -218,3 +219,15 @@ def test_a_claim_needs_one_threshold() -> None:
     for thresholds in ({}, {"above": 0, "below": 1}):
         with pytest.raises(ValueError, match="exactly one of above and below"):
             language.claim(mean_interval([1.0, 2.0]), 2, **thresholds)
+
+
+@pytest.mark.parametrize(("name", "processes"), [("one_gpu", 1), ("two_gpus", 2), ("eight_gpus", 8)])
+def test_accelerate_reads_the_configurations_that_come_with_the_runs(name: str, processes: int) -> None:
+    file = Path(language.__file__).parent / "accelerate" / f"{name}.yaml"
+    read = load_config_from_file(str(file))
+    assert (read.num_processes, read.mixed_precision) == (processes, "bf16")
+    assert read.distributed_type == ("MULTI_GPU" if processes > 1 else "NO")
+    assert f"--config_file experiments/accelerate/{name}.yaml" in file.read_text()
+    for game in language.GAMES:
+        for algorithm in ("naive", "advantage_alignment", "naive_vs_kind"):
+            assert language.training("paper", game, algorithm).gradient_accumulation_steps % processes == 0
