@@ -96,9 +96,9 @@ OTHERS: dict[str, dict[str, Any]] = {
     "sum_of_rewards": dict(credit=summed_advantages),
     "naive_vs_kind": dict(co_player="prior"),
     "naive_vs_aligned": dict(co_player="aligned"),
-    "naive_qwen3": dict(model="Qwen/Qwen3-8B"),
-    "naive_llama": dict(model="meta-llama/Llama-3.1-8B-Instruct"),
-    "naive_gemma": dict(model="google/gemma-3-4b-it"),
+    "naive_qwen3": dict(model="Qwen/Qwen3-8B", token_budget=2**18),
+    "naive_llama": dict(model="meta-llama/Llama-3.1-8B-Instruct", token_budget=2**18),
+    "naive_gemma": dict(model="google/gemma-3-4b-it", token_budget=2**18),
 }
 OTHER_MODELS = ("naive_qwen3", "naive_llama", "naive_gemma")
 
