@@ -88,9 +88,7 @@ class ApiPlayer:
             problem = self._seats[row][0].problem(chat[-1]["content"])
             if problem is None or count == self.tries - 1:
                 break
-            chat.append(
-                {"role": "user", "content": f"That cannot be read: {problem}. Write it again in that form."}
-            )
+            chat.append({"role": "user", "content": f"That cannot be read: {problem}. Write it again in that form."})
         told[:] = chat
         return chat[-1]["content"]
 
