@@ -6,7 +6,7 @@ A player has many seats at once, one per game that it takes part in, and answers
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from random import Random
@@ -116,12 +116,9 @@ class ModelPlayer:
     @contextmanager
     def _as_adapter(self) -> Iterator[None]:
         """The model as this player's adapter or without any; afterwards it is as it was."""
-        if self.frozen_base:
-            with self.model.disable_adapter():
-                yield
-            return
         if self.adapter is None:
-            yield
+            with self.model.disable_adapter() if self.frozen_base else nullcontext():
+                yield
             return
         before = self.model.active_adapter
         trained = {name: p.requires_grad for name, p in self.model.named_parameters()}
@@ -136,7 +133,9 @@ class ModelPlayer:
     def longest_chat(self, game: TextGame) -> int:
         """Tokens of a chat of `game`, played to its end with replies of any length that is allowed."""
         turns = [t for t, _ in play_scripted(deepcopy(game), "random", "random", Random(0)) if t.player == 0]
-        texts = [self._tokens.first(turns[0].text), *(self._tokens.following(turn.text, -1) for turn in turns[1:])]
+        texts = [self._tokens.first(t.text) for t in turns[:1]] + [
+            self._tokens.following(t.text, -1) for t in turns[1:]
+        ]
         return sum(map(len, texts)) + sum(t.reply for t in turns) * self.max_new_tokens + game.rounds * game.quoted
 
 
@@ -196,8 +195,9 @@ def play(games: Sequence[TextGame], seats: Sequence[tuple[Player, Player]]) -> N
     if len(games) != len(seats):
         raise ValueError(f"seats must be one pair per game, {len(games)}, got {len(seats)}")
     models = {who for pair in seats for who in pair if isinstance(who, ModelPlayer) and who.engine is None}
+    game = min(games, key=lambda game: game.round, default=None)  # of those that go on, the one that has most to come
     # a game has two caches, which have half as much again for growing
-    sizes = [who.token_budget // (3 * who.longest_chat(games[0])) for who in models if who.token_budget is not None]
+    sizes = [who.token_budget // (3 * (who.longest_chat(game) or 1)) for who in models if who.token_budget is not None]
     size = max(1, min(sizes, default=len(games)))
     for start in range(0, len(games), size):
         _play_together(games[start : start + size], seats[start : start + size])
