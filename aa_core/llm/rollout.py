@@ -140,15 +140,19 @@ class Guide:
     """Which tokens may follow, so that a reply matches a regular expression in full (guided decoding)."""
 
     def __init__(self, template: ChatTokens) -> None:
-        self.template = template
+        self.template, self.text = template, lru_cache(2**18)(template.text)  # decoding is what takes time
         self.allows = lru_cache(2**16)(self._allows)
 
     def _allows(self, pattern: str, before: tuple[int, ...], token: int) -> bool:
         """Whether `token` may follow the reply so far; an end token may once the pattern is matched."""
+        said, piece = self.text(before), self.text((token,))
         if token in self.template.ends:
-            return regex.fullmatch(pattern, self.template.text(before)) is not None
-        text = self.template.text([*before, token])
-        return bool(self.template.text([token])) and regex.fullmatch(pattern, text, partial=True) is not None
+            return regex.fullmatch(pattern, said) is not None
+        # what follows without or after a space can be told before decoding, but for parts of characters
+        likely = [said + piece, f"{said} {piece}"] if "\ufffd" not in said + piece else []
+        if not piece or (likely and not any(regex.fullmatch(pattern, text, partial=True) for text in likely)):
+            return False
+        return regex.fullmatch(pattern, self.template.text([*before, token]), partial=True) is not None
 
     def draw(self, log_probs: Tensor, pattern: str, before: list[int], generator: Generator | None) -> int:
         """Draw from `log_probs` `(vocabulary,)`, renormalised over the tokens that may follow.

@@ -1,6 +1,7 @@
 """Profile `paper` from end to end, in the small: its own code and settings, with tiny random models of four families.
 
-`make rehearsal` plays every game with every family, AA_REHEARSAL=1; `make test` one game with each.
+`make rehearsal` (AA_REHEARSAL=1) plays every game with every family; `make test` one game with each, Gemma's being the
+training that is stopped.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from aa_core.llm.trainer import AdvantageAlignmentTrainer
 from experiments import language
 from experiments.language_runs import SCRIPTS, CrossPlay, Prior, Training, cross_play, make_prior, train
 
-SHORT = list(zip(FAMILIES, (*language.GAMES, "trust_and_split"), strict=True))
+SHORT = list(zip(FAMILIES, language.GAMES, strict=False))
 FULL = [(family, game) for family in FAMILIES for game in language.GAMES]
 
 
@@ -42,7 +43,7 @@ def small(model: Path, game: str, algorithm: str) -> Training:
     run = language.training("paper", game, algorithm, seed=5)
     changes = dict(
         model=str(model), rounds=2, max_steps=2, per_device_train_batch_size=2, gradient_accumulation_steps=2,
-        num_generations=2, max_completion_length=30, learning_rate=1e-3, evaluation_games=2, watch_every=1,
+        num_generations=2, max_completion_length=30, learning_rate=1e-3, evaluation_games=1, watch_every=2,
         save_steps=1, token_budget=20_000,
     )  # fmt: skip
     if run.buffer_every is not None:
@@ -64,13 +65,17 @@ def test_trainings_of_profile_paper(folders: dict[str, Path], tmp_path: Path, fa
     watched = json.loads((done["folder"] / "watched" / "000002.json").read_text())
     assert all("<" in text for text in watched["transcripts"])
 
-    base = AutoModelForCausalLM.from_pretrained(folders[family]).eval()
-    ids = torch.tensor([AutoTokenizer.from_pretrained(folders[family]).encode(watched["transcripts"][0])[:100]])
+    check_adapter(folders[family], done["folder"], watched["transcripts"][0])
+
+
+@torch.no_grad()
+def check_adapter(model: Path, adapter: Path, text: str) -> None:
+    """Plain PEFT loads what we save, and it is not the base any more."""
+    base = AutoModelForCausalLM.from_pretrained(model).eval()
+    ids = torch.tensor([AutoTokenizer.from_pretrained(model).encode(text)[:100]])
     plain = base(ids).logits
-    with torch.no_grad():
-        tuned = PeftModel.from_pretrained(base, done["folder"]).eval()(ids).logits
-        ours = models.load(folders[family], adapter=done["folder"])[0].eval()(ids).logits
-    assert torch.equal(tuned, ours)
+    tuned = PeftModel.from_pretrained(base, adapter).eval()(ids).logits
+    assert torch.equal(tuned, models.load(model, adapter=adapter)[0].eval()(ids).logits)
     assert not torch.equal(tuned, plain)
 
 
@@ -108,15 +113,16 @@ def test_a_training_that_was_stopped_ends_as_if_it_had_not_been(
     pd.testing.assert_frame_equal(again["table"], done["table"])
     name = "adapter_model.safetensors"
     assert (again["folder"] / name).read_bytes() == (done["folder"] / name).read_bytes()
+    check_adapter(folders["gemma3"], done["folder"], "Reply with <A> or <B> and nothing else.")
 
 
 def test_prior_and_cross_play_of_profile_paper(folders: dict[str, Path], tmp_path: Path) -> None:
     run = small(folders["qwen3"], "split", "naive")
     table = make_prior(Prior(replace(run, max_steps=0), None), tmp_path / "prior", [])
     assert set(table.metric) >= {"reward", "efficiency", "errors"} & set(METRICS)
-    needs = [make(replace(run, seed=seed), tmp_path / str(seed))["folder"] for seed in (5, 6)]
+    needs = [make(run, tmp_path / "naive")["folder"]] * 2
     agents = (("naive", 5), ("naive", 6))
-    crossed = cross_play(CrossPlay(run, agents, 2), tmp_path / "crossed", needs)
+    crossed = cross_play(CrossPlay(run, agents, 1), tmp_path / "crossed", needs)
     rewards = crossed[crossed.metric == "reward"]
     assert len(rewards) == 4 * 4  # two agents and two scripts
     assert finite(rewards)
