@@ -6,7 +6,6 @@ that compute, since the build asks for the list of runs.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import statistics
@@ -22,10 +21,10 @@ import pandas as pd
 import torch
 
 from aa_core.advantages import CreditRule, naive_advantages
-from aa_core.files import write_atomically
 from aa_core.games.matrix import STATES
 from aa_core.games.text import METRICS, TextGame, make_text_game, mean_metric
 from aa_core.paths import HEADLESS
+from experiments import records
 
 if TYPE_CHECKING:
     from aa_core.llm.players import ModelPlayer, Player
@@ -174,12 +173,13 @@ def _watch(trainer: AdvantageAlignmentTrainer, run: Training, args: Any, state: 
 
     if state.global_step % run.watch_every or not state.is_world_process_zero:
         return
-    file = Path(args.output_dir) / "watched" / f"{state.global_step:06}.json"
     player = model_player(trainer.accelerator.unwrap_model(trainer.model), trainer.processing_class, run)
     metrics = evaluate(player, run, trainer.co_player)
     play(new_games(run, 2), [(player, trainer.co_player or player)] * 2)
     chats = [player.tokenizer.decode(chat.prompt_ids + chat.completion_ids) for chat in player.transcripts]
-    write_atomically(file, json.dumps({"metrics": metrics, "transcripts": chats}, indent=1))
+    file = Path(args.output_dir) / "watched" / f"{state.global_step:06}.json"
+    file.parent.mkdir(exist_ok=True)
+    records.write_record(file, {"metrics": metrics, "transcripts": chats})
 
 
 def _tidy(run: Training, rows: list[tuple[int, str, float]]) -> pd.DataFrame:
@@ -220,7 +220,7 @@ def trainer_of(run: Training, model: str | Path, kept: Path, aligned: Path | Non
     if run.co_player != "self":
         other = trainer.accelerator.unwrap_model(trainer.model)
         if run.co_player == "aligned":
-            other.load_adapter(str(aligned), "co_player", is_trainable=False)
+            models.add_adapter(other, aligned, "co_player")
         trainer.co_player = ModelPlayer(
             other, tokenizer, "co_player" if run.co_player == "aligned" else None,
             frozen_base=run.co_player == "prior", max_new_tokens=run.max_completion_length,
@@ -283,19 +283,15 @@ def cross_play(settings: CrossPlay, folder: Path, needs: list[Path]) -> pd.DataF
 
     Rows of (game, row_agent, column_agent, row_seed, column_seed, metric, value): the row agent's mean per round.
     """
-    from peft import PeftModel
-
     from aa_core.llm import models
     from aa_core.llm.players import ScriptedPlayer, play
 
     run = settings.training
     network, tokenizer = models.load(needs[0] if run.model == TINY else run.model)
-    first, *others = needs[-len(settings.agents) :]
-    tuned = PeftModel.from_pretrained(network, first, adapter_name="agent0")
-    for index, adapter in enumerate(others, start=1):
-        tuned.load_adapter(str(adapter), f"agent{index}")
+    for index, adapter in enumerate(needs[-len(settings.agents) :]):
+        network = models.add_adapter(network, adapter, f"agent{index}")
     players: dict[tuple[str, int], Player] = {
-        agent: model_player(tuned, tokenizer, run, f"agent{index}", seed=index)
+        agent: model_player(network, tokenizer, run, f"agent{index}", seed=index)
         for index, agent in enumerate(settings.agents)
     }
     players |= {(name, 0): ScriptedPlayer(name) for name in SCRIPTS[run.game]}

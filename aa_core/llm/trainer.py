@@ -28,9 +28,8 @@ from trl import GRPOConfig, GRPOTrainer
 
 from aa_core.advantages import CreditRule, discounted_returns, group_baseline
 from aa_core.checks import check_choice, check_positive, check_unit_interval
-from aa_core.files import write_atomically
 from aa_core.games.text import METRICS, TextGame, make_text_game, mean_metric
-from aa_core.llm.buffer import AgentBuffer
+from aa_core.llm.buffer import AgentBuffer, write_whole
 from aa_core.llm.players import ModelPlayer, Player, play
 from aa_core.llm.rollout import Engine, Transcript
 
@@ -96,6 +95,7 @@ class AdvantageAlignmentConfig(GRPOConfig):
         check_unit_interval("gamma", self.gamma)
         check_positive("reward_scale", self.reward_scale)
         check_choice("scale_rewards", self.scale_rewards, ("none",))
+        check_choice("vllm_mode", self.vllm_mode, ("colocate",))  # processes answer at their own pace
         for name in UNHEEDED:
             came, default = getattr(self, name), type(self).__dataclass_fields__[name].default
             if came != default:
@@ -213,24 +213,14 @@ class AdvantageAlignmentTrainer(GRPOTrainer):
     ) -> None:
         if args.learning_seats == "both" and co_player is not None:
             raise ValueError("learning_seats must be 'first' or 'alternate' with a co_player, got 'both'")
-        if args.use_vllm and args.vllm_mode != "colocate":
-            raise ValueError(
-                f"vllm_mode must be 'colocate': processes answer at their own pace, got {args.vllm_mode!r}"
-            )
         self.credit, self.co_player = credit, co_player
         self.history: list[dict[str, float]] = []  # metrics of every update, over the games of all processes
         self.curve = Path(args.output_dir) / "curve.jsonl"
+        self.curve.parent.mkdir(parents=True, exist_ok=True)
         self.rng, self.generator = Random(), torch.Generator()
         groups = Dataset.from_dict({"prompt": [str(seed) for seed in range(100_000)]})
-        super().__init__(
-            model=model,
-            reward_funcs=_reward,
-            args=args,
-            train_dataset=groups,
-            processing_class=processing_class,
-            rollout_func=_rollout,
-            **options,
-        )
+        options |= dict(train_dataset=groups, processing_class=processing_class, rollout_func=_rollout)
+        super().__init__(model, _reward, args, **options)
         if self.is_fsdp_enabled or self.is_deepspeed_enabled:
             raise ValueError("FSDP and DeepSpeed must be off: every process plays with a whole copy of the model")
         unwrapped = self.accelerator.unwrap_model(self.model)
@@ -244,8 +234,7 @@ class AdvantageAlignmentTrainer(GRPOTrainer):
             )
         self.buffer = None
         if args.buffer_every is not None:
-            folder = Path(args.output_dir) / "agents"
-            self.buffer = AgentBuffer(unwrapped, folder, args.buffer_every, args.buffer_drawn)
+            self.buffer = AgentBuffer(unwrapped, self.curve.with_name("agents"), args.buffer_every, args.buffer_drawn)
 
     def train(self, resume_from_checkpoint: str | bool | None = None, **options: Any) -> TrainOutput:
         """As TRL's, with the curve; True goes on from the last whole checkpoint, if there is one.
@@ -265,7 +254,8 @@ class AdvantageAlignmentTrainer(GRPOTrainer):
         self.history = [row for row in read_curve(self.curve) if row["update"] < state.global_step]
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
-            write_atomically(self.curve, "".join(json.dumps(row) + "\n" for row in self.history))
+            text = "".join(json.dumps(row) + "\n" for row in self.history)
+            write_whole(self.curve, lambda path: path.write_text(text))
         if checkpoint and 0 < self.args.max_steps <= state.global_step:  # transformers would train on
             self._load_from_checkpoint(checkpoint)
             self.state = state
@@ -351,7 +341,6 @@ class AdvantageAlignmentTrainer(GRPOTrainer):
         metrics = {name: value for name, value in metrics.items() if value is not None}
         self.history.append({"update": self.state.global_step, **metrics})
         if self.accelerator.is_main_process:
-            self.curve.parent.mkdir(parents=True, exist_ok=True)
             with self.curve.open("a") as file:
                 file.write(json.dumps(self.history[-1]) + "\n")
         for name, value in metrics.items():
@@ -400,13 +389,8 @@ def _reward(completions: list[Any], mean_reward: list[float], **_: Any) -> list[
 
 def read_curve(path: Path) -> list[dict[str, float]]:
     """The metrics of every update in a `curve.jsonl`, but for a last line that is cut; empty if there is no file."""
-    rows = []
-    for line in path.read_text().splitlines() if path.is_file() else []:
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    return rows
+    lines = path.read_text().splitlines(keepends=True) if path.is_file() else []
+    return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
 def merged(model: PeftModel, adapter: str) -> Iterator[tuple[str, Tensor]]:
