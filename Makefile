@@ -14,7 +14,7 @@ RUN_SNAKEMAKE = if [ ! -e $(INSTALLED) ]; then echo "(first installs the package
 	--max-checksum-file-size 0 --rerun-triggers mtime --quiet rules host $(DRY) $(if $(FRESH),--forceall) \
 	--config profile=$(PROFILE) mode=$(2) fresh=$(if $(FRESH),1,0)
 
-.PHONY: figures redraw test lint lab course bench setup clean clean-all help
+.PHONY: figures redraw test rehearsal lint lab course bench setup clean clean-all help
 .DEFAULT_GOAL := help
 
 figures: setup ## train, execute the notebooks, draw every figure (PROFILE=smoke|laptop|paper, FRESH=1 to repeat runs)
@@ -44,6 +44,9 @@ test: setup lint ## lint, unit and property tests, every notebook in profile smo
 	$(PY) -m pytest
 	AA_HEADLESS=1 AA_BUILD=build/nbval \
 		$(PY) -m pytest --nbval-lax --nbval-current-env notebooks/01* notebooks/02* notebooks/03*
+
+rehearsal: setup ## profile paper in the small, with every game and four families of tiny random models
+	AA_REHEARSAL=1 $(PY) -m pytest tests/experiments/test_rehearsal.py
 
 lint: setup
 	$(PY) -m ruff check .

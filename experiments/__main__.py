@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from aa_core.paths import BUILD, ROOT
-from experiments import build, publish, registry
+from experiments import build, language, publish, registry
 from experiments.run import PROFILES, Run, make, sweep_leftovers
 from experiments.tables import assemble
 
@@ -49,6 +49,11 @@ def parser() -> argparse.ArgumentParser:
     command("status", "which committed tables and agents are out of date")
     published = command("publish", "put what was made under build/ where readers see it")
     published.add_argument("--study", choices=sorted(n for n, t in registry.tables().items() if t.side))
+    size = command("memory", "what an update of a language model holds, and whether it fits on one GPU")
+    size.add_argument("--model", default="Qwen/Qwen2.5-7B-Instruct", help="a name, or a folder with config.json")
+    size.add_argument("--game", choices=language.GAMES, default="trust_and_split")
+    size.add_argument("--reply", type=int, default=60, help="tokens of a reply, as a rule")
+    size.set_defaults(profile="paper")
     known = command("check", "refuse what does not exist, before anything starts")
     known.add_argument("--notebook", choices=registry.NOTEBOOKS)
     known.add_argument("--table", choices=sorted(registry.tables()))
@@ -108,6 +113,13 @@ def main(arguments: list[str] | None = None) -> None:
     elif options.command == "plan":
         sweep_leftovers()
         print(publish.plan(options.profile, options.cores, options.fresh), flush=True)
+    elif options.command == "memory":
+        from experiments.memory import report  # here: it takes seconds that a run can do without
+
+        try:
+            print(report(options.model, options.game, options.profile, options.reply))
+        except ValueError as error:
+            top.error(str(error))
     elif options.command == "status":
         print(build.status(options.profile))
     elif options.command == "publish":

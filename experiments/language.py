@@ -59,6 +59,7 @@ WARM_UPS: dict[str, dict[str, Any]] = {
 _QWEN = dict(
     model="Qwen/Qwen2.5-7B-Instruct", rounds=10, max_steps=3000, learning_rate=3e-6, rank=32, show_rules=True,
     max_completion_length=400, evaluation_games=256, buffer_drawn=28, watch_every=100, guided=True, free_tries=1,
+    token_budget=2**19,
 )  # fmt: skip
 _SHARING = dict(reward_scale=100.0, beta=0.001, per_device_train_batch_size=1, gradient_accumulation_steps=128, **_QWEN)
 PAPER = {
@@ -95,9 +96,9 @@ OTHERS: dict[str, dict[str, Any]] = {
     "sum_of_rewards": dict(credit=summed_advantages),
     "naive_vs_kind": dict(co_player="prior"),
     "naive_vs_aligned": dict(co_player="aligned"),
-    "naive_qwen3": dict(model="Qwen/Qwen3-8B"),
-    "naive_llama": dict(model="meta-llama/Llama-3.1-8B-Instruct"),
-    "naive_gemma": dict(model="google/gemma-3-4b-it"),
+    "naive_qwen3": dict(model="Qwen/Qwen3-8B", token_budget=2**18),
+    "naive_llama": dict(model="meta-llama/Llama-3.1-8B-Instruct", token_budget=2**18),
+    "naive_gemma": dict(model="google/gemma-3-4b-it", token_budget=2**18),
 }
 OTHER_MODELS = ("naive_qwen3", "naive_llama", "naive_gemma")
 

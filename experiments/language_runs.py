@@ -55,6 +55,7 @@ class Training:
         max_completion_length: tokens of one reply.
         beta: coefficient of the KL penalty to the model without adapter.
         buffer_drawn: past agents that play in an update.
+        token_budget: tokens whose keys and values play keeps at once, without vLLM; None: those of all games.
         guided, free_tries: whether the last of 1 + free_tries tries of a reply may only be one that can be read.
         save_steps: updates between two checkpoints.
         watch_every: updates between two evaluations, which are kept with some transcripts; None: none.
@@ -78,6 +79,7 @@ class Training:
     buffer_drawn: int = 2
     guided: bool = False
     free_tries: int = 0
+    token_budget: int | None = None
     save_steps: int = 10
     watch_every: int | None = None
     show_rules: bool = False
@@ -223,18 +225,22 @@ def trainer_of(run: Training, model: str | Path, kept: Path, aligned: Path | Non
             models.add_adapter(other, aligned, "co_player")
         trainer.co_player = ModelPlayer(
             other, tokenizer, "co_player" if run.co_player == "aligned" else None,
-            frozen_base=run.co_player == "prior", max_new_tokens=run.max_completion_length,
-            generator=trainer.generator,
+            frozen_base=run.co_player == "prior", generator=trainer.generator, **_replies(run),
         )  # fmt: skip
     return trainer
 
 
 def model_player(model: Any, tokenizer: Any, run: Training, adapter: str | None = None, seed: int = 0) -> ModelPlayer:
-    """A player with the length of reply of a run."""
+    """A player that replies as the learner of a run does."""
     from aa_core.llm.players import ModelPlayer
 
     source = torch.Generator().manual_seed(run.seed + seed)
-    return ModelPlayer(model.eval(), tokenizer, adapter, max_new_tokens=run.max_completion_length, generator=source)
+    return ModelPlayer(model.eval(), tokenizer, adapter, generator=source, **_replies(run))
+
+
+def _replies(run: Training) -> dict[str, Any]:
+    shared = {name: getattr(run, name) for name in ("guided", "free_tries", "token_budget")}
+    return shared | {"max_new_tokens": run.max_completion_length}
 
 
 def new_games(run: Training, number: int, start: int = 10**9) -> list[TextGame]:

@@ -70,7 +70,7 @@ _ORGANISM = (
     "Ours is a model organism of 0.1 million parameters with a kind prior of our making; orderings are all that it can "
     "share with a large model."
 )
-_SERVER = "`aa_core.llm.players.ApiPlayer` takes the fixed seat of the run `naive_vs_kind`. Not tried by us."
+_SERVER = "`experiments.api.ApiPlayer` takes the fixed seat of the run `naive_vs_kind`. Not tried by us."
 
 FIGURES: Mapping[str, PaperFigure] = {
     "aa_1a": PaperFigure("AA", "fig. 1a: the sign table", "03", _draw("03")),

@@ -36,8 +36,14 @@ def read(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
     return model, PreTrainedTokenizerFast.from_pretrained(folder)
 
 
+def device() -> torch.device:
+    """Where models live: on the accelerator, if there is one; each process of several has its own."""
+    own = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
+    return torch.device(own if torch.cuda.is_available() else "cpu")
+
+
 def load(name: str | Path, adapter: str | Path | None = None) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """A causal language model with its tokenizer.
+    """A causal language model, on `device()`, with its tokenizer.
 
     Args:
         name: a folder with a model, the embedded model's or saved by transformers; or a model of the hub such as
@@ -62,6 +68,7 @@ def load(name: str | Path, adapter: str | Path | None = None) -> tuple[PreTraine
             ) from error
     if tokenizer.chat_template is None:
         raise ValueError(f"model {str(name)!r} has no chat template; choose an instruction-tuned model")
+    model = model.to(device())
     if adapter is not None:
         model = add_adapter(model, adapter)
     return model, tokenizer
@@ -69,6 +76,7 @@ def load(name: str | Path, adapter: str | Path | None = None) -> tuple[PreTraine
 
 def save_adapter(model: PeftModel, folder: Path, adapter: str = "default") -> None:
     """Save one adapter as PEFT does, without the path of its base; `adapter.json`, the last file, seals it."""
+    folder.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=folder) as partial:
         model.save_pretrained(partial, selected_adapters=[adapter])
         settings = json.loads(Path(partial, "adapter_config.json").read_text(encoding="utf-8"))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -31,16 +31,15 @@ from aa_core.checks import check_choice, check_positive, check_unit_interval
 from aa_core.games.text import METRICS, TextGame, make_text_game, mean_metric
 from aa_core.llm.buffer import AgentBuffer, write_whole
 from aa_core.llm.players import ModelPlayer, Player, play
-from aa_core.llm.rollout import Engine, Transcript
+from aa_core.llm.rollout import Engine, Sampling, Transcript
 
 BASELINES = ("group", "batch", "none")
 SEATS = ("both", "first", "alternate")
 WHOLE = "whole"  # in a checkpoint that every process has finished
 # Settings of GRPO that games played by a rollout function do not heed, or only with vLLM: refused unless at default
 UNHEEDED = (
-    "cache_implementation", "generation_kwargs", "min_p", "multi_objective_aggregation", "num_generations_eval",
-    "repetition_penalty", "reward_weights", "top_k", "top_p", "use_adaptive_entropy",
-    "use_transformers_continuous_batching", "vllm_structured_outputs_regex",
+    "cache_implementation", "generation_kwargs", "multi_objective_aggregation", "num_generations_eval",
+    "reward_weights", "use_adaptive_entropy", "use_transformers_continuous_batching", "vllm_structured_outputs_regex",
 )  # fmt: skip
 
 
@@ -77,7 +76,11 @@ class AdvantageAlignmentConfig(GRPOConfig):
     )
     buffer_share: float = field(default=0.5, metadata={"help": "probability that a game's co-player is a past agent"})
     buffer_drawn: int = field(default=2, metadata={"help": "past agents that play in one update; the paper has 28"})
-    guided: bool = field(default=False, metadata={"help": "sample only replies that can be read; not with vLLM"})
+    guided: bool = field(default=False, metadata={"help": "sample only replies that can be read"})
+    free_tries: int = field(default=0, metadata={"help": "with guided: tries of a reply before it is guided"})
+    token_budget: int | None = field(
+        default=None, metadata={"help": "tokens whose keys and values play keeps at once, without vLLM; None: all"}
+    )
     # GRPO's defaults differ from a plain policy gradient: said here, so that a new default of TRL changes nothing
     scale_rewards: str = field(default="none", metadata={"help": "credits are not divided by a standard deviation"})
     loss_type: str = field(default="dapo", metadata={"help": "sum over sampled tokens / their number in the batch"})
@@ -314,12 +317,15 @@ class AdvantageAlignmentTrainer(GRPOTrainer):
     def _player(self, adapter: str | None = None, engine: Engine | None = None) -> ModelPlayer:
         return ModelPlayer(
             self.accelerator.unwrap_model(self.model), self.processing_class, adapter,
-            max_new_tokens=self.args.max_completion_length, temperature=self.temperature,
-            generator=self.generator, guided=self.args.guided, engine=engine,
+            max_new_tokens=self.args.max_completion_length, generator=self.generator, engine=engine,
+            guided=self.args.guided, free_tries=self.args.free_tries, token_budget=self.args.token_budget,
+            sampling=Sampling(**{field.name: getattr(self.args, field.name) for field in fields(Sampling)}),
+            template=self.args.chat_template_kwargs or {},
         )  # fmt: skip
 
-    def _vllm(self, chats: list[list[int]]) -> tuple[list[list[int]], list[list[float]]]:
+    def _vllm(self, chats: list[list[int]], pattern: str | None = None) -> tuple[list[list[int]], list[list[float]]]:
         """TRL's vLLM engine, which has the present weights and keeps the prefixes of earlier turns."""
+        self.vllm_generation.structured_outputs_regex = pattern
         _, ids, log_probs, _ = self.vllm_generation.generate(chats, images=None, num_generations=1)
         return ids, [[top[0] for top in answer] for answer in log_probs]
 

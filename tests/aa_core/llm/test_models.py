@@ -77,3 +77,15 @@ def test_adapters_that_are_cut_or_of_another_base_are_refused(
     (tmp_path / models.SEAL).unlink()  # as PEFT itself saves
     weights.write_bytes(whole)
     models.load(warm_folder, adapter=tmp_path)
+
+
+def test_models_live_on_the_accelerator(
+    warm_folder: Path, tmp_path: Path, lora: LoraConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models.save_adapter(get_peft_model(models.load(warm_folder)[0], lora), tmp_path)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    assert models.device() == torch.device("cuda", 3)
+    monkeypatch.setattr(models, "device", lambda: torch.device("meta"))  # stands for any that is not the CPU
+    model, _ = models.load(warm_folder)
+    assert {parameter.device.type for parameter in model.parameters()} == {"meta"}
