@@ -57,8 +57,7 @@ class Training:
         buffer_drawn: past agents that play in an update.
         token_budget: tokens whose keys and values play keeps at once, without vLLM; None: those of all games.
         guided, free_tries: whether the last of 1 + free_tries tries of a reply may only be one that can be read.
-        save_steps: updates between two checkpoints.
-        watch_every: updates between two evaluations, which are kept with some transcripts; None: none.
+        save_steps, watch_every: updates between checkpoints, and between evaluations kept with transcripts (None: none).
     """
 
     game: str
@@ -179,9 +178,8 @@ def _watch(trainer: AdvantageAlignmentTrainer, run: Training, args: Any, state: 
     metrics = evaluate(player, run, trainer.co_player)
     play(new_games(run, 2), [(player, trainer.co_player or player)] * 2)
     chats = [player.tokenizer.decode(chat.prompt_ids + chat.completion_ids) for chat in player.transcripts]
-    file = Path(args.output_dir) / "watched" / f"{state.global_step:06}.json"
-    file.parent.mkdir(exist_ok=True)
-    records.write_record(file, {"metrics": metrics, "transcripts": chats})
+    watched = Path(args.output_dir) / "watched" / f"{state.global_step:06}.json"
+    records.write_record(watched, {"metrics": metrics, "transcripts": chats})
 
 
 def _tidy(run: Training, rows: list[tuple[int, str, float]]) -> pd.DataFrame:
@@ -239,7 +237,7 @@ def model_player(model: Any, tokenizer: Any, run: Training, adapter: str | None 
 
 
 def _replies(run: Training) -> dict[str, Any]:
-    shared = {name: getattr(run, name) for name in ("guided", "free_tries", "token_budget")}
+    shared = {"guided": run.guided, "free_tries": run.free_tries, "token_budget": run.token_budget}
     return shared | {"max_new_tokens": run.max_completion_length}
 
 

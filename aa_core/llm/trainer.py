@@ -43,6 +43,10 @@ UNHEEDED = (
 )  # fmt: skip
 
 
+def _setting(default: Any, meaning: str) -> Any:
+    return field(default=default, metadata={"help": meaning})
+
+
 @dataclass
 class AdvantageAlignmentConfig(GRPOConfig):
     """GRPO's settings, under TRL's names (`beta` is the coefficient of the KL penalty), and those of the game.
@@ -59,37 +63,28 @@ class AdvantageAlignmentConfig(GRPOConfig):
     has two.
     """
 
-    game: str = field(default="ipd", metadata={"help": "name of the text game"})
-    rounds: int = field(default=10, metadata={"help": "rounds of a game"})
-    show_rules: bool = field(default=True, metadata={"help": "whether a chat opens with the rules of the game"})
-    gamma: float = field(default=0.9, metadata={"help": "discount per round, of returns"})
-    baseline: str = field(
-        default="group", metadata={"help": f"leave-one-out mean over the group or batch: {BASELINES}"}
-    )
-    reward_scale: float = field(default=5.0, metadata={"help": "rewards are divided by it"})
-    learning_seats: str = field(
-        default="both",
-        metadata={"help": f"one of {SEATS}, group by group; a buffer or a co-player needs one learner a game"},
-    )
-    buffer_every: int | None = field(
-        default=None, metadata={"help": "updates between two copies for the agent buffer; None: no buffer"}
-    )
-    buffer_share: float = field(default=0.5, metadata={"help": "probability that a game's co-player is a past agent"})
-    buffer_drawn: int = field(default=2, metadata={"help": "past agents that play in one update; the paper has 28"})
-    guided: bool = field(default=False, metadata={"help": "sample only replies that can be read"})
-    free_tries: int = field(default=0, metadata={"help": "with guided: tries of a reply before it is guided"})
-    token_budget: int | None = field(
-        default=None, metadata={"help": "tokens whose keys and values play keeps at once, without vLLM; None: all"}
+    game: str = _setting("ipd", "name of the text game")
+    rounds: int = _setting(10, "rounds of a game")
+    show_rules: bool = _setting(True, "whether a chat opens with the rules of the game")
+    gamma: float = _setting(0.9, "discount per round, of returns")
+    baseline: str = _setting("group", f"leave-one-out mean over the group or batch: {BASELINES}")
+    reward_scale: float = _setting(5.0, "rewards are divided by it")
+    learning_seats: str = _setting("both", f"one of {SEATS}, group by group; one learner with a buffer or co-player")
+    buffer_every: int | None = _setting(None, "updates between two copies for the agent buffer; None: no buffer")
+    buffer_share: float = _setting(0.5, "probability that a game's co-player is a past agent")
+    buffer_drawn: int = _setting(2, "past agents that play in one update; the paper has 28")
+    guided: bool = _setting(False, "sample only replies that can be read")
+    free_tries: int = _setting(0, "with guided: tries of a reply before it is guided")
+    token_budget: int | None = _setting(
+        None, "tokens whose keys and values play keeps at once, without vLLM; None: all"
     )
     # GRPO's defaults differ from a plain policy gradient: said here, so that a new default of TRL changes nothing
-    scale_rewards: str = field(default="none", metadata={"help": "credits are not divided by a standard deviation"})
-    loss_type: str = field(default="dapo", metadata={"help": "sum over sampled tokens / their number in the batch"})
-    use_bias_correction_kl: bool = field(default=False, metadata={"help": "the KL penalty is the plain k3 estimator"})
-    vllm_importance_sampling_mode: str = field(default="token_truncate", metadata={"help": "one ratio per token"})
-    vllm_importance_sampling_clip_max: float | None = field(default=2.0, metadata={"help": "largest such ratio"})
-    save_total_limit: int | None = field(
-        default=2, metadata={"help": "checkpoints kept; at least 2: the older one counts until the newer one is whole"}
-    )
+    scale_rewards: str = _setting("none", "credits are not divided by a standard deviation")
+    loss_type: str = _setting("dapo", "sum over sampled tokens / their number in the batch")
+    use_bias_correction_kl: bool = _setting(False, "the KL penalty is the plain k3 estimator")
+    vllm_importance_sampling_mode: str = _setting("token_truncate", "one ratio per token")
+    vllm_importance_sampling_clip_max: float | None = _setting(2.0, "largest such ratio")
+    save_total_limit: int | None = _setting(2, "checkpoints kept; the older one counts until the newer one is whole")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -104,10 +99,8 @@ class AdvantageAlignmentConfig(GRPOConfig):
             if came != default:
                 raise ValueError(f"{name} must be {default!r}: games are played without it, got {came!r}")
         if self.steps_per_generation != self.gradient_accumulation_steps:
-            raise ValueError(
-                f"steps_per_generation must be gradient_accumulation_steps, {self.gradient_accumulation_steps}: every "
-                f"update plays games of its own, got {self.steps_per_generation}"
-            )
+            expected = f"gradient_accumulation_steps, {self.gradient_accumulation_steps}"
+            raise ValueError(f"steps_per_generation must be {expected}: an update plays games of its own")
         if self.save_total_limit is not None and self.save_total_limit < 2:
             raise ValueError(f"save_total_limit must be at least 2 or None, got {self.save_total_limit}")
         if self.learning_seats == "both" and self.buffer_every is not None:
