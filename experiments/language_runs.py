@@ -57,7 +57,7 @@ class Training:
         buffer_drawn: past agents that play in an update.
         token_budget: tokens whose keys and values play keeps at once, without vLLM; None: those of all games.
         guided, free_tries: whether the last of 1 + free_tries tries of a reply may only be one that can be read.
-        save_steps, watch_every: updates between checkpoints, and between evaluations kept with transcripts (None: none).
+        save_steps, watch_every: updates between checkpoints, and evaluations that are kept with transcripts.
     """
 
     game: str
@@ -250,9 +250,8 @@ def new_games(run: Training, number: int, start: int = 10**9) -> list[TextGame]:
 def evaluate(player: ModelPlayer, run: Training, co_player: Player | None = None) -> dict[str, float]:
     """Measure a policy in games that it was not trained on.
 
-    Metrics of self-play, or of games with `co_player` (then also `reward_other`); `reward_vs_NAME` against the kind and
-    the greedy scripted player; in the prisoner's dilemma `cooperation_ROUND`, counted from 1, and `P(STATE)` of
-    cooperation, over the first and games with the random player.
+    Metrics of self-play, or of games with `co_player` (then also `reward_other`); `reward_vs_NAME` of a script; in the
+    prisoner's dilemma `cooperation_ROUND`, from 1, and `P(STATE)` of cooperation, also over games with random play.
     """
     from aa_core.llm.players import ScriptedPlayer, play
 
