@@ -118,9 +118,9 @@ def training(profile: str, game: str, algorithm: str, seed: int = 0) -> Training
         changes["credit"] = partial(aligned_advantages, **rule)
     else:
         changes |= OTHERS[algorithm]
+    if paper and game == "ipd" and not changes.get("buffer_every"):
+        changes = {"max_steps": 1000} | changes
     run = replace(base, **changes)
-    if paper and game == "ipd" and run.buffer_every is None:
-        run = replace(run, max_steps=1000)
     if profile == "smoke":
         run = replace(run, **_SMOKE)
     return run if run.co_player == "self" and run.buffer_every is None else _one_learner(run)

@@ -6,7 +6,6 @@ that compute, since the build asks for the list of runs.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import statistics
@@ -22,10 +21,10 @@ import pandas as pd
 import torch
 
 from aa_core.advantages import CreditRule, naive_advantages
-from aa_core.files import write_atomically
 from aa_core.games.matrix import STATES
 from aa_core.games.text import METRICS, TextGame, make_text_game, mean_metric
 from aa_core.paths import HEADLESS
+from experiments import records
 
 if TYPE_CHECKING:
     from aa_core.llm.players import ModelPlayer, Player
@@ -58,8 +57,7 @@ class Training:
         buffer_drawn: past agents that play in an update.
         token_budget: tokens whose keys and values play keeps at once, without vLLM; None: those of all games.
         guided, free_tries: whether the last of 1 + free_tries tries of a reply may only be one that can be read.
-        save_steps: updates between two checkpoints.
-        watch_every: updates between two evaluations, which are kept with some transcripts; None: none.
+        save_steps, watch_every: updates between checkpoints, and evaluations that are kept with transcripts.
     """
 
     game: str
@@ -176,12 +174,12 @@ def _watch(trainer: AdvantageAlignmentTrainer, run: Training, args: Any, state: 
 
     if state.global_step % run.watch_every or not state.is_world_process_zero:
         return
-    file = Path(args.output_dir) / "watched" / f"{state.global_step:06}.json"
     player = model_player(trainer.accelerator.unwrap_model(trainer.model), trainer.processing_class, run)
     metrics = evaluate(player, run, trainer.co_player)
     play(new_games(run, 2), [(player, trainer.co_player or player)] * 2)
     chats = [player.tokenizer.decode(chat.prompt_ids + chat.completion_ids) for chat in player.transcripts]
-    write_atomically(file, json.dumps({"metrics": metrics, "transcripts": chats}, indent=1))
+    watched = Path(args.output_dir) / "watched" / f"{state.global_step:06}.json"
+    records.write_record(watched, {"metrics": metrics, "transcripts": chats})
 
 
 def _tidy(run: Training, rows: list[tuple[int, str, float]]) -> pd.DataFrame:
@@ -222,7 +220,7 @@ def trainer_of(run: Training, model: str | Path, kept: Path, aligned: Path | Non
     if run.co_player != "self":
         other = trainer.accelerator.unwrap_model(trainer.model)
         if run.co_player == "aligned":
-            other.load_adapter(str(aligned), "co_player", is_trainable=False)
+            models.add_adapter(other, aligned, "co_player")
         trainer.co_player = ModelPlayer(
             other, tokenizer, "co_player" if run.co_player == "aligned" else None,
             frozen_base=run.co_player == "prior", generator=trainer.generator, **_replies(run),
@@ -239,7 +237,7 @@ def model_player(model: Any, tokenizer: Any, run: Training, adapter: str | None 
 
 
 def _replies(run: Training) -> dict[str, Any]:
-    shared = {name: getattr(run, name) for name in ("guided", "free_tries", "token_budget")}
+    shared = {"guided": run.guided, "free_tries": run.free_tries, "token_budget": run.token_budget}
     return shared | {"max_new_tokens": run.max_completion_length}
 
 
@@ -252,9 +250,8 @@ def new_games(run: Training, number: int, start: int = 10**9) -> list[TextGame]:
 def evaluate(player: ModelPlayer, run: Training, co_player: Player | None = None) -> dict[str, float]:
     """Measure a policy in games that it was not trained on.
 
-    Metrics of self-play, or of games with `co_player` (then also `reward_other`); `reward_vs_NAME` against the kind and
-    the greedy scripted player; in the prisoner's dilemma `cooperation_ROUND`, counted from 1, and `P(STATE)` of
-    cooperation, over the first and games with the random player.
+    Metrics of self-play, or of games with `co_player` (then also `reward_other`); `reward_vs_NAME` of a script; in the
+    prisoner's dilemma `cooperation_ROUND`, from 1, and `P(STATE)` of cooperation, also over games with random play.
     """
     from aa_core.llm.players import ScriptedPlayer, play
 
@@ -289,19 +286,15 @@ def cross_play(settings: CrossPlay, folder: Path, needs: list[Path]) -> pd.DataF
 
     Rows of (game, row_agent, column_agent, row_seed, column_seed, metric, value): the row agent's mean per round.
     """
-    from peft import PeftModel
-
     from aa_core.llm import models
     from aa_core.llm.players import ScriptedPlayer, play
 
     run = settings.training
     network, tokenizer = models.load(needs[0] if run.model == TINY else run.model)
-    first, *others = needs[-len(settings.agents) :]
-    tuned = PeftModel.from_pretrained(network, first, adapter_name="agent0")
-    for index, adapter in enumerate(others, start=1):
-        tuned.load_adapter(str(adapter), f"agent{index}")
+    for index, adapter in enumerate(needs[-len(settings.agents) :]):
+        network = models.add_adapter(network, adapter, f"agent{index}")
     players: dict[tuple[str, int], Player] = {
-        agent: model_player(tuned, tokenizer, run, f"agent{index}", seed=index)
+        agent: model_player(network, tokenizer, run, f"agent{index}", seed=index)
         for index, agent in enumerate(settings.agents)
     }
     players |= {(name, 0): ScriptedPlayer(name) for name in SCRIPTS[run.game]}

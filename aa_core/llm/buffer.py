@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
 from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file, save_file
 
 from aa_core.checks import check_count
-from aa_core.files import write_atomically
+
+
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` make a file, which appears at `path` whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    write(partial)
+    os.replace(partial, path)
 
 
 class AgentBuffer:
@@ -44,7 +53,8 @@ class AgentBuffer:
         """Copy the trained adapter if it is time."""
         if update > 0 and update % self.every == 0:
             state = get_peft_model_state_dict(self.model, adapter_name=self.trained)
-            write_atomically(self.file(update), save({name: x.detach().cpu().clone() for name, x in state.items()}))
+            state = {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
+            write_whole(self.file(update), lambda path: save_file(state, path))
 
     def draw(self, update: int, rng: Random) -> list[str]:
         """Load uniformly drawn past agents into the spare adapters; returns their names, none if there is no past."""

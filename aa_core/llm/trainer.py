@@ -28,9 +28,8 @@ from trl import GRPOConfig, GRPOTrainer
 
 from aa_core.advantages import CreditRule, discounted_returns, group_baseline
 from aa_core.checks import check_choice, check_positive, check_unit_interval
-from aa_core.files import write_atomically
 from aa_core.games.text import METRICS, TextGame, make_text_game, mean_metric
-from aa_core.llm.buffer import AgentBuffer
+from aa_core.llm.buffer import AgentBuffer, write_whole
 from aa_core.llm.players import ModelPlayer, Player, play
 from aa_core.llm.rollout import Engine, Sampling, Transcript
 
@@ -42,6 +41,10 @@ UNHEEDED = (
     "cache_implementation", "generation_kwargs", "multi_objective_aggregation", "num_generations_eval",
     "reward_weights", "use_adaptive_entropy", "use_transformers_continuous_batching", "vllm_structured_outputs_regex",
 )  # fmt: skip
+
+
+def _setting(default: Any, meaning: str) -> Any:
+    return field(default=default, metadata={"help": meaning})
 
 
 @dataclass
@@ -60,37 +63,28 @@ class AdvantageAlignmentConfig(GRPOConfig):
     has two.
     """
 
-    game: str = field(default="ipd", metadata={"help": "name of the text game"})
-    rounds: int = field(default=10, metadata={"help": "rounds of a game"})
-    show_rules: bool = field(default=True, metadata={"help": "whether a chat opens with the rules of the game"})
-    gamma: float = field(default=0.9, metadata={"help": "discount per round, of returns"})
-    baseline: str = field(
-        default="group", metadata={"help": f"leave-one-out mean over the group or batch: {BASELINES}"}
-    )
-    reward_scale: float = field(default=5.0, metadata={"help": "rewards are divided by it"})
-    learning_seats: str = field(
-        default="both",
-        metadata={"help": f"one of {SEATS}, group by group; a buffer or a co-player needs one learner a game"},
-    )
-    buffer_every: int | None = field(
-        default=None, metadata={"help": "updates between two copies for the agent buffer; None: no buffer"}
-    )
-    buffer_share: float = field(default=0.5, metadata={"help": "probability that a game's co-player is a past agent"})
-    buffer_drawn: int = field(default=2, metadata={"help": "past agents that play in one update; the paper has 28"})
-    guided: bool = field(default=False, metadata={"help": "sample only replies that can be read"})
-    free_tries: int = field(default=0, metadata={"help": "with guided: tries of a reply before it is guided"})
-    token_budget: int | None = field(
-        default=None, metadata={"help": "tokens whose keys and values play keeps at once, without vLLM; None: all"}
+    game: str = _setting("ipd", "name of the text game")
+    rounds: int = _setting(10, "rounds of a game")
+    show_rules: bool = _setting(True, "whether a chat opens with the rules of the game")
+    gamma: float = _setting(0.9, "discount per round, of returns")
+    baseline: str = _setting("group", f"leave-one-out mean over the group or batch: {BASELINES}")
+    reward_scale: float = _setting(5.0, "rewards are divided by it")
+    learning_seats: str = _setting("both", f"one of {SEATS}, group by group; one learner with a buffer or co-player")
+    buffer_every: int | None = _setting(None, "updates between two copies for the agent buffer; None: no buffer")
+    buffer_share: float = _setting(0.5, "probability that a game's co-player is a past agent")
+    buffer_drawn: int = _setting(2, "past agents that play in one update; the paper has 28")
+    guided: bool = _setting(False, "sample only replies that can be read")
+    free_tries: int = _setting(0, "with guided: tries of a reply before it is guided")
+    token_budget: int | None = _setting(
+        None, "tokens whose keys and values play keeps at once, without vLLM; None: all"
     )
     # GRPO's defaults differ from a plain policy gradient: said here, so that a new default of TRL changes nothing
-    scale_rewards: str = field(default="none", metadata={"help": "credits are not divided by a standard deviation"})
-    loss_type: str = field(default="dapo", metadata={"help": "sum over sampled tokens / their number in the batch"})
-    use_bias_correction_kl: bool = field(default=False, metadata={"help": "the KL penalty is the plain k3 estimator"})
-    vllm_importance_sampling_mode: str = field(default="token_truncate", metadata={"help": "one ratio per token"})
-    vllm_importance_sampling_clip_max: float | None = field(default=2.0, metadata={"help": "largest such ratio"})
-    save_total_limit: int | None = field(
-        default=2, metadata={"help": "checkpoints kept; at least 2: the older one counts until the newer one is whole"}
-    )
+    scale_rewards: str = _setting("none", "credits are not divided by a standard deviation")
+    loss_type: str = _setting("dapo", "sum over sampled tokens / their number in the batch")
+    use_bias_correction_kl: bool = _setting(False, "the KL penalty is the plain k3 estimator")
+    vllm_importance_sampling_mode: str = _setting("token_truncate", "one ratio per token")
+    vllm_importance_sampling_clip_max: float | None = _setting(2.0, "largest such ratio")
+    save_total_limit: int | None = _setting(2, "checkpoints kept; the older one counts until the newer one is whole")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -99,15 +93,14 @@ class AdvantageAlignmentConfig(GRPOConfig):
         check_unit_interval("gamma", self.gamma)
         check_positive("reward_scale", self.reward_scale)
         check_choice("scale_rewards", self.scale_rewards, ("none",))
+        check_choice("vllm_mode", self.vllm_mode, ("colocate",))  # processes answer at their own pace
         for name in UNHEEDED:
             came, default = getattr(self, name), type(self).__dataclass_fields__[name].default
             if came != default:
                 raise ValueError(f"{name} must be {default!r}: games are played without it, got {came!r}")
         if self.steps_per_generation != self.gradient_accumulation_steps:
-            raise ValueError(
-                f"steps_per_generation must be gradient_accumulation_steps, {self.gradient_accumulation_steps}: every "
-                f"update plays games of its own, got {self.steps_per_generation}"
-            )
+            expected = f"gradient_accumulation_steps, {self.gradient_accumulation_steps}"
+            raise ValueError(f"steps_per_generation must be {expected}: an update plays games of its own")
         if self.save_total_limit is not None and self.save_total_limit < 2:
             raise ValueError(f"save_total_limit must be at least 2 or None, got {self.save_total_limit}")
         if self.learning_seats == "both" and self.buffer_every is not None:
@@ -216,24 +209,14 @@ class AdvantageAlignmentTrainer(GRPOTrainer):
     ) -> None:
         if args.learning_seats == "both" and co_player is not None:
             raise ValueError("learning_seats must be 'first' or 'alternate' with a co_player, got 'both'")
-        if args.use_vllm and args.vllm_mode != "colocate":
-            raise ValueError(
-                f"vllm_mode must be 'colocate': processes answer at their own pace, got {args.vllm_mode!r}"
-            )
         self.credit, self.co_player = credit, co_player
         self.history: list[dict[str, float]] = []  # metrics of every update, over the games of all processes
         self.curve = Path(args.output_dir) / "curve.jsonl"
+        self.curve.parent.mkdir(parents=True, exist_ok=True)
         self.rng, self.generator = Random(), torch.Generator()
         groups = Dataset.from_dict({"prompt": [str(seed) for seed in range(100_000)]})
-        super().__init__(
-            model=model,
-            reward_funcs=_reward,
-            args=args,
-            train_dataset=groups,
-            processing_class=processing_class,
-            rollout_func=_rollout,
-            **options,
-        )
+        options |= dict(train_dataset=groups, processing_class=processing_class, rollout_func=_rollout)
+        super().__init__(model, _reward, args, **options)
         if self.is_fsdp_enabled or self.is_deepspeed_enabled:
             raise ValueError("FSDP and DeepSpeed must be off: every process plays with a whole copy of the model")
         unwrapped = self.accelerator.unwrap_model(self.model)
@@ -247,8 +230,7 @@ class AdvantageAlignmentTrainer(GRPOTrainer):
             )
         self.buffer = None
         if args.buffer_every is not None:
-            folder = Path(args.output_dir) / "agents"
-            self.buffer = AgentBuffer(unwrapped, folder, args.buffer_every, args.buffer_drawn)
+            self.buffer = AgentBuffer(unwrapped, self.curve.with_name("agents"), args.buffer_every, args.buffer_drawn)
 
     def train(self, resume_from_checkpoint: str | bool | None = None, **options: Any) -> TrainOutput:
         """As TRL's, with the curve; True goes on from the last whole checkpoint, if there is one.
@@ -268,7 +250,8 @@ class AdvantageAlignmentTrainer(GRPOTrainer):
         self.history = [row for row in read_curve(self.curve) if row["update"] < state.global_step]
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
-            write_atomically(self.curve, "".join(json.dumps(row) + "\n" for row in self.history))
+            text = "".join(json.dumps(row) + "\n" for row in self.history)
+            write_whole(self.curve, lambda path: path.write_text(text))
         if checkpoint and 0 < self.args.max_steps <= state.global_step:  # transformers would train on
             self._load_from_checkpoint(checkpoint)
             self.state = state
@@ -357,7 +340,6 @@ class AdvantageAlignmentTrainer(GRPOTrainer):
         metrics = {name: value for name, value in metrics.items() if value is not None}
         self.history.append({"update": self.state.global_step, **metrics})
         if self.accelerator.is_main_process:
-            self.curve.parent.mkdir(parents=True, exist_ok=True)
             with self.curve.open("a") as file:
                 file.write(json.dumps(self.history[-1]) + "\n")
         for name, value in metrics.items():
@@ -406,13 +388,8 @@ def _reward(completions: list[Any], mean_reward: list[float], **_: Any) -> list[
 
 def read_curve(path: Path) -> list[dict[str, float]]:
     """The metrics of every update in a `curve.jsonl`, but for a last line that is cut; empty if there is no file."""
-    rows = []
-    for line in path.read_text().splitlines() if path.is_file() else []:
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    return rows
+    lines = path.read_text().splitlines(keepends=True) if path.is_file() else []
+    return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
 def merged(model: PeftModel, adapter: str) -> Iterator[tuple[str, Tensor]]:

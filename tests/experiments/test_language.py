@@ -14,7 +14,7 @@ from accelerate.commands.config.config_args import load_config_from_file
 from aa_core.advantages import aligned_advantages, naive_advantages, summed_advantages
 from aa_core.estimates import mean_interval
 from aa_core.games.text import SCRIPTED, make_text_game, play_scripted
-from aa_core.llm import trainer
+from aa_core.llm import models, trainer
 from experiments import language
 from experiments.language_runs import SCRIPTS, TINY, moves, trainer_of
 from experiments.run import JUDGED
@@ -131,7 +131,7 @@ def test_runs_train_meet_and_are_timed(prior: Path, tmp_path: Path) -> None:
         last = set(table[table["update"] == 2].metric)
         assert {"reward", "cooperation", "errors", "reward_vs_defect", "P(START)", "cooperation_2"} <= last
         assert ("reward_other" in last) == (name == "naive_vs_aligned")
-        assert sorted(path.name for path in folder.iterdir()) == ["adapter_config.json", "adapter_model.safetensors"]
+        assert {path.name for path in folder.iterdir()} == {*models.SEALED, models.SEAL}
         folders.append(folder)
     run = language.crossplay_run("smoke", "ipd")
     one_seed = replace(run.settings, agents=run.settings.agents[::2])
