@@ -14,7 +14,7 @@ RUN_SNAKEMAKE = if [ ! -e $(INSTALLED) ]; then echo "(first installs the package
 	--max-checksum-file-size 0 --rerun-triggers mtime --quiet rules host $(DRY) $(if $(FRESH),--forceall) \
 	--config profile=$(PROFILE) mode=$(2) fresh=$(if $(FRESH),1,0)
 
-.PHONY: figures redraw test test-kill lint lab course site bench setup clean clean-all help
+.PHONY: figures redraw test test-kill rehearsal lint lab course site bench setup clean clean-all help
 .DEFAULT_GOAL := help
 
 figures: setup ## train, execute the notebooks, draw every figure (PROFILE=smoke|laptop|paper, FRESH=1 to repeat runs)
@@ -47,6 +47,9 @@ test: setup lint ## lint, unit and property tests, every notebook in profile smo
 
 test-kill: setup ## kill `make figures PROFILE=smoke` at random moments, and compare with an undisturbed run (slow)
 	$(PY) tests/repository/kill_figures.py
+
+rehearsal: setup ## profile paper in the small, with every game and four families of tiny random models
+	AA_REHEARSAL=1 $(PY) -m pytest tests/experiments/test_rehearsal.py
 
 lint: setup
 	$(PY) -m ruff check .

@@ -12,7 +12,7 @@ import argparse
 import sys
 import time
 
-from experiments import build, publish, registry
+from experiments import build, language, publish, registry
 from experiments.paths import BUILD, relative
 from experiments.run import PROFILES, Run, make, sweep_leftovers
 from experiments.tables import assemble
@@ -49,6 +49,11 @@ def parser() -> argparse.ArgumentParser:
     command("status", "which committed tables and agents are out of date")
     published = command("publish", "put what was made under build/ where readers see it")
     published.add_argument("--study", choices=studies)
+    size = command("memory", "what an update of a language model holds, and whether it fits on one GPU")
+    size.add_argument("--model", default="Qwen/Qwen2.5-7B-Instruct", help="a name, or a folder with config.json")
+    size.add_argument("--game", choices=language.GAMES, default="trust_and_split")
+    size.add_argument("--reply", type=int, default=60, help="tokens of a reply, as a rule")
+    size.set_defaults(profile="paper")
     known = command("check", "refuse what does not exist, before anything starts")
     for flag, names in (("notebook", registry.NOTEBOOKS), ("table", tables), ("study", studies)):
         known.add_argument(f"--{flag}", choices=names)
@@ -106,6 +111,13 @@ def follow(options: argparse.Namespace, top: argparse.ArgumentParser) -> None:
         print(build.plan(profile, options.cores, options.fresh), flush=True)
         if profile == "laptop":
             publish.refuse_changed_code([] if options.fresh else registry.runs(profile))
+    elif options.command == "memory":
+        from experiments.memory import report  # here: it takes seconds that a run can do without
+
+        try:
+            print(report(options.model, options.game, profile, options.reply))
+        except ValueError as error:
+            top.error(str(error))
     elif options.command == "status":
         print(build.status(profile))
     elif options.command == "publish" and options.study:

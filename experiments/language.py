@@ -6,6 +6,7 @@ Behind notebooks 09 to 11. A variant is called GAME-ALGORITHM, for instance `ipd
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -13,22 +14,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from aa_core.advantages import aligned_advantages, naive_advantages, summed_advantages
+from aa_core.advantages import aligned_advantages, summed_advantages
 from aa_core.checks import check_choice
 from aa_core.estimates import Estimate, show
-from experiments.language_runs import (
-    SCRIPTS,
-    TINY,
-    CrossPlay,
-    Prior,
-    Speed,
-    Training,
-    cross_play,
-    make_prior,
-    time_rollouts,
-    train,
-)  # fmt: skip
-from experiments.run import PROFILES, Experiment, Run, Table
+from experiments import language_runs
+from experiments.language_runs import SCRIPTS, TINY, CrossPlay, Prior, Speed, Training
+from experiments.run import JUDGED, PROFILES, Experiment, Run, Table
 
 __all__ = ["SCRIPTS"]
 TITLES = {"ipd": "Prisoner's dilemma", "split": "Split", "trust_and_split": "Trust-and-Split"}
@@ -67,14 +58,15 @@ WARM_UPS: dict[str, dict[str, Any]] = {
 # The paper's appendix and released configurations
 _QWEN = dict(
     model="Qwen/Qwen2.5-7B-Instruct", rounds=10, max_steps=3000, learning_rate=3e-6, rank=32, show_rules=True,
-    max_completion_length=400, evaluation_games=256,
+    max_completion_length=400, evaluation_games=256, buffer_drawn=28, watch_every=100, guided=True, free_tries=1,
+    token_budget=2**19,
 )  # fmt: skip
 _SHARING = dict(reward_scale=100.0, beta=0.001, per_device_train_batch_size=1, gradient_accumulation_steps=128, **_QWEN)
 PAPER = {
     "ipd": replace(
         IPD, num_generations=256, per_device_train_batch_size=4, gradient_accumulation_steps=64, beta=0.0, **_QWEN
     ),
-    "split": replace(SPLIT, **_SHARING),
+    "split": replace(SPLIT, **_SHARING | {"free_tries": 3}),
     "trust_and_split": replace(TRUST, **_SHARING),
 }  # fmt: skip
 PAPER_BETAS = {"ipd": 0.5, "split": 1.0, "trust_and_split": 2.0}
@@ -84,15 +76,16 @@ _SMOKE = dict(
 )  # fmt: skip
 _COLD = dict(hidden_size=32, layers=1, heads=2, games=64, rounds=2, steps=20, drill_steps=(0, 0))
 
-# algorithm -> what differs from Advantage Alignment ("strength" is its beta) ...
+# algorithm -> what differs from Advantage Alignment ...
 ALIGNED: dict[str, dict[str, Any]] = {
     "advantage_alignment": {},
+    "aa_just_in_time": dict(rule=dict(include_current=True)),
     "aa_buffer": dict(buffer_every=10),
     "aa_no_buffer": dict(buffer_every=None),
     "aa_batch_baseline": dict(baseline="batch"),
     "aa_no_baseline": dict(baseline="none"),
-    "aa_beta_0.25": dict(strength=0.25),
-    "aa_beta_2": dict(strength=2.0),
+    "aa_beta_0.25": dict(rule=dict(beta=0.25)),
+    "aa_beta_2": dict(rule=dict(beta=2.0)),
     "aa_long": dict(max_steps=60),
     "aa_long_entropy": dict(max_steps=60, entropy_coef=0.01, beta=0.0),
     "aa_unconditional": dict(conditions=False),
@@ -103,15 +96,15 @@ OTHERS: dict[str, dict[str, Any]] = {
     "sum_of_rewards": dict(credit=summed_advantages),
     "naive_vs_kind": dict(co_player="prior"),
     "naive_vs_aligned": dict(co_player="aligned"),
-    "naive_qwen3": dict(model="Qwen/Qwen3-8B"),
-    "naive_llama": dict(model="meta-llama/Llama-3.1-8B-Instruct"),
-    "naive_gemma": dict(model="google/gemma-3-4b-it"),
+    "naive_qwen3": dict(model="Qwen/Qwen3-8B", token_budget=2**18),
+    "naive_llama": dict(model="meta-llama/Llama-3.1-8B-Instruct", token_budget=2**18),
+    "naive_gemma": dict(model="google/gemma-3-4b-it", token_budget=2**18),
 }
 OTHER_MODELS = ("naive_qwen3", "naive_llama", "naive_gemma")
 
 
 def training(profile: str, game: str, algorithm: str, seed: int = 0) -> Training:
-    """Settings of one run. As in the paper its baselines have neither buffer nor entropy bonus."""
+    """Settings of one run; as in the paper its baselines have neither buffer nor entropy bonus."""
     check_choice("profile", profile, PROFILES)
     check_choice("game", game, GAMES)
     check_choice("algorithm", algorithm, ALIGNED | OTHERS)
@@ -121,11 +114,13 @@ def training(profile: str, game: str, algorithm: str, seed: int = 0) -> Training
     if algorithm in ALIGNED:
         changes |= dict(buffer_every=10, entropy_coef=0.01 if game == "ipd" else 0.0) if paper else {}
         changes |= ALIGNED[algorithm]
-        strength = changes.pop("strength", (PAPER_BETAS if paper else BETAS)[game])
-        changes["credit"] = partial(aligned_advantages, beta=strength, gamma=base.gamma)
+        rule = {"beta": (PAPER_BETAS if paper else BETAS)[game], "gamma": base.gamma} | changes.pop("rule", {})
+        changes["credit"] = partial(aligned_advantages, **rule)
     else:
         changes |= OTHERS[algorithm]
-    run = replace(base, **changes, **({"credit": naive_advantages} if "credit" not in changes else {}))
+    if paper and game == "ipd" and not changes.get("buffer_every"):
+        changes = {"max_steps": 1000} | changes
+    run = replace(base, **changes)
     if profile == "smoke":
         run = replace(run, **_SMOKE)
     return run if run.co_player == "self" and run.buffer_every is None else _one_learner(run)
@@ -138,18 +133,14 @@ def _one_learner(run: Training) -> Training:
     return replace(run, learning_seats="alternate", **half)
 
 
-# --- declarations
-
-
 def prior_run(profile: str, variant: str, seed: int = 0) -> Run:
     """The model that trainings of a game start from; `unconditional`: that of the prisoner's dilemma without memory."""
     game = "ipd" if variant == "unconditional" else variant
     settings = replace(training(profile, game, "naive", seed), algorithm="prior", max_steps=0)
     warm_up = WARM_UPS[game] | dict(seed=seed) | (_COLD if profile == "smoke" else {})
-    if variant == "unconditional":  # cooperates as often, whatever happened in the last round
-        warm_up |= dict(ipd_prior=(0.81,) * 5)
+    warm_up |= {"ipd_prior": (0.81,) * 5} if variant == "unconditional" else {}  # whatever happened in the last round
     prior = Prior(settings, warm_up if settings.model == TINY else None)
-    return Run("llm_prior", variant, seed, prior, make_prior, (), _minutes(profile, game), gpu=profile == "paper")
+    return Run("llm_prior", variant, seed, prior, language_runs.make_prior, **_cost(profile, game))
 
 
 def training_run(profile: str, variant: str, seed: int) -> Run:
@@ -159,7 +150,7 @@ def training_run(profile: str, variant: str, seed: int) -> Run:
     needs = [prior_run(profile, game if run.conditions else "unconditional")] if run.model == TINY else []
     if run.co_player == "aligned":
         needs.append(training_run(profile, f"{game}-advantage_alignment", seed))
-    return Run("llm", variant, seed, run, train, tuple(needs), _minutes(profile, game), gpu=profile == "paper")
+    return Run("llm", variant, seed, run, language_runs.train, tuple(needs), **_cost(profile, game))
 
 
 def crossplay_run(profile: str, game: str, seed: int = 0) -> Run:
@@ -169,43 +160,37 @@ def crossplay_run(profile: str, game: str, seed: int = 0) -> Run:
     priors = [prior_run(profile, game)] if run.model == TINY else []
     needs = (*priors, *(training_run(profile, f"{game}-{algorithm}", number) for algorithm, number in agents))
     settings = CrossPlay(run, agents, max(2, run.evaluation_games // 4))
-    return Run(
-        "llm_crossplay", game, seed, settings, cross_play, needs, _minutes(profile, game), gpu=profile == "paper"
-    )
+    return Run("llm_crossplay", game, seed, settings, language_runs.cross_play, needs, **_cost(profile, game))
 
 
 def speed_run(profile: str, variant: str = "rollouts", seed: int = 0) -> Run:
     """The embedded model's speed in every game (in profile paper, too)."""
     size = "smoke" if profile == "smoke" else "laptop"
-    settings = Speed(
-        tuple(training(size, game, "naive", seed) for game in GAMES), *((4, 1) if size == "smoke" else (64, 3))
-    )
+    trainings = tuple(training(size, game, "naive", seed) for game in GAMES)
+    settings = Speed(trainings, *((4, 1) if size == "smoke" else (64, 3)))
     needs = tuple(prior_run(size, game) for game in GAMES)
-    return Run("llm_speed", variant, seed, settings, time_rollouts, needs, alone=True)
+    return Run("llm_speed", variant, seed, settings, language_runs.time_rollouts, needs, alone=True)
 
 
-def _minutes(profile: str, game: str) -> float:
+def _cost(profile: str, game: str) -> dict[str, Any]:
     """Of a training; a warm-up and a cross-play take as long, roughly."""
-    return 0.1 if profile == "smoke" else {"ipd": 0.3, "split": 0.7, "trust_and_split": 0.8}[game]
+    minutes = 0.1 if profile == "smoke" else {"ipd": 0.3, "split": 0.7, "trust_and_split": 0.8}[game]
+    return {"minutes": minutes, "gpu": profile == "paper"}
 
 
 def seeds(profile: str) -> range:
     """Seeds of the three algorithms."""
-    return range({"smoke": 1, "paper": 3}.get(profile, 5))
+    return JUDGED[: {"smoke": 2, "paper": 3}.get(profile, 5)]
 
 
 def _few(profile: str) -> range:
-    return range(1 if profile == "smoke" else 3)
-
-
-def _main_variants(profile: str) -> list[str]:
-    return [f"{game}-{algorithm}" for game in GAMES for algorithm in MAIN]
+    return seeds(profile)[: 1 if profile == "smoke" else 3]
 
 
 def _variants(profile: str) -> list[str]:
     """What else the papers' figures need: ablations, and naive learners opposite somebody fixed."""
     buffer = "aa_no_buffer" if profile == "paper" else "aa_buffer"
-    ablations = [f"ipd-{buffer}", "ipd-aa_no_baseline", "split-aa_batch_baseline"]
+    ablations = ["ipd-aa_just_in_time", f"ipd-{buffer}", "ipd-aa_no_baseline", "split-aa_batch_baseline"]
     return ablations + [f"{game}-naive_vs_kind" for game in GAMES] + ["ipd-naive_vs_aligned", "split-naive_vs_aligned"]
 
 
@@ -218,15 +203,16 @@ def _once(profile: str) -> range:
     return range(1)
 
 
-def _other_models(profile: str) -> list[str]:
-    return [f"{game}-{model}" for game in GAMES for model in OTHER_MODELS] if profile == "paper" else []
+def _each(algorithms: tuple[str, ...], profiles: tuple[str, ...] = PROFILES) -> Callable[[str], list[str]]:
+    """Variants of every game, in some profiles."""
+    return lambda profile: [f"{g}-{a}" for g in GAMES for a in algorithms] if profile in profiles else []
 
 
 _PRIORS = Experiment("llm_prior", lambda profile: GAMES, _once, prior_run)
-_MAIN = Experiment("llm", _main_variants, seeds, training_run)
+_MAIN = Experiment("llm", _each(MAIN), seeds, training_run)
 _OTHERS = Experiment("llm_variants", _variants, _few, training_run)
 _SIDE = Experiment("llm_side", _side_variants, _few, training_run)
-_MODELS = Experiment("llm_models", _other_models, _once, training_run)
+_MODELS = Experiment("llm_models", _each(OTHER_MODELS, ("paper",)), _once, training_run)
 _CROSSPLAY = Experiment("llm_crossplay", lambda profile: GAMES, _once, crossplay_run)
 _SPEED = Experiment("llm_speed", lambda profile: ("rollouts",), _once, speed_run)
 EXPERIMENTS = (_PRIORS, _MAIN, _OTHERS, _SIDE, _MODELS, _CROSSPLAY, _SPEED)
@@ -238,7 +224,8 @@ def _trained(profile: str) -> list[Run]:
 
 def _policies(profile: str) -> list[Run]:
     """Runs that have a policy in the prisoner's dilemma."""
-    return [run for run in _trained(profile) if run.variant.partition("-")[0] == "ipd"]
+    trainings = ((run, getattr(run.settings, "training", run.settings)) for run in _trained(profile))
+    return [run for run, training in trainings if training.game == "ipd"]
 
 
 def _curves_of(table: pd.DataFrame) -> pd.DataFrame:
@@ -266,9 +253,8 @@ def agents(profile: str) -> list[Run]:
     """Kept in the repository: the priors, one agent of each kind, and all of Trust-and-Split that notebook 11 reads."""
     if profile == "paper":
         return []
-    single = [training_run(profile, f"{game}-{algorithm}", 0) for game in ("ipd", "split") for algorithm in MAIN]
-    trust = [training_run(profile, f"trust_and_split-{name}", seed) for name in MAIN for seed in seeds(profile)]
-    return _PRIORS.runs(profile) + single + trust
+    main = [run for run in _MAIN.runs(profile) if run.settings.game == GAMES[2] or run.seed == JUDGED[0]]
+    return _PRIORS.runs(profile) + main
 
 
 # --- reading `llm_training`
@@ -281,21 +267,15 @@ def curves(table: pd.DataFrame, game: str, algorithm: str, metric: str) -> pd.Da
 
 
 def final(table: pd.DataFrame, game: str, algorithm: str, metric: str) -> np.ndarray:
-    """A metric after training `(seeds,)`, in games that were not trained on; empty if there are no such runs."""
+    """Mean of a metric over the last third of training `(seeds,)`, so far as it was measured; empty without runs."""
     wide = curves(table, game, algorithm, metric)
-    return wide.ffill().iloc[-1].to_numpy() if len(wide) else np.empty(0)
+    return wide[wide.index >= wide.index.max() * 2 / 3].mean().to_numpy() if len(wide) else np.empty(0)
 
 
-def claim(
-    estimate: Estimate, seeds: int, above: float | None = None, below: float | None = None
-) -> dict[str, str | int]:
-    """A row for a table of claims, which holds if the whole interval lies beyond a threshold: above or below it.
+def claim(estimate: Estimate, seeds: int, above: float | None = None, below: float | None = None) -> dict[str, Any]:
+    """A row for a table of claims, which holds if the whole interval lies above or below a threshold.
 
-    Args:
-        estimate: what was measured.
-        seeds: how many stand behind it (of the smaller group).
-        above: threshold to exceed; or
-        below: threshold to stay under. Exactly one of the two.
+    `seeds` stand behind the estimate (of the smaller group); exactly one of `above` and `below` is given.
     """
     if (above is None) == (below is None):
         raise ValueError(f"exactly one of above and below must be given, got {above!r} and {below!r}")

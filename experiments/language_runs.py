@@ -7,14 +7,14 @@ that compute, since the build asks for the list of runs.
 from __future__ import annotations
 
 import os
+import shutil
 import statistics
-import time
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from random import Random
-from tempfile import TemporaryDirectory
+from timeit import repeat, timeit
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -48,13 +48,15 @@ class Training:
         conditions: embedded model only: whether its prior in the prisoner's dilemma looks at the last round.
         rank: of LoRA; alpha is twice that.
         evaluation_games: per pair of players, after training.
-        game: text game.
         num_generations: chats of a group; a game has two if both seats learn.
         per_device_train_batch_size: chats of a forward and backward pass; times gradient_accumulation_steps: of an
-            update. Few chats keep a small model's activations in a core's cache.
+            update, by all processes. Few chats keep a small model's activations in a core's cache.
         max_completion_length: tokens of one reply.
-        max_steps: updates.
         beta: coefficient of the KL penalty to the model without adapter.
+        buffer_drawn: past agents that play in an update.
+        token_budget: tokens whose keys and values play keeps at once, without vLLM; None: those of all games.
+        guided, free_tries: whether the last of 1 + free_tries tries of a reply may only be one that can be read.
+        save_steps, watch_every: updates between checkpoints, and evaluations that are kept with transcripts.
     """
 
     game: str
@@ -72,6 +74,12 @@ class Training:
     baseline: str = "group"
     learning_seats: str = "both"
     buffer_every: int | None = None
+    buffer_drawn: int = 2
+    guided: bool = False
+    free_tries: int = 0
+    token_budget: int | None = None
+    save_steps: int = 10
+    watch_every: int | None = None
     show_rules: bool = False
     seed: int = 0
     algorithm: str = "advantage_alignment"
@@ -85,12 +93,7 @@ class Training:
 
 @dataclass(frozen=True)
 class Prior:
-    """The model that trainings of a game start from: how it is measured, and the settings of its warm-up.
-
-    Attributes:
-        training: game, length and number of evaluation games.
-        warm_up: options of `tiny.WarmUp`; None: a model of the hub.
-    """
+    """The model that trainings of a game start from, how it is measured, and options of `tiny.WarmUp` (None: hub)."""
 
     training: Training
     warm_up: dict[str, Any] | None
@@ -123,54 +126,71 @@ def make_prior(prior: Prior, folder: Path, needs: list[Path]) -> pd.DataFrame:
     if prior.warm_up is None:
         models.check_gpu(80)
         model = run.model
+    elif os.environ.get("WORLD_SIZE", "1") != "1":
+        raise ValueError("WORLD_SIZE must be 1 for a warm-up: make llm_prior by one process, without accelerate launch")
     else:
         tiny.warm_up(tiny.WarmUp(**prior.warm_up), folder)
-    metrics = evaluate(model_player(*models.load(model), run), run)
-    return _tidy(run, [(0, metric, value) for metric, value in metrics.items()])
+    measured = evaluate(model_player(*models.load(model), run), run)
+    return _tidy(run, [(0, *measurement) for measurement in measured.items()])
 
 
 def train(run: Training, folder: Path, needs: list[Path]) -> pd.DataFrame:
-    """Train an adapter, save it in `folder`, and measure it.
+    """Train an adapter, save it in `folder`, and measure it; a training that was killed goes on from its checkpoint.
 
     `needs` holds the folder of the prior (embedded model only), then that of the co-player, if it is an agent.
 
-    Returns:
-        Rows of (game, algorithm, seed, update, metric, value): the learners' metrics at every update, and after the
-        last one (update equal to `max_steps`) what `evaluate` returns.
+    Rows of (game, algorithm, seed, update, metric, value): the learners' metrics at every update, and after the last
+    one (update equal to `max_steps`) what `evaluate` returns; of several processes the first has them.
     """
+    from transformers import TrainerCallback
+
     from aa_core.llm import models
 
     if run.model != TINY:
         models.check_gpu(80)
-    with TemporaryDirectory() as scratch:
-        model = needs[0] if run.model == TINY else run.model
-        trainer = trainer_of(run, model, Path(scratch), needs[-1] if run.co_player == "aligned" else None)
-        trainer.train()
+    kept = folder.with_suffix(".checkpoints")
+    model = needs[0] if run.model == TINY else run.model
+    trainer = trainer_of(run, model, kept, needs[-1] if run.co_player == "aligned" else None)
+    if run.watch_every:
+        watcher = TrainerCallback()
+        watcher.on_step_end = partial(_watch, trainer, run)
+        trainer.add_callback(watcher)
+    trainer.train(resume_from_checkpoint=True)
+    if not trainer.accelerator.is_main_process:
+        return pd.DataFrame()
     network = trainer.accelerator.unwrap_model(trainer.model)
-    if trainer.accelerator.is_main_process:
-        models.save_adapter(network, folder)
+    models.save_adapter(network, folder)
+    if run.watch_every:
+        shutil.copytree(kept / "watched", folder / "watched")
     rows = [(row["update"], name, value) for row in trainer.history for name, value in row.items() if name != "update"]
     final = evaluate(model_player(network, trainer.processing_class, run), run, trainer.co_player)
     return _tidy(run, [*rows, *((run.max_steps, metric, value) for metric, value in final.items())])
 
 
+def _watch(trainer: AdvantageAlignmentTrainer, run: Training, args: Any, state: Any, control: Any, **_: Any) -> None:
+    """After an update: write an evaluation and two games' transcripts to watched/UPDATE.json, if it is time."""
+    from aa_core.llm.players import play
+
+    if state.global_step % run.watch_every or not state.is_world_process_zero:
+        return
+    player = model_player(trainer.accelerator.unwrap_model(trainer.model), trainer.processing_class, run)
+    metrics = evaluate(player, run, trainer.co_player)
+    play(new_games(run, 2), [(player, trainer.co_player or player)] * 2)
+    chats = [player.tokenizer.decode(chat.prompt_ids + chat.completion_ids) for chat in player.transcripts]
+    watched = Path(args.output_dir) / "watched" / f"{state.global_step:06}.json"
+    records.write_record(watched, {"metrics": metrics, "transcripts": chats})
+
+
 def _tidy(run: Training, rows: list[tuple[int, str, float]]) -> pd.DataFrame:
-    table = pd.DataFrame(rows, columns=["update", "metric", "value"])
-    return table.assign(game=run.game, algorithm=run.algorithm, seed=run.seed)[
-        ["game", "algorithm", "seed", "update", "metric", "value"]
-    ]
+    columns = ["game", "algorithm", "seed", "update", "metric", "value"]
+    return pd.DataFrame([(run.game, run.algorithm, run.seed, *row) for row in rows], columns=columns)
 
 
-def trainer_of(
-    run: Training, model: str | Path, scratch: Path, aligned: Path | None = None
-) -> AdvantageAlignmentTrainer:
-    """The trainer of a run, ready to start.
+def trainer_of(run: Training, model: str | Path, kept: Path, aligned: Path | None = None) -> AdvantageAlignmentTrainer:
+    """The trainer of a run, ready to start; AA_REPORT_TO names where it reports to (wandb, tensorboard, ...).
 
-    Args:
-        run: settings.
-        model: folder of the embedded model, or name on the hub.
-        scratch: for TRL's files.
-        aligned: adapter of the co-player, with `co_player="aligned"`.
+    `model` is a folder of the embedded model or a name on the hub, `kept` the folder for curve, agent buffer and
+    checkpoints, `aligned` that of the co-player's adapter.
     """
     from peft import LoraConfig
     from trl.import_utils import is_vllm_available
@@ -180,34 +200,44 @@ def trainer_of(
     from aa_core.llm.trainer import AdvantageAlignmentConfig, AdvantageAlignmentTrainer
 
     network, tokenizer = models.load(model)
+    processes = int(os.environ.get("WORLD_SIZE", "1"))  # they share the chats of an update
+    passes, left = divmod(run.gradient_accumulation_steps, processes)
+    if left:
+        raise ValueError(f"{processes} processes must divide {run.gradient_accumulation_steps=}")
+    reports = os.environ.get("AA_REPORT_TO", "none")
     on_gpu = torch.cuda.is_available()
     known = {field.name for field in fields(AdvantageAlignmentConfig)}
     settings = AdvantageAlignmentConfig(
-        **{name: value for name, value in vars(run).items() if name in known},
-        output_dir=str(scratch), lr_scheduler_type="constant", max_grad_norm=1.0, use_cpu=not on_gpu, bf16=on_gpu,
+        **{name: value for name, value in vars(run).items() if name in known} | {"gradient_accumulation_steps": passes},
+        output_dir=str(kept), lr_scheduler_type="constant", max_grad_norm=1.0, use_cpu=not on_gpu, bf16=on_gpu,
         activation_checkpointing=on_gpu, use_vllm=on_gpu and is_vllm_available(), vllm_mode="colocate",
-        report_to="none", save_strategy="no", logging_strategy="no", disable_tqdm=HEADLESS,
+        logging_strategy="no" if reports == "none" else "steps", logging_steps=1, report_to=reports,
+        save_strategy="steps", disable_tqdm=HEADLESS,
     )  # fmt: skip
     lora = LoraConfig(r=run.rank, lora_alpha=2 * run.rank, target_modules="all-linear")
     trainer = AdvantageAlignmentTrainer(network, settings, tokenizer, run.credit, peft_config=lora)
     if run.co_player != "self":
         other = trainer.accelerator.unwrap_model(trainer.model)
         if run.co_player == "aligned":
-            other.load_adapter(str(aligned), "co_player", is_trainable=False)
+            models.add_adapter(other, aligned, "co_player")
         trainer.co_player = ModelPlayer(
             other, tokenizer, "co_player" if run.co_player == "aligned" else None,
-            frozen_base=run.co_player == "prior", max_new_tokens=run.max_completion_length,
-            generator=torch.Generator().manual_seed(run.seed + 1),
+            frozen_base=run.co_player == "prior", generator=trainer.generator, **_replies(run),
         )  # fmt: skip
     return trainer
 
 
 def model_player(model: Any, tokenizer: Any, run: Training, adapter: str | None = None, seed: int = 0) -> ModelPlayer:
-    """A player with the length of reply of a run."""
+    """A player that replies as the learner of a run does."""
     from aa_core.llm.players import ModelPlayer
 
     source = torch.Generator().manual_seed(run.seed + seed)
-    return ModelPlayer(model.eval(), tokenizer, adapter, max_new_tokens=run.max_completion_length, generator=source)
+    return ModelPlayer(model.eval(), tokenizer, adapter, generator=source, **_replies(run))
+
+
+def _replies(run: Training) -> dict[str, Any]:
+    shared = {"guided": run.guided, "free_tries": run.free_tries, "token_budget": run.token_budget}
+    return shared | {"max_new_tokens": run.max_completion_length}
 
 
 def new_games(run: Training, number: int, start: int = 10**9) -> list[TextGame]:
@@ -219,10 +249,8 @@ def new_games(run: Training, number: int, start: int = 10**9) -> list[TextGame]:
 def evaluate(player: ModelPlayer, run: Training, co_player: Player | None = None) -> dict[str, float]:
     """Measure a policy in games that it was not trained on.
 
-    Returns:
-        Metrics of self-play, or of games with `co_player` (then also `reward_other`); `reward_vs_NAME` against the kind
-        and the greedy scripted player; in the prisoner's dilemma `cooperation_ROUND`, counted from 1, and `P(STATE)` of
-        cooperation, over the first and games with the random player.
+    Metrics of self-play, or of games with `co_player` (then also `reward_other`); `reward_vs_NAME` of a script; in the
+    prisoner's dilemma `cooperation_ROUND`, from 1, and `P(STATE)` of cooperation, also over games with random play.
     """
     from aa_core.llm.players import ScriptedPlayer, play
 
@@ -253,26 +281,21 @@ def moves(game: TextGame, player: int) -> list[tuple[str, bool]]:
 
 
 def cross_play(settings: CrossPlay, folder: Path, needs: list[Path]) -> pd.DataFrame:
-    """Every trained agent and the two scripted ones against each other and themselves; the prior comes first in needs.
+    """All trained agents and two scripted ones against each other and themselves; the prior comes first in needs.
 
-    Returns:
-        Rows of (game, row_agent, column_agent, row_seed, column_seed, metric, value): the row agent's mean per round.
+    Rows of (game, row_agent, column_agent, row_seed, column_seed, metric, value): the row agent's mean per round.
     """
-    from peft import PeftModel
-
     from aa_core.llm import models
     from aa_core.llm.players import ScriptedPlayer, play
 
     run = settings.training
     network, tokenizer = models.load(needs[0] if run.model == TINY else run.model)
-    players: dict[tuple[str, int], Player] = {}
-    tuned = None
-    for index, (agent, adapter) in enumerate(zip(settings.agents, needs[-len(settings.agents) :], strict=True)):
-        if tuned is None:
-            tuned = PeftModel.from_pretrained(network, adapter, adapter_name="agent0")
-        else:
-            tuned.load_adapter(str(adapter), f"agent{index}")
-        players[agent] = model_player(tuned, tokenizer, run, f"agent{index}", seed=index)
+    for index, adapter in enumerate(needs[-len(settings.agents) :]):
+        network = models.add_adapter(network, adapter, f"agent{index}")
+    players: dict[tuple[str, int], Player] = {
+        agent: model_player(network, tokenizer, run, f"agent{index}", seed=index)
+        for index, agent in enumerate(settings.agents)
+    }
     players |= {(name, 0): ScriptedPlayer(name) for name in SCRIPTS[run.game]}
     rows, agents = [], list(players)
     for index, first in enumerate(agents):
@@ -300,13 +323,8 @@ def time_rollouts(settings: Speed, folder: Path, needs: list[Path]) -> pd.DataFr
     from aa_core.llm import models
     from aa_core.llm.players import play
 
-    def seconds(work: Callable[[], Any]) -> float:
-        started = time.perf_counter()
-        work()
-        return time.perf_counter() - started
-
-    one, other, rows = torch.randn(1024, 1024), torch.randn(1024, 1024), []
-    rate = 2 * 1024**3 / statistics.median(seconds(lambda: one @ other) for _ in range(10))
+    matrix, rows = torch.randn(1024, 1024), []
+    rate = 2 * 1024**3 / statistics.median(repeat(lambda: matrix @ matrix, number=1, repeat=10))
     for run, prior in zip(settings.trainings, needs, strict=True):
         player = model_player(*models.load(prior), run)
 
@@ -314,13 +332,13 @@ def time_rollouts(settings: Speed, folder: Path, needs: list[Path]) -> pd.DataFr
             play(new_games(run, settings.games), [(player, player)] * settings.games)
 
         self_play()
-        kept = statistics.median(seconds(self_play) for _ in range(settings.repeats))
+        kept = statistics.median(repeat(self_play, number=1, repeat=settings.repeats))
         tokens = sum(len(chat.prompt_ids) + len(chat.completion_ids) for chat in player.transcripts) / settings.games
         operations = 2 * sum(parameter.numel() for parameter in player.model.parameters()) * tokens
         player.keep_cache = False
         metrics = {
             "games_per_second": settings.games / kept,
-            "games_per_second_reread": settings.games / seconds(self_play),
+            "games_per_second_reread": settings.games / timeit(self_play, number=1),
             "tokens_per_game": tokens,
             "games_per_second_limit": rate / operations,
         }

@@ -35,7 +35,8 @@ class Run:
         variant: what it varies: an algorithm, mostly.
         seed: of its randomness; 0 where there is a single run.
         settings: all that its numbers depend on: a dataclass, with games and credit rules in it.
-        compute: (settings, folder, folders of `needs`) -> tidy table; writes a trained agent into `folder`.
+        compute: (settings, folder, folders of `needs`) -> tidy table; writes a trained agent into `folder`. What a
+            killed run goes on from is in `folder.with_suffix(".checkpoints")`, which stays until the run is made.
         needs: runs whose agents or tables it reads.
         minutes: that it takes on one core of a laptop, roughly.
         alone: it measures time, so that nothing else should run.
@@ -140,6 +141,10 @@ def make(run: Run, fresh: bool = False) -> Path:
         scratch.mkdir(parents=True)
         started, core = time.perf_counter(), time.process_time()
         table = run.compute(run.settings, scratch, needs)
+        if int(os.environ.get("RANK", "0")) > 0:  # of several processes (accelerate launch) the first one keeps it
+            while not run.is_made():
+                time.sleep(0.1)
+            return run.folder
         record = records.provenance(settings_as_data(run.settings), time.perf_counter() - started)
         records.write_atomically(scratch / "table.csv", records.as_csv(table, run.name))
         files = sorted(path for path in scratch.rglob("*") if path.is_file())
@@ -151,13 +156,12 @@ def make(run: Run, fresh: bool = False) -> Path:
             "files": {path.relative_to(scratch).as_posix(): records.checksum(path) for path in files},
         }
         records.write_record(scratch / "record.json", record)
-        if int(os.environ.get("RANK", "0")) > 0:  # of several processes (accelerate launch) the first one keeps it
-            return run.folder
         if fresh and run.folder.exists():
             shutil.rmtree(run.folder)
         if not run.is_made():  # otherwise another process was faster
             shutil.rmtree(run.folder, ignore_errors=True)
             os.replace(scratch, run.folder)
+        shutil.rmtree(scratch.with_suffix(".checkpoints"), ignore_errors=True)
     finally:
         torch.set_num_threads(threads)
         shutil.rmtree(scratch, ignore_errors=True)

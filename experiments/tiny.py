@@ -114,34 +114,21 @@ def tokenizer_of(game: str) -> PreTrainedTokenizerFast:
         ]
     )
     return PreTrainedTokenizerFast(
-        tokenizer_object=backend,
-        pad_token=PAD,
-        unk_token=UNKNOWN,
-        eos_token=END,
-        additional_special_tokens=[USER, ASSISTANT],
-        chat_template=CHAT_TEMPLATE,
-        clean_up_tokenization_spaces=False,
-    )
+        tokenizer_object=backend, pad_token=PAD, unk_token=UNKNOWN, eos_token=END, chat_template=CHAT_TEMPLATE,
+        additional_special_tokens=[USER, ASSISTANT], clean_up_tokenization_spaces=False,
+    )  # fmt: skip
 
 
 def untrained(settings: WarmUp, tokenizer: PreTrainedTokenizerFast) -> Qwen2ForCausalLM:
     """A Qwen2 of `settings`' size with random weights."""
     set_seed(settings.seed)  # transformers initialises from the global generator
     config = Qwen2Config(
-        vocab_size=len(tokenizer),
-        hidden_size=settings.hidden_size,
-        intermediate_size=2 * settings.hidden_size,
-        num_hidden_layers=settings.layers,
-        num_attention_heads=settings.heads,
-        num_key_value_heads=settings.heads,
-        max_position_embeddings=4096,
-        tie_word_embeddings=True,
-        initializer_range=settings.initializer_range,
+        vocab_size=len(tokenizer), hidden_size=settings.hidden_size, intermediate_size=2 * settings.hidden_size,
+        num_hidden_layers=settings.layers, num_attention_heads=settings.heads, num_key_value_heads=settings.heads,
+        max_position_embeddings=4096, tie_word_embeddings=True, initializer_range=settings.initializer_range,
         rope_parameters={"rope_type": "default", "rope_theta": settings.rope_theta},
-        bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
+        bos_token_id=None, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+    )  # fmt: skip
     model = Qwen2ForCausalLM(config)
     model.model.embed_tokens.weight.data.normal_(0, settings.embedding_range)
     return model
@@ -225,10 +212,10 @@ class Scribe:
 
     def _write(self, transcript: Transcript, text: str, reply: str, round_index: int) -> None:
         if transcript.completion_ids:
-            transcript.add_text(self.template.following(text, ended=True), round_index)
+            transcript.add_text(self.template.following(text, self.template.end), round_index)
         else:
             transcript.add_text(self.template.first(text), round_index)
-        for token in [*self.template.tokenizer.encode(reply, add_special_tokens=False), self.template.eos]:
+        for token in [*self.template.tokenizer.encode(reply, add_special_tokens=False), self.template.end]:
             transcript.add_sample(token, 0.0, round_index)
 
 
@@ -301,21 +288,9 @@ def _fit(
     }
     with tempfile.TemporaryDirectory() as scratch:
         arguments = SFTConfig(
-            output_dir=scratch,
-            max_steps=steps,
-            per_device_train_batch_size=settings.batch,
-            learning_rate=settings.learning_rate,
-            lr_scheduler_type="cosine",
-            warmup_steps=steps // 10,
-            max_length=None,
-            seed=settings.seed,
-            data_seed=settings.seed,
-            use_cpu=True,
-            bf16=False,
-            activation_checkpointing=False,
-            save_strategy="no",
-            report_to="none",
-            logging_strategy="no",
-            disable_tqdm=True,
-        )
+            output_dir=scratch, max_steps=steps, per_device_train_batch_size=settings.batch, max_length=None,
+            learning_rate=settings.learning_rate, lr_scheduler_type="cosine", warmup_steps=steps // 10,
+            seed=settings.seed, data_seed=settings.seed, use_cpu=True, bf16=False, activation_checkpointing=False,
+            save_strategy="no", report_to="none", logging_strategy="no", disable_tqdm=True,
+        )  # fmt: skip
         SFTTrainer(model, arguments, train_dataset=Dataset.from_dict(rows), processing_class=tokenizer).train()

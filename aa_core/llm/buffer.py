@@ -2,53 +2,64 @@
 
 from __future__ import annotations
 
-from collections import deque
+import os
+from collections.abc import Callable
+from pathlib import Path
 from random import Random
 
-import torch
 from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors.torch import load_file, save_file
 
-from aa_core.checks import check_unit_interval
+from aa_core.checks import check_count
+
+
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` make a file, which appears at `path` whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    write(partial)
+    os.replace(partial, path)
 
 
 class AgentBuffer:
-    """Keeps copies of the active adapter, and lends them as frozen adapters of the same model.
+    """Keeps copies of the active adapter on disk, and lends them as frozen adapters of the same model.
 
-    A sample is loaded into one of a few spare adapters, so the model never carries more than those.
+    What there is at an update follows from its number: `agent-N.safetensors` for N = `every`, 2 `every`, ... up to it.
 
     Args:
         model: with the adapter that is trained.
+        folder: for the copies.
         every: updates between two copies; none is taken at update 0.
-        capacity: copies kept; the oldest goes first.
-        share: probability that a game's co-player is a past one.
-        spare: how many different past agents may play in one batch.
+        drawn: how many different past agents may play in one update; the model carries as many spare adapters.
     """
 
-    def __init__(self, model: PeftModel, every: int = 10, capacity: int = 1000, share: float = 0.5, spare: int = 2):
-        if every < 1 or capacity < 1 or spare < 1:
-            raise ValueError(f"every, capacity and spare must be positive, got {every}, {capacity}, {spare}")
-        check_unit_interval("share", share)
-        self.model, self.every, self.share = model, every, share
+    def __init__(self, model: PeftModel, folder: Path, every: int = 10, drawn: int = 2) -> None:
+        check_count("buffer_every", every)
+        check_count("buffer_drawn", drawn)
+        self.model, self.folder, self.every = model, folder, every
         self.trained = model.active_adapter
-        self.past: deque[dict[str, torch.Tensor]] = deque(maxlen=capacity)
-        self.names = [f"past{index}" for index in range(spare)]
+        self.names = [f"past{index}" for index in range(drawn)]
         for name in self.names:
             model.add_adapter(name, model.peft_config[self.trained])
         for name, parameter in model.named_parameters():
             if any(f".{past}." in name for past in self.names):
                 parameter.requires_grad_(False)
 
-    def update(self, step: int) -> None:
-        """Copy the trained adapter if it is time."""
-        if step > 0 and step % self.every == 0:
-            state = get_peft_model_state_dict(self.model, adapter_name=self.trained)
-            self.past.append({name: tensor.detach().cpu().clone() for name, tensor in state.items()})
+    def file(self, update: int) -> Path:
+        """Where the copy that was taken at an update is."""
+        return self.folder / f"agent-{update}.safetensors"
 
-    def draw(self, rng: Random) -> list[str]:
+    def keep(self, update: int) -> None:
+        """Copy the trained adapter if it is time."""
+        if update > 0 and update % self.every == 0:
+            state = get_peft_model_state_dict(self.model, adapter_name=self.trained)
+            state = {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
+            write_whole(self.file(update), lambda path: save_file(state, path))
+
+    def draw(self, update: int, rng: Random) -> list[str]:
         """Load uniformly drawn past agents into the spare adapters; returns their names, none if there is no past."""
-        if not self.past:
-            return []
-        names = self.names[: len(self.past)]
-        for name, index in zip(names, rng.sample(range(len(self.past)), len(names)), strict=True):
-            set_peft_model_state_dict(self.model, self.past[index], adapter_name=name)
+        past = range(self.every, update + 1, self.every)
+        names = self.names[: len(past)]
+        for name, number in zip(names, rng.sample(past, len(names)), strict=True):
+            set_peft_model_state_dict(self.model, load_file(self.file(number)), adapter_name=name)
         return names

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import warnings
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from peft import PeftModel
@@ -20,6 +23,7 @@ from transformers.utils import logging
 from aa_core import HEADLESS
 
 EMBEDDED = "warm_up.json"  # marks a folder of the embedded model
+SEALED, SEAL = ("adapter_model.safetensors", "adapter_config.json"), "adapter.json"  # files of an adapter
 warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)  # PEFT's to mend
 if HEADLESS:
     logging.disable_progress_bar()
@@ -32,8 +36,14 @@ def read(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
     return model, PreTrainedTokenizerFast.from_pretrained(folder)
 
 
+def device() -> torch.device:
+    """Where models live: on the accelerator, if there is one; each process of several has its own."""
+    own = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
+    return torch.device(own if torch.cuda.is_available() else "cpu")
+
+
 def load(name: str | Path, adapter: str | Path | None = None) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """A causal language model with its tokenizer.
+    """A causal language model, on `device()`, with its tokenizer.
 
     Args:
         name: a folder with a model, the embedded model's or saved by transformers; or a model of the hub such as
@@ -58,30 +68,62 @@ def load(name: str | Path, adapter: str | Path | None = None) -> tuple[PreTraine
             ) from error
     if tokenizer.chat_template is None:
         raise ValueError(f"model {str(name)!r} has no chat template; choose an instruction-tuned model")
+    model = model.to(device())
     if adapter is not None:
-        model = _with_adapter(model, str(name), adapter)
+        model = add_adapter(model, adapter)
     return model, tokenizer
 
 
 def save_adapter(model: PeftModel, folder: Path, adapter: str = "default") -> None:
-    """Save one adapter, weights as safetensors, without the path of the model that it was trained on."""
-    model.save_pretrained(folder, selected_adapters=[adapter])
-    (folder / "README.md").unlink(missing_ok=True)  # PEFT's empty model card
-    settings = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-    settings["base_model_name_or_path"] = None  # a path of this machine
-    (folder / "adapter_config.json").write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
+    """Save one adapter as PEFT does, without the path of its base; `adapter.json`, the last file, seals it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=folder) as partial:
+        model.save_pretrained(partial, selected_adapters=[adapter])
+        settings = json.loads(Path(partial, "adapter_config.json").read_text(encoding="utf-8"))
+        settings["base_model_name_or_path"] = None  # a path of this machine
+        Path(partial, "adapter_config.json").write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
+        Path(partial, SEAL).write_text(json.dumps(_seal(model, Path(partial))) + "\n", encoding="utf-8")
+        for name in (*SEALED, SEAL):
+            os.replace(Path(partial, name), folder / name)
 
 
-def _with_adapter(model: PreTrainedModel, name: str, adapter: str | Path) -> PeftModel:
-    if not (Path(adapter) / "adapter_config.json").is_file():
-        raise ValueError(f"adapter must be a folder with adapter_config.json, got {str(adapter)!r}")
+def add_adapter(model: PreTrainedModel, folder: str | Path, name: str = "default") -> PeftModel:
+    """Put a saved adapter on a model, frozen; a second one beside the first, if it is a PEFT model already.
+
+    Raises:
+        ValueError: no adapter, one that is cut or altered, or one that was trained on another model.
+    """
+    folder = Path(folder)
+    if not all((folder / part).is_file() for part in SEALED):
+        raise ValueError(f"adapter must be a folder with {' and '.join(SEALED)}, got {str(folder)!r}")
+    if (folder / SEAL).is_file():  # PEFT's own have none
+        expected, came = json.loads((folder / SEAL).read_text(encoding="utf-8")), _seal(model, folder)
+        if expected["sha256"] != came["sha256"]:
+            raise ValueError(f"adapter {str(folder)!r} is cut or altered: restore it, or train it again")
+        if expected["base"] != came["base"]:
+            raise ValueError(
+                f"adapter {str(folder)!r} does not fit: it was trained on model {expected['base']}, got {came['base']}"
+            )
     try:
-        return PeftModel.from_pretrained(model, adapter)
+        if isinstance(model, PeftModel):
+            model.load_adapter(str(folder), name, is_trainable=False)
+            return model
+        return PeftModel.from_pretrained(model, folder, adapter_name=name)
     except (RuntimeError, ValueError) as error:  # shapes that differ, or modules that the model has not
-        raise ValueError(
-            f"adapter {str(adapter)!r} does not fit model {name!r}; it must have been trained on that model. "
-            f"What went wrong: {str(error).splitlines()[0]}"
-        ) from error
+        reason = f"it must have been trained on that model. What went wrong: {str(error).splitlines()[0]}"
+        raise ValueError(f"adapter {str(folder)!r} does not fit; {reason}") from error
+
+
+def _seal(model: PreTrainedModel, folder: Path) -> dict[str, str]:
+    """Checksum of an adapter's files, and what tells its base from others: some weights of every layer."""
+    files = hashlib.sha256(b"".join((folder / name).read_bytes() for name in SEALED))
+    base = hashlib.sha256()
+    for name, weights in sorted(model.named_parameters()):
+        if "lora" not in name:
+            name = name.removeprefix("base_model.model.").replace(".base_layer", "")
+            some = weights.detach().flatten()[:8].bfloat16().float().tolist()  # alike in every precision
+            base.update(f"{name} {tuple(weights.shape)} {some}".encode())
+    return {"sha256": files.hexdigest(), "base": f"{model.config.model_type}-{base.hexdigest()[:16]}"}
 
 
 def check_gpu(gigabytes: float) -> None:

@@ -5,19 +5,20 @@ A player has many seats at once, one per game that it takes part in, and answers
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
 from random import Random
-from typing import Protocol
+from typing import Any, Protocol
+from weakref import WeakKeyDictionary
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from aa_core.checks import check_choice
-from aa_core.games.text import SCRIPTED, TextGame, Turn
-from aa_core.llm.rollout import Chats, Engine, Transcript
+from aa_core.games.text import SCRIPTED, TextGame, Turn, play_scripted
+from aa_core.llm.rollout import Chats, ChatTokens, Engine, Sampling, Transcript
 
 Seat = tuple[TextGame, int]  # a game and which of its players one is
 
@@ -26,7 +27,7 @@ class Player(Protocol):
     """One protocol for all."""
 
     def sit(self, seats: Sequence[Seat]) -> None:
-        """Take seats in new games; what was said in older ones is over."""
+        """Take seats in games, new ones or ones that go on; seats in other games are left."""
         ...
 
     def answer(self, turns: Sequence[Turn | None]) -> list[str | None]:
@@ -34,7 +35,16 @@ class Player(Protocol):
         ...
 
 
-@dataclass
+class Memory(WeakKeyDictionary):
+    """What was said in seats, as long as their games live: a game that is played on finds its chats."""
+
+    def of(self, seat: Seat, new: Callable[[], Any]) -> Any:
+        """The chat of a seat, a `new` one at first."""
+        game, player = seat
+        return self.setdefault(game, {}).setdefault(player, new())
+
+
+@dataclass(eq=False)
 class ModelPlayer:
     """A causal language model, with one of its adapters or as it is."""
 
@@ -43,11 +53,14 @@ class ModelPlayer:
     adapter: str | None = None  # name of the PEFT adapter to answer with; None: the one that is active, or none
     frozen_base: bool = False  # answer without any adapter
     max_new_tokens: int = 24  # of one reply
-    temperature: float = 1.0  # of sampling
+    sampling: Sampling = field(default_factory=Sampling)  # temperature, top_k, ...
     generator: torch.Generator | None = None  # source of randomness; the caller seeds it
     keep_cache: bool = True  # keep keys and values between turns; False reads each chat anew, for comparison
-    guided: bool = False  # sample only replies that the game can read (guided decoding)
+    guided: bool = False  # sample only replies that the game can read (guided decoding) ...
+    free_tries: int = 0  # ... if so many free ones could not be read, which are forgotten; the paper: 1 or 3
     engine: Engine | None = None  # samples in the model's stead, with settings of its own (vLLM)
+    token_budget: int | None = None  # tokens whose keys and values are kept at once; None: of all games
+    template: dict[str, Any] = field(default_factory=dict)  # options of the chat template, as `enable_thinking`
 
     def __post_init__(self) -> None:
         adapters = getattr(self.model, "peft_config", {})
@@ -55,64 +68,75 @@ class ModelPlayer:
             raise ValueError(f"adapter must be one of {sorted(adapters)}, got {self.adapter!r}")
         if self.frozen_base and not adapters:
             raise ValueError("frozen_base must be False for a model without adapters: it has no other form")
-        if self.guided and self.engine is not None:
-            raise ValueError("guided must be False with an engine: let the engine's own settings guide it")
+        if self.free_tries and not self.guided:
+            raise ValueError(f"free_tries must be 0 without guided, got {self.free_tries}")
+        ends = getattr(self.model.generation_config, "eos_token_id", None) or []
+        self._tokens = ChatTokens(self.tokenizer, [ends] if isinstance(ends, int) else ends, self.template)
+        self._told = Memory()
 
     @property
     def transcripts(self) -> list[Transcript]:
-        """What was read and written, in the order of `sit`."""
+        """What was read and written, in the order of the last `sit`."""
         return self._chats.transcripts
 
     def transcript(self, game: TextGame, player: int) -> Transcript:
-        """What was read and written in a seat."""
-        return self._chats.transcripts[self._rows[id(game), player]]
+        """What was read and written in a seat, as long as its game lives."""
+        return self._told[game][player]
 
     def sit(self, seats: Sequence[Seat]) -> None:
-        """See `Player.sit`."""
+        """See `Player.sit`; keys and values of other games are forgotten."""
         self._seats = list(seats)
-        self._rows = {(id(game), player): row for row, (game, player) in enumerate(seats)}
-        self._chats = Chats(self.model, self.tokenizer, len(self._seats), self.keep_cache, self.engine)
+        told = [self._told.of(seat, Transcript) for seat in seats]
+        self._chats = Chats(self.model, self._tokens, told, self.keep_cache, self.engine)
 
     def answer(self, turns: Sequence[Turn | None]) -> list[str | None]:
         """See `Player.answer`."""
         due = {row: self._seats[row][0].round for row, turn in enumerate(turns) if turn is not None}
         replies: list[str | None] = [None] * len(self._seats)
-        if not due:
-            return replies
         for row, index in due.items():
             self._chats.add_text(row, turns[row].text, index)
-        patterns = {row: turns[row].pattern for row in due} if self.guided else None
         training = self.model.training
         self.model.eval()
         with self._as_adapter():
-            answers = self._chats.sample(due, self.max_new_tokens, self.generator, self.temperature, patterns)
+            for tries in range(self.free_tries + 1):
+                if not due:
+                    break
+                guided = self.guided and tries == self.free_tries
+                patterns = {row: turns[row].pattern for row in due} if guided else None
+                answers = self._chats.sample(due, self.max_new_tokens, self.generator, self.sampling, patterns)
+                for row, ids in answers.items():  # what was thought aloud is nobody else's to read
+                    replies[row] = self._tokens.text(ids).rpartition("</think>")[2].strip()
+                if tries < self.free_tries:
+                    due = {row: index for row, index in due.items() if self._seats[row][0].problem(replies[row])}
+                    for row in due:
+                        self._chats.retract(row, len(answers[row]))
         self.model.train(training)
-        for row, ids in answers.items():
-            replies[row] = self.tokenizer.decode(ids, skip_special_tokens=True).strip()
         return replies
 
-    def _as_adapter(self) -> AbstractContextManager[None]:
-        if self.frozen_base:
-            return self.model.disable_adapter()
-        return _adapter(self.model, self.adapter) if self.adapter is not None else nullcontext()
-
-
-class _adapter:  # noqa: N801 - reads like a function in a with statement
-    """Switch a PEFT model to one adapter, and back to the one that was active."""
-
-    def __init__(self, model: PreTrainedModel, name: str) -> None:
-        self.model, self.name = model, name
-
-    def __enter__(self) -> None:
-        self.before = self.model.active_adapter
+    @contextmanager
+    def _as_adapter(self) -> Iterator[None]:
+        """The model as this player's adapter or without any; afterwards it is as it was."""
+        if self.adapter is None:
+            with self.model.disable_adapter() if self.frozen_base else nullcontext():
+                yield
+            return
+        before = self.model.active_adapter
         trained = {name: p.requires_grad for name, p in self.model.named_parameters()}
-        self.trained = trained  # PEFT makes the active adapter trainable and the others not
-        self.model.set_adapter(self.name)
+        self.model.set_adapter(self.adapter)  # PEFT makes the active adapter trainable and the others not
+        try:
+            yield
+        finally:
+            self.model.set_adapter(before)
+            for name, parameter in self.model.named_parameters():
+                parameter.requires_grad_(trained[name])
 
-    def __exit__(self, *_: object) -> None:
-        self.model.set_adapter(self.before)
-        for name, parameter in self.model.named_parameters():
-            parameter.requires_grad_(self.trained[name])
+    def longest_chat(self, game: TextGame) -> int:
+        """Tokens of a chat of `game`, played to its end with replies of any length that is allowed."""
+        turns = [t for t, _ in play_scripted(deepcopy(game), "random", "random", Random(0)) if t.player == 0]
+        texts = [self._tokens.first(t.text) for t in turns[:1]] + [
+            self._tokens.following(t.text, -1) for t in turns[1:]
+        ]
+        return sum(map(len, texts)) + sum(t.reply for t in turns) * self.max_new_tokens + game.rounds * game.quoted
 
 
 @dataclass
@@ -151,64 +175,18 @@ class PersonPlayer:
     def answer(self, turns: Sequence[Turn | None]) -> list[str | None]:
         """See `Player.answer`; asks again until the reply can be read."""
         (game, _), turn = self._seats[0], turns[0]
-        if turn is None:
-            return [None]
-        text = turn.text
-        while True:
+        text = None if turn is None else turn.text
+        while text is not None:
             reply = self.ask(text)
-            try:
-                game.parse(reply)
-            except ValueError as error:
-                text = str(error)
-            else:
-                return [reply]
-
-
-class ApiPlayer:
-    """A model behind an OpenAI-compatible server.
-
-    Needs the package `openai`, and the server's key in the environment variable OPENAI_API_KEY (its address, if it is
-    not OpenAI's, in OPENAI_BASE_URL).
-    """
-
-    def __init__(self, model: str, max_new_tokens: int = 400, temperature: float = 1.0) -> None:
-        try:
-            from openai import OpenAI
-        except ImportError as error:
-            raise ImportError("an API player needs the package openai: pip install aa-companion[api]") from error
-        if not os.environ.get("OPENAI_API_KEY"):
-            raise ValueError("OPENAI_API_KEY must be set in the environment for an API player")
-        self._client = OpenAI()
-        self.model, self.max_new_tokens, self.temperature = model, max_new_tokens, temperature
-
-    def sit(self, seats: Sequence[Seat]) -> None:
-        """See `Player.sit`."""
-        self._chats: list[list[dict[str, str]]] = [[] for _ in seats]
-
-    def answer(self, turns: Sequence[Turn | None]) -> list[str | None]:
-        """See `Player.answer`; one request per seat that has to reply."""
-        replies: list[str | None] = []
-        for chat, turn in zip(self._chats, turns, strict=True):
-            if turn is None:
-                replies.append(None)
-                continue
-            chat.append({"role": "user", "content": turn.text})
-            replies.append(self._request(chat))
-        return replies
-
-    def _request(self, chat: list[dict[str, str]]) -> str:
-        done = self._client.chat.completions.create(
-            model=self.model, messages=chat, max_tokens=self.max_new_tokens, temperature=self.temperature
-        )
-        reply = done.choices[0].message.content or ""
-        chat.append({"role": "assistant", "content": reply})
-        return reply
+            text = game.problem(reply)
+        return [None if turn is None else reply]
 
 
 def play(games: Sequence[TextGame], seats: Sequence[tuple[Player, Player]]) -> None:
-    """Play all games to their end, each phase of all of them together.
+    """Play all games to their end, each phase of all of them together, or of as many as `token_budget` allows.
 
-    A text that waits for no reply is shown with the next one that does.
+    A text that waits for no reply is shown with the next one that does. If a player fails, what was played is kept, and
+    the same call plays on from there.
 
     Args:
         games: in any phase; they are played in place.
@@ -216,6 +194,16 @@ def play(games: Sequence[TextGame], seats: Sequence[tuple[Player, Player]]) -> N
     """
     if len(games) != len(seats):
         raise ValueError(f"seats must be one pair per game, {len(games)}, got {len(seats)}")
+    models = {who for pair in seats for who in pair if isinstance(who, ModelPlayer) and who.engine is None}
+    game = min(games, key=lambda game: game.round, default=None)  # of those that go on, the one that has most to come
+    # a game has two caches, which have half as much again for growing
+    sizes = [who.token_budget // (3 * (who.longest_chat(game) or 1)) for who in models if who.token_budget is not None]
+    size = max(1, min(sizes, default=len(games)))
+    for start in range(0, len(games), size):
+        _play_together(games[start : start + size], seats[start : start + size])
+
+
+def _play_together(games: Sequence[TextGame], seats: Sequence[tuple[Player, Player]]) -> None:
     taken: dict[int, list[tuple[int, int]]] = {}
     players: dict[int, Player] = {}
     for table, pair in enumerate(seats):
@@ -225,22 +213,30 @@ def play(games: Sequence[TextGame], seats: Sequence[tuple[Player, Player]]) -> N
     for key, who in players.items():
         who.sit([(games[table], player) for table, player in taken[key]])
 
-    waiting: dict[tuple[int, int], str] = {}
     while not all(game.done for game in games):
-        turns: list[dict[int, Turn]] = [{} for _ in games]
-        for table, game in enumerate(games):
-            for turn in game.turns():
-                text = f"{waiting.pop((table, turn.player), '')}\n{turn.text}".strip()
-                if turn.reply:
-                    turns[table][turn.player] = replace(turn, text=text)
-                else:
-                    waiting[table, turn.player] = text
-        replies: list[dict[int, str]] = [{} for _ in games]
+        shown = [{turn.player: turn for turn in game.turns()} for game in games]
         for key, who in players.items():
-            shown = [turns[table].get(player) for table, player in taken[key]]
-            for (table, player), reply in zip(taken[key], who.answer(shown), strict=True):
+            due = [_due(games[table], shown[table].get(player)) for table, player in taken[key]]
+            for (table, player), reply in zip(taken[key], who.answer(due), strict=True):
                 if reply is not None:
-                    replies[table][player] = reply
-        for game, said in zip(games, replies, strict=True):
+                    games[table].said[player] = reply
+        for game, turns in zip(games, shown, strict=True):
             if not game.done:
-                game.submit(said)
+                _submit(game, turns)
+
+
+def _due(game: TextGame, turn: Turn | None) -> Turn | None:
+    """A turn with what its player was not told yet; None if no reply is due, or it is there already."""
+    if turn is None or not turn.reply or turn.player in game.said:
+        return None
+    return replace(turn, text=f"{game.untold.get(turn.player, '')}\n{turn.text}".strip())
+
+
+def _submit(game: TextGame, turns: dict[int, Turn]) -> None:
+    """Submit what was said, and keep what nobody had to reply to for later."""
+    said, game.said = game.said, {}
+    game.submit(said)
+    for player, turn in turns.items():
+        before = game.untold.pop(player, "")
+        if player not in said:
+            game.untold[player] = f"{before}\n{turn.text}".strip()

@@ -9,17 +9,46 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
+from typing import Any
 
 import regex
 import torch
 from torch import Generator, Tensor
+from torch.nn.functional import pad
 from transformers import Cache, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.generation import logits_process
 
 from aa_core.checks import check_positive
 
-# Takes chats as token ids; returns the sampled ids and their log-probabilities
-Engine = Callable[[list[list[int]]], tuple[list[list[int]], list[list[float]]]]
+# Takes chats as token ids and, if replies are guided, their pattern; returns sampled ids and their log-probabilities
+Engine = Callable[..., tuple[list[list[int]], list[list[float]]]]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a token is drawn; names, meaning and order of the steps are vLLM's, and GRPOConfig's."""
+
+    temperature: float = 1.0
+    top_k: int = 0  # 0: all tokens
+    top_p: float = 1.0
+    min_p: float | None = None
+    repetition_penalty: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_positive("temperature", self.temperature)
+
+    def log_probs(self, logits: Tensor, chats: Sequence[Sequence[int]]) -> Tensor:
+        """Of the distribution to draw from, given `logits` `(rows, vocabulary)` of what follows each of `chats`."""
+        if self.repetition_penalty != 1:
+            width = max(map(len, chats))  # a chat's own first token pads it: what was said once counts once
+            ids = torch.tensor([[*chat, *[chat[0]] * (width - len(chat))] for chat in chats], device=logits.device)
+            logits = logits_process.RepetitionPenaltyLogitsProcessor(self.repetition_penalty)(ids, logits)
+        logits = logits / self.temperature
+        for setting, kind in ((self.min_p, "MinP"), (max(self.top_k, 0), "TopK"), (self.top_p % 1, "TopP")):
+            if setting:
+                logits = getattr(logits_process, f"{kind}LogitsWarper")(setting)(None, logits)
+        return logits.log_softmax(-1)
 
 
 @dataclass
@@ -42,6 +71,16 @@ class Transcript:
         self.log_probs += [0.0] * len(ids)
         self.rounds += [round_index] * len(ids)
 
+    @property
+    def ids(self) -> list[int]:
+        """All tokens."""
+        return self.prompt_ids + self.completion_ids
+
+    def retract(self, count: int) -> None:
+        """Forget the last `count` sampled tokens."""
+        for kept in (self.completion_ids, self.mask, self.log_probs, self.rounds):
+            del kept[len(kept) - count :]
+
     def add_sample(self, token: int, log_prob: float, round_index: int) -> None:
         """Append a sampled token."""
         self.completion_ids.append(token)
@@ -51,56 +90,69 @@ class Transcript:
 
 
 class ChatTokens:
-    """A chat template, turned into the tokens that each new user text adds."""
+    """A chat template, turned into the tokens that each new user text adds.
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+    Args:
+        tokenizer: with a chat template.
+        ends: tokens that end a reply, besides the tokenizer's and the template's own.
+        options: of the template; models that can think aloud do not, unless told to by `enable_thinking=True`.
+    """
+
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, ends: Sequence[int] = (), options: dict[str, Any] | None = None
+    ) -> None:
         if tokenizer.chat_template is None:
             raise ValueError("tokenizer must have a chat template; use an instruct model")
-        self.tokenizer = tokenizer
-        self.eos = tokenizer.eos_token_id
+        self.tokenizer, self.options = tokenizer, {"enable_thinking": False} | (options or {})
         self.first, self._following = cache(self._first), cache(self._following_unended)  # texts of games recur
+        known = tokenizer.added_tokens_decoder
+        special = (token for token in self._following("x") if token in known and known[token].special)
+        self.end = next(special, tokenizer.eos_token_id)  # closes a turn; Gemma's eos is another
+        self.ends = {*ends, self.end, tokenizer.eos_token_id} - {None}
 
-    def _render(self, messages: list[dict[str, str]], prompt: bool = True) -> str:
-        return self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=prompt)
-
-    def _encode(self, text: str) -> list[int]:
-        return self.tokenizer.encode(text, add_special_tokens=False)
+    def _encode(self, messages: list[dict[str, str]], after: str = "") -> list[int]:
+        """Tokens of a chat up to where the assistant speaks; of what stands `after` a text only."""
+        text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **self.options)
+        return self.tokenizer.encode(text.partition(after)[2] if after else text, add_special_tokens=False)
 
     def _first(self, text: str) -> tuple[int, ...]:
         """Tokens of a chat that opens with `text` as the user's, up to where the assistant speaks."""
-        return tuple(self._encode(self._render([{"role": "user", "content": text}])))
+        return tuple(self._encode([{"role": "user", "content": text}]))
 
-    def following(self, text: str, ended: bool) -> tuple[int, ...]:
-        """Tokens from the assistant's last word to where it speaks again, after `text` of the user.
+    def following(self, text: str, last: int) -> tuple[int, ...]:
+        """Tokens from the assistant's `last` one to where it speaks again, after `text` of the user.
 
-        Args:
-            text: of the user.
-            ended: whether the assistant's last token was its end token, which is then not repeated.
+        If the last token ended the reply, no second end follows.
         """
         ids = self._following(text)
-        return ids[1:] if ended and ids[0] == self.eos else ids
+        return ids[ids.index(self.end) + 1 :] if last in self.ends and self.end in ids else ids
 
     def _following_unended(self, text: str) -> tuple[int, ...]:
-        known = [{"role": "user", "content": "x"}, {"role": "assistant", "content": "ANSWER"}]
-        rendered = self._render([*known, {"role": "user", "content": text}])
-        return tuple(self._encode(rendered[rendered.rindex("ANSWER", 0, rendered.rindex(text)) + len("ANSWER") :]))
+        said = [{"role": "user", "content": "x"}, {"role": "assistant", "content": "@ANSWER@"}]
+        return tuple(self._encode([*said, {"role": "user", "content": text}], "@ANSWER@"))
+
+    def text(self, ids: Sequence[int]) -> str:
+        """What sampled tokens say, without special ones."""
+        return self.tokenizer.decode(ids, skip_special_tokens=True)
 
 
 class Guide:
     """Which tokens may follow, so that a reply matches a regular expression in full (guided decoding)."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        self.tokenizer = tokenizer
-        self.allows = cache(self._allows)
+    def __init__(self, template: ChatTokens) -> None:
+        self.template, self.text = template, lru_cache(2**18)(template.text)  # decoding is what takes time
+        self.allows = lru_cache(2**16)(self._allows)
 
     def _allows(self, pattern: str, before: tuple[int, ...], token: int) -> bool:
-        """Whether `token` may follow the reply so far; the end token may once the pattern is matched."""
-        if token == self.tokenizer.eos_token_id:
-            text = self.tokenizer.decode(before)
-            return regex.fullmatch(pattern, text.strip(), regex.IGNORECASE) is not None
-        text = self.tokenizer.decode([*before, token])
-        known = text != self.tokenizer.decode(before) and token not in self.tokenizer.all_special_ids
-        return known and regex.fullmatch(pattern, text.strip(), regex.IGNORECASE, partial=True) is not None
+        """Whether `token` may follow the reply so far; an end token may once the pattern is matched."""
+        said, piece = self.text(before), self.text((token,))
+        if token in self.template.ends:
+            return regex.fullmatch(pattern, said) is not None
+        # what follows without or after a space can be told before decoding, but for parts of characters
+        likely = [said + piece, f"{said} {piece}"] if "\ufffd" not in said + piece else []
+        if not piece or (likely and not any(regex.fullmatch(pattern, text, partial=True) for text in likely)):
+            return False
+        return regex.fullmatch(pattern, self.template.text([*before, token]), partial=True) is not None
 
     def draw(self, log_probs: Tensor, pattern: str, before: list[int], generator: Generator | None) -> int:
         """Draw from `log_probs` `(vocabulary,)`, renormalised over the tokens that may follow.
@@ -112,58 +164,82 @@ class Guide:
         for token in races.argsort().tolist():
             if self.allows(pattern, tuple(before), token):
                 return token
-        raise ValueError(f"pattern {pattern!r} cannot go on after {self.tokenizer.decode(before)!r}")
+        raise ValueError(f"pattern {pattern!r} cannot go on after {self.template.text(before)!r}")
 
 
 class RowCache(Cache):
-    """Keys and values of many chats, each row at its own length, without gaps and without copying at every token.
+    """Keys and values of many chats, each row at its own length.
 
-    Column 0 takes what padding writes, and is what padding looks at; tokens stand from column 1 on.
+    Rows that are read together end in the same column, so that a mask of two dimensions and sliding windows mean in
+    columns what they mean in tokens; a row that sat out is moved when it is read again, not at every token.
     """
 
     def __init__(self, rows: int) -> None:
         super().__init__(layers=[])
         self.lengths = torch.zeros(rows, dtype=torch.long)  # tokens of each row
+        self._ends = torch.zeros(rows, dtype=torch.long)  # column after its last one
         self._kept: list[tuple[Tensor, Tensor]] = []  # per layer: keys and values (rows, heads, columns, size)
 
     def place(self, rows: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
         """Make room for `counts` new tokens in each of `rows`, blocks being padded on the left.
 
         Returns:
-            Columns of the block's tokens `(rows, width)`, 0 for padding, and which keys each may look at
-            `(rows, width, columns)`.
+            Positions of the block's tokens in their chats `(rows, width)`, and which of the columns that they look at
+            hold a token `(rows, columns)`.
         """
-        width = int(counts.max())
-        index = torch.arange(width) - (width - counts[:, None])  # of a token in its block; negative: padding
-        self._columns = torch.where(index < 0, 0, self.lengths[rows, None] + index + 1)
+        self._rows, self._width = rows, int(counts.max())
+        starts = self._ends[rows] + counts
         self.lengths[rows] += counts
-        self._rows, self._seen = rows, int(self._columns.max()) + 1
-        keys = torch.arange(self._seen)
-        own = self._columns[..., None]
-        return self._columns, (keys <= own) & ((keys > 0) | (own == 0))
+        lengths = self.lengths[rows]
+        self._seen = int(lengths.max())
+        aligned = bool((starts == starts[0]).all()) and bool((counts == self._width).all())
+        self._end = int(starts[0]) if aligned else self._seen
+        self._shift = None if aligned else self._end - starts
+        self._real = torch.arange(self._width) >= self._width - counts[:, None]  # no padding
+        self._ends[rows] = self._end
+        positions = lengths[:, None] - self._width + torch.arange(self._width)
+        return positions.clamp(min=0), torch.arange(self._seen) >= self._seen - lengths[:, None]
 
     def update(self, keys: Tensor, values: Tensor, layer: int, *_: object, **__: object) -> tuple[Tensor, Tensor]:
         """Keep a block's `keys` and `values` `(rows, heads, width, size)`; returns all that its rows have so far."""
         if layer == len(self._kept):
             self._kept.append((keys.new_zeros(len(self.lengths), keys.shape[1], 0, keys.shape[3]),) * 2)
-        missing = self._seen - self._kept[layer][0].shape[2]
+        missing = self._end - self._kept[layer][0].shape[2]
         if missing > 0:  # half as much again, so that columns are copied now and then only
-            room = (0, 0, 0, missing + self._seen // 2)
-            self._kept[layer] = tuple(torch.nn.functional.pad(kept, room) for kept in self._kept[layer])
-        every = len(self._rows) == len(self.lengths)
-        result = []
+            self._kept[layer] = tuple(pad(kept, (0, 0, 0, missing + self._end // 2)) for kept in self._kept[layer])
+        if self._shift is not None:
+            return tuple(map(self._align, self._kept[layer], (keys, values)))
+        rows = slice(None) if len(self._rows) == len(self.lengths) else self._rows  # a slice copies nothing
         for kept, new in zip(self._kept[layer], (keys, values), strict=True):
-            kept[self._rows[:, None], :, self._columns] = new.transpose(1, 2)
-            result.append(kept[:, :, : self._seen] if every else kept[self._rows, :, : self._seen])
-        return result[0], result[1]
+            kept[rows, :, self._end - self._width : self._end] = new
+        return tuple(kept[rows, :, self._end - self._seen : self._end] for kept in self._kept[layer])
 
-    def get_seq_length(self, *_: object) -> int:
-        """Columns so far."""
-        return int(self.lengths.max())
+    def _align(self, kept: Tensor, new: Tensor) -> Tensor:
+        """Move what rows have, so that their blocks without padding can follow; returns both."""
+        columns = torch.arange(self._end - self._seen, self._end)
+        sources = (columns - self._shift[:, None]).clamp(0, kept.shape[2] - 1)
+        moved = kept[self._rows[:, None], :, sources]
+        block, new = moved[:, self._seen - self._width :], new.transpose(1, 2)
+        block.copy_(torch.where(self._real[..., None, None].to(new.device), new, block))
+        kept[self._rows[:, None], :, columns] = moved
+        return moved.transpose(1, 2)
+
+    def retract(self, row: int, count: int) -> None:
+        """Forget the last `count` tokens of a row."""
+        self.lengths[row] -= count
+        self._ends[row] -= count
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        """Columns that the present block looks at, without its own."""
+        return self._seen - self._width
+
+    def get_mask_sizes(self, query_length: int, layer_idx: int) -> tuple[int, int]:
+        """Columns that the present block looks at, and where they begin."""
+        return self._seen, 0
 
 
 class Chats:
-    """A batch of `rows` growing chats with one model, or with an `engine` that samples in its stead.
+    """A batch of growing chats with one model, or with an `engine` that samples in its stead.
 
     `keep_cache=False` reads each chat anew in every turn, for comparison.
     """
@@ -171,40 +247,42 @@ class Chats:
     def __init__(
         self,
         model: PreTrainedModel,
-        tokenizer: PreTrainedTokenizerBase,
-        rows: int,
+        template: ChatTokens,
+        transcripts: list[Transcript],
         keep_cache: bool = True,
         engine: Engine | None = None,
     ) -> None:
-        self.model, self.template, self.keep_cache, self.engine = model, ChatTokens(tokenizer), keep_cache, engine
-        self.guide = Guide(tokenizer)
-        self.pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-        self.transcripts = [Transcript() for _ in range(rows)]
-        self._pending: list[list[int]] = [[] for _ in range(rows)]  # tokens that the model has not read yet
-        self._cache = RowCache(rows)
+        self.model, self.template, self.keep_cache, self.engine = model, template, keep_cache, engine
+        self.guide, self.transcripts = Guide(template), transcripts
+        self._pending = [chat.ids for chat in transcripts]  # tokens that the model has not read yet
+        self._cache = RowCache(len(transcripts))
 
     def add_text(self, row: int, text: str, round_index: int) -> None:
         """Append a text of the game to the chat of `row`."""
-        transcript = self.transcripts[row]
-        if transcript.completion_ids:
-            ids = self.template.following(text, ended=transcript.completion_ids[-1] == self.template.eos)
-        else:
-            ids = self.template.first(text)
-        transcript.add_text(ids, round_index)
+        said = self.transcripts[row].completion_ids
+        ids = self.template.following(text, said[-1]) if said else self.template.first(text)
+        self.transcripts[row].add_text(ids, round_index)
         self._pending[row] += ids
+
+    def retract(self, row: int, count: int) -> None:
+        """Take a reply of `count` tokens back, so that another can be sampled."""
+        self.transcripts[row].retract(count)
+        ids = self.transcripts[row].ids
+        if self.engine is None:
+            self._cache.retract(row, count)  # the last of them was not read, the last one before them is read again
+        self._pending[row] = ids[-1:]
 
     def _read(self, blocks: dict[int, list[int]]) -> Tensor:
         """Let the model read a block of tokens in some rows; returns logits of their last position, in that order."""
-        device, dtype = self.model.device, self.model.dtype
+        device = self.model.device
         counts = torch.tensor([len(block) for block in blocks.values()])
-        columns, seen = self._cache.place(torch.tensor(list(blocks)), counts)
-        width = columns.shape[1]
-        ids = torch.tensor([[self.pad] * (width - len(block)) + block for block in blocks.values()])
-        mask = torch.zeros(seen.shape, dtype=dtype).masked_fill(~seen, torch.finfo(dtype).min)
+        positions, seen = self._cache.place(torch.tensor(list(blocks)), counts)
+        width = positions.shape[1]
+        ids = torch.tensor([[0] * (width - len(block)) + block for block in blocks.values()])
         output = self.model(
             input_ids=ids.to(device),
-            attention_mask=mask[:, None].to(device),
-            position_ids=(columns - 1).clamp(min=0).to(device),
+            attention_mask=seen.to(device),
+            position_ids=positions.to(device),
             past_key_values=self._cache,
             use_cache=True,
             logits_to_keep=1,
@@ -217,7 +295,7 @@ class Chats:
         rounds: dict[int, int],
         max_new_tokens: int,
         generator: Generator | None = None,
-        temperature: float = 1.0,
+        sampling: Sampling = Sampling(),
         patterns: dict[int, str] | None = None,
     ) -> dict[int, list[int]]:
         """Let the model answer in some rows; returns row -> sampled ids, with the end token if one was sampled.
@@ -226,20 +304,20 @@ class Chats:
             rounds: row -> index of the round that the answer belongs to.
             max_new_tokens: of one answer.
             generator: source of randomness, on the CPU.
-            temperature: 1 samples from the model as it is.
+            sampling: how tokens are drawn; an engine has settings of its own.
             patterns: row -> regular expression that the answer has to match (guided decoding). The log-probabilities
                 that are kept are those without it: as in the LLM paper, the guide is not corrected for.
         """
-        check_positive("temperature", temperature)
         if self.engine is not None:
-            return self._sample_by_engine(rounds)
+            return self._sample_by_engine(rounds, patterns)
         if not self.keep_cache:  # read every chat from its start
             self._cache = RowCache(len(self.transcripts))
-            self._pending = [t.prompt_ids + t.completion_ids for t in self.transcripts]
+            self._pending = [chat.ids for chat in self.transcripts]
         blocks = {row: self._pending[row] for row in sorted(rounds)}
         answers: dict[int, list[int]] = {row: [] for row in rounds}
         for length in range(1, max_new_tokens + 1):
-            log_probs = (self._read(blocks) / temperature).log_softmax(-1).cpu()
+            said = [self.transcripts[row].ids for row in blocks] if sampling.repetition_penalty != 1 else []
+            log_probs = sampling.log_probs(self._read(blocks), said)
             tokens = self._draw(log_probs, {row: answers[row] for row in blocks}, patterns, generator)
             chosen = log_probs.gather(1, tokens[:, None])[:, 0]
             read, blocks = blocks, {}
@@ -247,7 +325,7 @@ class Chats:
                 answers[row].append(token)
                 self.transcripts[row].add_sample(token, log_prob, rounds[row])
                 self._pending[row] = [token]  # read next, or with the next text
-                if token != self.template.eos and length < max_new_tokens:
+                if token not in self.template.ends and length < max_new_tokens:
                     blocks[row] = [token]
             if not blocks:
                 break
@@ -261,15 +339,29 @@ class Chats:
         generator: Generator | None,
     ) -> Tensor:
         """The next token of every row `(rows,)`, from `log_probs` `(rows, vocabulary)`."""
-        if patterns is None:
+        if patterns is None and log_probs.device.type == "cpu":
             return torch.multinomial(log_probs.exp(), 1, generator=generator)[:, 0]
-        drawn = zip(log_probs, before.items(), strict=True)
-        return torch.tensor([self.guide.draw(p, patterns[row], said, generator) for p, (row, said) in drawn])
+        if patterns is None:
+            return invert(log_probs.exp(), torch.rand(len(log_probs), generator=generator))
+        drawn = zip(log_probs.cpu(), before.items(), strict=True)
+        tokens = [self.guide.draw(p, patterns[row], said, generator) for p, (row, said) in drawn]
+        return torch.tensor(tokens, device=log_probs.device)
 
-    def _sample_by_engine(self, rounds: dict[int, int]) -> dict[int, list[int]]:
-        chats = [self.transcripts[row] for row in rounds]
-        answers, log_probs = self.engine([chat.prompt_ids + chat.completion_ids for chat in chats])
-        for chat, index, ids, chosen in zip(chats, rounds.values(), answers, log_probs, strict=True):
-            for token, log_prob in zip(ids, chosen, strict=True):
-                chat.add_sample(token, log_prob, index)
-        return dict(zip(rounds, answers, strict=True))
+    def _sample_by_engine(self, rounds: dict[int, int], patterns: dict[int, str] | None) -> dict[int, list[int]]:
+        answers: dict[int, list[int]] = {}
+        for pattern in dict.fromkeys(patterns.values()) if patterns else [None]:  # an engine knows one at a time
+            rows = [row for row in rounds if pattern is None or patterns[row] == pattern]
+            chats = [self.transcripts[row].ids for row in rows]
+            sampled = self.engine(chats) if pattern is None else self.engine(chats, pattern)
+            for row, ids, log_probs in zip(rows, *sampled, strict=True):
+                answers[row] = list(ids)
+                for token, log_prob in zip(ids, log_probs, strict=True):
+                    self.transcripts[row].add_sample(token, log_prob, rounds[row])
+        return answers
+
+
+def invert(probabilities: Tensor, uniform: Tensor) -> Tensor:
+    """The inverse of the distribution function of each row at `uniform` `(rows,)`; stays on the device."""
+    sums = probabilities.double().cumsum(-1)  # the last one is 1 but for rounding; "right" hits no probability of 0
+    found = torch.searchsorted(sums, uniform.to(sums)[:, None] * sums[:, -1:], right=True)[:, 0]
+    return found.clamp(max=probabilities.shape[-1] - 1)

@@ -7,55 +7,84 @@ that are private in TRL (1.16.0, pinned) are used in this file only.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, fields
+from functools import partial
+from pathlib import Path
 from random import Random
 from typing import Any
 
 import torch
+from accelerate.utils import gather_object
 from datasets import Dataset
+from peft import PeftModel
+from peft.tuners.lora import LoraLayer
 from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerState
+from transformers.trainer_utils import TrainOutput
 from trl import GRPOConfig, GRPOTrainer
 
-from aa_core.advantages import CreditRule, group_relative_advantages
+from aa_core.advantages import CreditRule, discounted_returns, group_baseline
 from aa_core.checks import check_choice, check_positive, check_unit_interval
 from aa_core.games.text import METRICS, TextGame, make_text_game, mean_metric
-from aa_core.llm.buffer import AgentBuffer
+from aa_core.llm.buffer import AgentBuffer, write_whole
 from aa_core.llm.players import ModelPlayer, Player, play
-from aa_core.llm.rollout import Engine, Transcript
+from aa_core.llm.rollout import Engine, Sampling, Transcript
 
 BASELINES = ("group", "batch", "none")
 SEATS = ("both", "first", "alternate")
+WHOLE = "whole"  # in a checkpoint that every process has finished
+# Settings of GRPO that games played by a rollout function do not heed, or only with vLLM: refused unless at default
+UNHEEDED = (
+    "cache_implementation", "generation_kwargs", "multi_objective_aggregation", "num_generations_eval",
+    "reward_weights", "use_adaptive_entropy", "use_transformers_continuous_batching", "vllm_structured_outputs_regex",
+)  # fmt: skip
+
+
+def _setting(default: Any, meaning: str) -> Any:
+    return field(default=default, metadata={"help": meaning})
 
 
 @dataclass
 class AdvantageAlignmentConfig(GRPOConfig):
     """GRPO's settings, under TRL's names (`beta` is the coefficient of the KL penalty), and those of the game.
 
+    The loss of an update, with sums over the N tokens that the learners sampled in it, in all processes and batches:
+
+        -1/N sum_t credit_t w_t ratio_t + beta/N sum_t (exp(d_t) - 1 - d_t) - entropy_coef/N sum_t H_t,
+
+    where the gradient of ratio_t is that of log pi, w_t = min(pi/pi_engine, 2) is 1 but with vLLM, d_t is
+    log pi_base - log pi and H_t the entropy over the vocabulary (LLM, appendix).
+
     `num_generations` is the group: chats of games that share every random draw of the environment. One update plays
-    `per_device_train_batch_size * steps_per_generation` chats per process; with learners in both seats a game has two.
+    `per_device_train_batch_size * gradient_accumulation_steps` chats per process; with learners in both seats a game
+    has two.
     """
 
-    game: str = field(default="ipd", metadata={"help": "name of the text game"})
-    rounds: int = field(default=10, metadata={"help": "rounds of a game"})
-    show_rules: bool = field(default=True, metadata={"help": "whether a chat opens with the rules of the game"})
-    gamma: float = field(default=0.9, metadata={"help": "discount per round, of returns"})
-    baseline: str = field(
-        default="group", metadata={"help": f"leave-one-out mean over the group or batch: {BASELINES}"}
+    game: str = _setting("ipd", "name of the text game")
+    rounds: int = _setting(10, "rounds of a game")
+    show_rules: bool = _setting(True, "whether a chat opens with the rules of the game")
+    gamma: float = _setting(0.9, "discount per round, of returns")
+    baseline: str = _setting("group", f"leave-one-out mean over the group or batch: {BASELINES}")
+    reward_scale: float = _setting(5.0, "rewards are divided by it")
+    learning_seats: str = _setting("both", f"one of {SEATS}, group by group; one learner with a buffer or co-player")
+    buffer_every: int | None = _setting(None, "updates between two copies for the agent buffer; None: no buffer")
+    buffer_share: float = _setting(0.5, "probability that a game's co-player is a past agent")
+    buffer_drawn: int = _setting(2, "past agents that play in one update; the paper has 28")
+    guided: bool = _setting(False, "sample only replies that can be read")
+    free_tries: int = _setting(0, "with guided: tries of a reply before it is guided")
+    token_budget: int | None = _setting(
+        None, "tokens whose keys and values play keeps at once, without vLLM; None: all"
     )
-    reward_scale: float = field(default=5.0, metadata={"help": "rewards are divided by it"})
-    learning_seats: str = field(
-        default="both", metadata={"help": f"one of {SEATS}; a buffer or a co-player needs one learner a game"}
-    )
-    buffer_every: int | None = field(
-        default=None, metadata={"help": "updates between two copies for the agent buffer; None: no buffer"}
-    )
-    buffer_share: float = field(default=0.5, metadata={"help": "probability that a game's co-player is a past agent"})
-    guided: bool = field(default=False, metadata={"help": "sample only replies that can be read; not with vLLM"})
     # GRPO's defaults differ from a plain policy gradient: said here, so that a new default of TRL changes nothing
-    scale_rewards: str = field(default="none", metadata={"help": "credits are not divided by a standard deviation"})
-    loss_type: str = field(default="dapo", metadata={"help": "sum over sampled tokens / their number in the batch"})
+    scale_rewards: str = _setting("none", "credits are not divided by a standard deviation")
+    loss_type: str = _setting("dapo", "sum over sampled tokens / their number in the batch")
+    use_bias_correction_kl: bool = _setting(False, "the KL penalty is the plain k3 estimator")
+    vllm_importance_sampling_mode: str = _setting("token_truncate", "one ratio per token")
+    vllm_importance_sampling_clip_max: float | None = _setting(2.0, "largest such ratio")
+    save_total_limit: int | None = _setting(2, "checkpoints kept; the older one counts until the newer one is whole")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -63,6 +92,17 @@ class AdvantageAlignmentConfig(GRPOConfig):
         check_choice("learning_seats", self.learning_seats, SEATS)
         check_unit_interval("gamma", self.gamma)
         check_positive("reward_scale", self.reward_scale)
+        check_choice("scale_rewards", self.scale_rewards, ("none",))
+        check_choice("vllm_mode", self.vllm_mode, ("colocate",))  # processes answer at their own pace
+        for name in UNHEEDED:
+            came, default = getattr(self, name), type(self).__dataclass_fields__[name].default
+            if came != default:
+                raise ValueError(f"{name} must be {default!r}: games are played without it, got {came!r}")
+        if self.steps_per_generation != self.gradient_accumulation_steps:
+            expected = f"gradient_accumulation_steps, {self.gradient_accumulation_steps}"
+            raise ValueError(f"steps_per_generation must be {expected}: an update plays games of its own")
+        if self.save_total_limit is not None and self.save_total_limit < 2:
+            raise ValueError(f"save_total_limit must be at least 2 or None, got {self.save_total_limit}")
         if self.learning_seats == "both" and self.buffer_every is not None:
             raise ValueError("learning_seats must be 'first' or 'alternate' with buffer_every, got 'both'")
 
@@ -78,8 +118,8 @@ class Table:
 
     @property
     def kinds(self) -> list[int]:
-        """For each seat 1 if a past agent sits there, else 0."""
-        return [int(self.past and player not in self.learners) for player in (0, 1)]
+        """For each seat 0 if the policy of now sits there, learning or not, else 1."""
+        return [int(player is not self.players[self.learners[0]]) for player in self.players]
 
 
 @dataclass
@@ -94,26 +134,32 @@ class Sample:
 def round_advantages(
     rewards: Tensor, groups: Tensor, settings: AdvantageAlignmentConfig, kinds: Tensor | None = None
 ) -> Tensor:
-    """Discounted returns of each player and round less their baseline (LLM).
+    """Discounted returns of each player and round less their baseline (LLM): the mean of the others who are comparable.
+
+    These are the games of the same group in which the same kind of player sits in the same seat, since hands and
+    values belong to a seat. Who is alone there is compared with all in that seat of the group, or else with all games.
 
     Args:
         rewards: `(games, 2, rounds)`.
         groups: integer id of each game's group `(games,)`.
         settings: baseline, gamma, reward_scale.
-        kinds: integer `(games, 2)`, who sits there (a learner, a past agent, ...); a baseline averages over one kind.
+        kinds: integer `(games, 2)`, who sits there (a learner, a past agent, ...).
 
     Returns:
         `(games, 2, rounds)`.
     """
-    kinds = torch.zeros(rewards.shape[:2], dtype=torch.long) if kinds is None else kinds
-    if settings.baseline == "none":
-        ids = torch.arange(rewards.shape[0] * 2).view(-1, 2)  # a group of one has baseline 0
-    else:
-        shared = groups if settings.baseline == "group" else torch.zeros_like(groups)
-        # hands and values belong to a seat, so a seat of a group is averaged by itself
-        ids = (shared[:, None] * 2 + torch.arange(2)) * (int(kinds.max()) + 1) + kinds
-    rewards = rewards / settings.reward_scale
-    return group_relative_advantages(rewards.flatten(0, 1), settings.gamma, ids.flatten()).view_as(rewards)
+    returns = discounted_returns(rewards.flatten(0, 1) / settings.reward_scale, settings.gamma)
+    seat = torch.arange(2).repeat(len(rewards))
+    kind = torch.zeros_like(seat) if kinds is None else kinds.flatten()
+    group = groups.unique(return_inverse=True)[1].repeat_interleave(2)
+    width = int(kind.max()) + 1
+    batch = [seat, seat * width + kind]  # from coarse to fine
+    ids = {"none": [], "batch": batch, "group": [*batch, group * 2 + seat, (group * 2 + seat) * width + kind]}
+    baseline = torch.zeros_like(returns)
+    for level in ids[settings.baseline]:
+        accompanied = level.bincount()[level, None] > 1
+        baseline = torch.where(accompanied, group_baseline(returns, level), baseline)
+    return (returns - baseline).view_as(rewards)
 
 
 def round_probabilities(tables: Sequence[Table]) -> Tensor:
@@ -138,6 +184,10 @@ def token_credits(chat: Transcript, credits: Tensor) -> list[float]:
 class AdvantageAlignmentTrainer(GRPOTrainer):
     """GRPO's trainer, playing games against itself, past selves or anybody.
 
+    In `args.output_dir` are `curve.jsonl`, a line of metrics per update; the agent buffer; and the checkpoints, if
+    `save_strategy` asks for them. What an update draws at random depends on the seed, the update and the process alone:
+    a co-player that draws from `rng` or `generator` of the trainer lets an interrupted training go on exactly.
+
     Args:
         model: causal language model, with `peft_config` or already a PEFT model.
         args: settings.
@@ -159,28 +209,54 @@ class AdvantageAlignmentTrainer(GRPOTrainer):
     ) -> None:
         if args.learning_seats == "both" and co_player is not None:
             raise ValueError("learning_seats must be 'first' or 'alternate' with a co_player, got 'both'")
-        if args.use_vllm and args.vllm_mode != "colocate":
-            raise ValueError(
-                f"vllm_mode must be 'colocate': processes answer at their own pace, got {args.vllm_mode!r}"
-            )
-        groups = Dataset.from_dict({"prompt": [str(seed) for seed in range(100_000)]})
-        super().__init__(
-            model=model,
-            reward_funcs=_reward,
-            args=args,
-            train_dataset=groups,
-            processing_class=processing_class,
-            rollout_func=_rollout,
-            **options,
-        )
         self.credit, self.co_player = credit, co_player
-        self.history: list[dict[str, float]] = []  # metrics of every update
-        self._rng = Random(args.seed + 7919 * self.accelerator.process_index)
-        self._generator = torch.Generator().manual_seed(self._rng.getrandbits(48))
+        self.history: list[dict[str, float]] = []  # metrics of every update, over the games of all processes
+        self.curve = Path(args.output_dir) / "curve.jsonl"
+        self.curve.parent.mkdir(parents=True, exist_ok=True)
+        self.rng, self.generator = Random(), torch.Generator()
+        groups = Dataset.from_dict({"prompt": [str(seed) for seed in range(100_000)]})
+        options |= dict(train_dataset=groups, processing_class=processing_class, rollout_func=_rollout)
+        super().__init__(model, _reward, args, **options)
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            raise ValueError("FSDP and DeepSpeed must be off: every process plays with a whole copy of the model")
         unwrapped = self.accelerator.unwrap_model(self.model)
+        trained = unwrapped.active_adapter
+        # past agents are files of their own, and a co-player's adapter is not ours to keep
+        unwrapped.save_pretrained = partial(unwrapped.save_pretrained, selected_adapters=[trained])
+        if self.use_vllm:
+            rename = self.vllm_generation._fix_param_name_to_vllm
+            self.vllm_generation._iter_named_params = lambda: (
+                (rename(name, ["modules_to_save.default."]), weights) for name, weights in merged(unwrapped, trained)
+            )
         self.buffer = None
         if args.buffer_every is not None:
-            self.buffer = AgentBuffer(unwrapped, args.buffer_every, share=args.buffer_share)
+            self.buffer = AgentBuffer(unwrapped, self.curve.with_name("agents"), args.buffer_every, args.buffer_drawn)
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, **options: Any) -> TrainOutput:
+        """As TRL's, with the curve; True goes on from the last whole checkpoint, if there is one.
+
+        Killed at any time and started again, a training ends as if it had not been, bit for bit on the same machine.
+        """
+        checkpoint = resume_from_checkpoint or None
+        if checkpoint is True:
+            saved = sorted(Path(self.args.output_dir).glob("checkpoint-*"), key=lambda path: int(path.name[11:]))
+            whole = [path for path in saved if (path / WHOLE).is_file()]
+            checkpoint = str(whole[-1]) if whole else None
+            self.accelerator.wait_for_everyone()
+            if self.accelerator.is_main_process:  # the others would count as newer when old ones are removed
+                for path in set(saved) - set(whole):
+                    shutil.rmtree(path)
+        state = TrainerState.load_from_json(f"{checkpoint}/trainer_state.json") if checkpoint else TrainerState()
+        self.history = [row for row in read_curve(self.curve) if row["update"] < state.global_step]
+        self.accelerator.wait_for_everyone()
+        if self.accelerator.is_main_process:
+            text = "".join(json.dumps(row) + "\n" for row in self.history)
+            write_whole(self.curve, lambda path: path.write_text(text))
+        if checkpoint and 0 < self.args.max_steps <= state.global_step:  # transformers would train on
+            self._load_from_checkpoint(checkpoint)
+            self.state = state
+            return TrainOutput(state.global_step, 0.0, {})
+        return super().train(resume_from_checkpoint=checkpoint, **options)
 
     def play_batch(self, seeds: Sequence[int]) -> list[Sample]:
         """Play one batch and log what happened.
@@ -191,6 +267,8 @@ class AdvantageAlignmentTrainer(GRPOTrainer):
         Returns:
             The learners' chats with their credits, in the order of `seeds`.
         """
+        self.rng.seed(f"{self.args.seed} {self.state.global_step} {self.accelerator.process_index}")
+        self.generator.manual_seed(self.rng.getrandbits(48))
         learner = self._player(engine=self._vllm if self.use_vllm else None)
         tables = self._deal(list(seeds)[:: 2 if self.args.learning_seats == "both" else 1], learner)
         play([table.game for table in tables], [table.players for table in tables])
@@ -206,33 +284,41 @@ class AdvantageAlignmentTrainer(GRPOTrainer):
 
     def _deal(self, seeds: Sequence[int], learner: ModelPlayer) -> list[Table]:
         """New games, one per seed, with who sits where."""
-        settings = self.args
+        settings, step = self.args, self.state.global_step
         opponents: list[Player] = []
         if self.buffer is not None:
-            self.buffer.update(self.state.global_step)
-            opponents = [self._player(name) for name in self.buffer.draw(self._rng)]
+            if self.accelerator.is_main_process:
+                self.buffer.keep(step)
+            self.accelerator.wait_for_everyone()
+            opponents = [self._player(name) for name in self.buffer.draw(step, self.rng)]
+        first = self.accelerator.process_index * len(seeds)
+        # where the update is one group, seats alternate within it
+        stretch = settings.num_generations if settings.generation_batch_size > settings.num_generations else 1
         tables = []
-        for index, seed in enumerate(seeds):
+        for index, seed in enumerate(seeds, start=first):
             game = make_text_game(settings.game, seed, rounds=settings.rounds, show_rules=settings.show_rules)
             if settings.learning_seats == "both":
                 tables.append(Table(game, (learner, learner), (0, 1)))
                 continue
             opponent, past = self.co_player or learner, False
-            if self.co_player is None and opponents and self._rng.random() < settings.buffer_share:
-                opponent, past = self._rng.choice(opponents), True
-            seat = index // settings.num_generations % 2 if settings.learning_seats == "alternate" else 0
+            if self.co_player is None and opponents and self.rng.random() < settings.buffer_share:
+                opponent, past = self.rng.choice(opponents), True
+            seat = index // stretch % 2 if settings.learning_seats == "alternate" else 0
             tables.append(Table(game, (opponent, learner) if seat else (learner, opponent), (seat,), past))
         return tables
 
     def _player(self, adapter: str | None = None, engine: Engine | None = None) -> ModelPlayer:
         return ModelPlayer(
             self.accelerator.unwrap_model(self.model), self.processing_class, adapter,
-            max_new_tokens=self.args.max_completion_length, temperature=self.temperature,
-            generator=self._generator, guided=self.args.guided, engine=engine,
+            max_new_tokens=self.args.max_completion_length, generator=self.generator, engine=engine,
+            guided=self.args.guided, free_tries=self.args.free_tries, token_budget=self.args.token_budget,
+            sampling=Sampling(**{field.name: getattr(self.args, field.name) for field in fields(Sampling)}),
+            template=self.args.chat_template_kwargs or {},
         )  # fmt: skip
 
-    def _vllm(self, chats: list[list[int]]) -> tuple[list[list[int]], list[list[float]]]:
+    def _vllm(self, chats: list[list[int]], pattern: str | None = None) -> tuple[list[list[int]], list[list[float]]]:
         """TRL's vLLM engine, which has the present weights and keeps the prefixes of earlier turns."""
+        self.vllm_generation.structured_outputs_regex = pattern
         _, ids, log_probs, _ = self.vllm_generation.generate(chats, images=None, num_generations=1)
         return ids, [[top[0] for top in answer] for answer in log_probs]
 
@@ -246,15 +332,31 @@ class AdvantageAlignmentTrainer(GRPOTrainer):
 
     def _record(self, tables: Sequence[Table]) -> None:
         """Mean metrics of the learners' own rounds, as the papers plot them: games with past agents are left out."""
-        fresh = [table for table in tables if not table.past] or tables
-        seats = [(table.game, seat) for table in fresh for seat in table.learners]
-        metrics = {name: mean_metric(name, seats) for name in METRICS}
+        seats = gather_object([(table.game, seat, table.past) for table in tables for seat in table.learners])
+        fresh = [(game, seat) for game, seat, past in seats if not past] or [(game, seat) for game, seat, _ in seats]
+        metrics = {name: mean_metric(name, fresh) for name in METRICS}
         if self.co_player is not None:
-            metrics["reward_other"] = mean_metric("reward", [(game, 1 - seat) for game, seat in seats])
+            metrics["reward_other"] = mean_metric("reward", [(game, 1 - seat) for game, seat in fresh])
         metrics = {name: value for name, value in metrics.items() if value is not None}
         self.history.append({"update": self.state.global_step, **metrics})
+        if self.accelerator.is_main_process:
+            with self.curve.open("a") as file:
+                file.write(json.dumps(self.history[-1]) + "\n")
         for name, value in metrics.items():
             self._metrics["train"][f"game/{name}"].append(value)
+
+    def _compute_loss(self, model: PreTrainedModel, inputs: dict[str, Any]) -> Tensor:
+        # TRL's bonus is a mean over the micro-batch: scaled so that every sampled token of the update weighs the same
+        tokens = (inputs["completion_mask"] * inputs["tool_mask"]).sum() * self.accelerator.num_processes
+        share = tokens * self.args.gradient_accumulation_steps / inputs["num_items_in_batch"].clamp(min=1)
+        self.entropy_coef = self.args.entropy_coef * share.item()
+        return super()._compute_loss(model, inputs)
+
+    def _save_checkpoint(self, model: PreTrainedModel, trial: Any) -> None:
+        super()._save_checkpoint(model, trial)
+        self.accelerator.wait_for_everyone()
+        if self.accelerator.is_main_process:
+            (Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}" / WHOLE).touch()
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         output = super()._generate_and_score_completions(inputs)
@@ -282,3 +384,24 @@ def _rollout(prompts: list[Any], trainer: AdvantageAlignmentTrainer) -> dict[str
 def _reward(completions: list[Any], mean_reward: list[float], **_: Any) -> list[float]:
     """What TRL logs as the reward; credits do not depend on it."""
     return mean_reward
+
+
+def read_curve(path: Path) -> list[dict[str, float]]:
+    """The metrics of every update in a `curve.jsonl`, but for a last line that is cut; empty if there is no file."""
+    lines = path.read_text().splitlines(keepends=True) if path.is_file() else []
+    return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+def merged(model: PeftModel, adapter: str) -> Iterator[tuple[str, Tensor]]:
+    """The parameters of the model with a LoRA adapter added, one after the other, for an engine without adapters.
+
+    The sums are new tensors: adding to the weights and subtracting again would move them in bfloat16.
+    """
+    layers = {name: module for name, module in model.named_modules() if isinstance(module, LoraLayer)}
+    for name, parameter in model.named_parameters():
+        if model.prefix in name or "original_module" in name:
+            continue
+        weights, layer = parameter.data, layers.get(name.removesuffix(".base_layer.weight"))
+        if layer is not None and adapter in layer.lora_A:
+            weights = (weights + layer.get_delta_weight(adapter)).to(weights.dtype)
+        yield name.removeprefix("base_model.model.").replace(".base_layer", ""), weights

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from random import Random
 from types import SimpleNamespace
 
 import pytest
@@ -161,8 +162,9 @@ def of_language_models(played: Games, rule: CreditRule, monkeypatch: pytest.Monk
 
     trainer = Trainer()
     trainer.args = SimpleNamespace(
-        learning_seats="both", baseline="batch", gamma=GAMMA, reward_scale=1.0, num_generations=2
+        learning_seats="both", baseline="batch", gamma=GAMMA, reward_scale=1.0, num_generations=2, seed=0
     )
+    trainer.rng, trainer.generator, trainer.state = Random(), torch.Generator(), SimpleNamespace(global_step=0)
     trainer.accelerator = SimpleNamespace(device="cpu", gather=lambda x: x, process_index=0)
     trainer.credit, trainer.use_vllm = rule, False
     trainer._deal, trainer._record = deal, lambda tables: None

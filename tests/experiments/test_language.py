@@ -8,12 +8,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from accelerate.commands.config.config_args import load_config_from_file
 
 from aa_core.advantages import aligned_advantages, naive_advantages, summed_advantages
 from aa_core.estimates import mean_interval
 from aa_core.games.text import SCRIPTED, make_text_game, play_scripted
+from aa_core.llm import models, trainer
 from experiments import language
-from experiments.language_runs import SCRIPTS, TINY, moves
+from experiments.language_runs import SCRIPTS, TINY, moves, trainer_of
+from experiments.run import JUDGED
 
 TABLE = pd.DataFrame(
     [
@@ -33,6 +37,7 @@ def test_five_seeds_of_three_algorithms_meet_in_three_games() -> None:
     assert Counter(run.variant for run in runs) == {f"{g}-{a}": 5 for g in language.GAMES for a in language.MAIN}
     for run in runs:
         assert run.settings.model == TINY
+        assert run.seed in JUDGED
         assert [need.name for need in run.needs] == [f"llm_prior/{run.settings.game}-0"]
 
 
@@ -45,6 +50,17 @@ def test_algorithms_differ_from_each_other_in_their_credit_only() -> None:
         assert aligned.credit.keywords == {"beta": language.BETAS[game], "gamma": aligned.gamma}
         same = {replace(run, credit=None, algorithm="") for run in (naive, summed, aligned)}
         assert len(same) == 1
+
+
+def test_the_just_in_time_rule_differs_by_the_present_round_only() -> None:
+    strict, just = (language.training("laptop", "ipd", name) for name in ("advantage_alignment", "aa_just_in_time"))
+    assert just.credit.keywords == strict.credit.keywords | {"include_current": True}
+    assert replace(just, credit=None, algorithm="") == replace(strict, credit=None, algorithm="")
+    assert "ipd-aa_just_in_time" in {run.variant for run in language.EXPERIMENTS[2].runs("laptop")}
+    advantages = torch.tensor([[1.0, 0.0], [0.0, 2.0]], dtype=torch.float64)
+    # A1 = 1, 0 and A2 = 0, 2: strict 1, 0 + beta g (g 1) 2 / g; just in time 1 + beta 1 0, beta (g 1 + 0) 2
+    gamma, beta = strict.gamma, strict.credit.keywords["beta"]
+    assert just.credit(advantages)[0].tolist() == pytest.approx([1.0, 2 * beta * gamma])
 
 
 def test_one_learner_plays_as_many_games_with_half_the_chats() -> None:
@@ -72,6 +88,8 @@ def test_the_papers_settings_are_those_of_its_appendix() -> None:
     assert (run.num_generations, run.rounds, run.max_completion_length, run.show_rules) == (128, 10, 400, True)
     naive = language.training("paper", "ipd", "naive")
     assert (naive.entropy_coef, naive.buffer_every, naive.num_generations) == (0.0, None, 256)
+    assert (run.buffer_drawn, run.guided, run.free_tries, naive.max_steps) == (28, True, 1, 1000)
+    assert language.training("paper", "split", "naive").free_tries == 3
     assert language.training("paper", "trust_and_split", "advantage_alignment").credit.keywords["beta"] == 2.0
     assert language.training_run("paper", "split-naive_gemma", 0).needs == ()
 
@@ -113,10 +131,11 @@ def test_runs_train_meet_and_are_timed(prior: Path, tmp_path: Path) -> None:
         last = set(table[table["update"] == 2].metric)
         assert {"reward", "cooperation", "errors", "reward_vs_defect", "P(START)", "cooperation_2"} <= last
         assert ("reward_other" in last) == (name == "naive_vs_aligned")
-        assert sorted(path.name for path in folder.iterdir()) == ["adapter_config.json", "adapter_model.safetensors"]
+        assert {path.name for path in folder.iterdir()} == {*models.SEALED, models.SEAL}
         folders.append(folder)
     run = language.crossplay_run("smoke", "ipd")
-    table = run.compute(run.settings, tmp_path, [prior, *folders[:3]])
+    one_seed = replace(run.settings, agents=run.settings.agents[::2])
+    table = run.compute(one_seed, tmp_path, [prior, *folders[:3]])
     rewards = table[table.metric == "reward"].pivot(index="row_agent", columns="column_agent", values="value")
     assert sorted(rewards.index) == sorted((*language.MAIN, "cooperate", "defect"))
     assert rewards.notna().all(axis=None)
@@ -124,6 +143,24 @@ def test_runs_train_meet_and_are_timed(prior: Path, tmp_path: Path) -> None:
     run = language.speed_run("smoke")
     settings = replace(run.settings, trainings=run.settings.trainings[:1])
     assert (run.compute(settings, tmp_path, [prior]).value > 0).all()
+
+
+def test_processes_that_cannot_share_the_games_of_an_update_are_refused(
+    prior: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    run = replace(language.training("smoke", "ipd", "naive"), gradient_accumulation_steps=4)
+    with pytest.raises(ValueError, match=r"3 processes must divide run\.gradient_accumulation_steps=4"):
+        trainer_of(run, prior, tmp_path)
+
+
+def test_reports_go_where_the_environment_says(prior: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = language.training("smoke", "ipd", "naive")
+    assert trainer_of(run, prior, tmp_path).args.report_to == []
+    monkeypatch.setenv("AA_REPORT_TO", "tensorboard")
+    monkeypatch.setattr(trainer, "AdvantageAlignmentTrainer", lambda model, settings, *_, **__: settings)
+    settings = trainer_of(run, prior, tmp_path)
+    assert (settings.report_to, settings.logging_strategy, settings.logging_steps) == (["tensorboard"], "steps", 1)
 
 
 def test_moves_are_told_with_the_state_before_them() -> None:
@@ -147,12 +184,13 @@ def test_curves_have_a_column_per_seed_and_a_row_per_update() -> None:
     assert language.curves(TABLE, "split", "naive", "reward").empty
 
 
-def test_final_is_the_last_value_of_each_seed() -> None:
+def test_final_is_the_mean_over_the_last_third() -> None:
     assert language.final(TABLE, "ipd", "naive", "reward").tolist() == [1.0, 2.0]
     assert language.final(TABLE, "ipd", "naive", "reward_vs_defect").tolist() == [0.5, 0.5]
     assert language.final(TABLE, "ipd", "sum_of_rewards", "reward").tolist() == []
-    shorter = TABLE[~((TABLE.seed == 1) & (TABLE["update"] == 1))]
-    assert language.final(shorter, "ipd", "naive", "reward").tolist() == [1.0, 2.0]
+    longer = pd.concat([TABLE.assign(update=n, value=float(n)) for n in range(10)])
+    longer = longer[longer.metric == "reward"].drop_duplicates(["seed", "update"])
+    assert language.final(longer, "ipd", "naive", "reward").tolist() == [7.5, 7.5]  # 6, 7, 8, 9
 
 
 def test_games_of_lists_games_with_runs() -> None:
@@ -181,3 +219,15 @@ def test_a_claim_needs_one_threshold() -> None:
     for thresholds in ({}, {"above": 0, "below": 1}):
         with pytest.raises(ValueError, match="exactly one of above and below"):
             language.claim(mean_interval([1.0, 2.0]), 2, **thresholds)
+
+
+@pytest.mark.parametrize(("name", "processes"), [("one_gpu", 1), ("two_gpus", 2), ("eight_gpus", 8)])
+def test_accelerate_reads_the_configurations_that_come_with_the_runs(name: str, processes: int) -> None:
+    file = Path(language.__file__).parent / "accelerate" / f"{name}.yaml"
+    read = load_config_from_file(str(file))
+    assert (read.num_processes, read.mixed_precision) == (processes, "bf16")
+    assert read.distributed_type == ("MULTI_GPU" if processes > 1 else "NO")
+    assert f"--config_file experiments/accelerate/{name}.yaml" in file.read_text()
+    for game in language.GAMES:
+        for algorithm in ("naive", "advantage_alignment", "naive_vs_kind"):
+            assert language.training("paper", game, algorithm).gradient_accumulation_steps % processes == 0

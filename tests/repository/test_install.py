@@ -27,7 +27,7 @@ LOCK = [
 ]
 PYTHONS = ("3.11.0", "3.12.0", "3.13.0")  # the oldest of each
 SYSTEMS = {"linux": ("Linux", "x86_64"), "darwin": ("Darwin", "arm64")}
-NOT_LOCKED = {"api", "meltingpot"}  # extras that `make` does not install
+NOT_LOCKED = {"meltingpot"}  # extras that `make` does not install
 
 
 def environment(python: str, system: str) -> dict[str, str]:

@@ -22,9 +22,9 @@ from typing import Any
 
 from aa_core.checks import check_choice
 from aa_core.games.text import ipd, split, trust_and_split
-from aa_core.games.text.base import ParseError, TextGame, TextScript, Turn, proportional_split
+from aa_core.games.text.base import ParseError, TextGame, TextScript, Turn, as_markdown, proportional_split
 
-__all__ = ["SCRIPTED", "ParseError", "TextGame", "Turn", "proportional_split"]
+__all__ = ["SCRIPTED", "ParseError", "TextGame", "Turn", "as_markdown", "proportional_split"]
 
 _GAMES: dict[str, type[TextGame]] = {
     game.name: game for game in (ipd.IPDTextGame, split.SplitTextGame, trust_and_split.TrustAndSplitTextGame)

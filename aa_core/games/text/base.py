@@ -32,6 +32,20 @@ class ParseError(ValueError):
         super().__init__(f"{expected}, got {came}")
 
 
+def one_line(text: str) -> str:
+    """A player's words as they may be shown to the other: without line breaks, marks that cannot be seen or brackets.
+
+    So no message looks like lines of the game, or like a mark of a chat template such as [INST].
+    """
+    seen = "".join(mark if mark.isprintable() else " " for mark in text)
+    return " ".join(seen.translate(str.maketrans("[]{}<>", "()()()")).split())
+
+
+def as_markdown(text: str) -> str:
+    """Text that Markdown and HTML show as it is: a player may write links, tables or tags."""
+    return "".join(mark if mark.isalnum() or mark in " .,!?'" else f"&#{ord(mark)};" for mark in text)
+
+
 class ParseErrorRecord(NamedTuple):
     """A reply that could not be read, as kept in `TextGame.errors`."""
 
@@ -44,7 +58,8 @@ class ParseErrorRecord(NamedTuple):
 class Turn:
     """What a player is shown now.
 
-    The parsers also accept more white space than the pattern and (but for the prisoner's dilemma) any case.
+    The parsers accept all that matches the pattern as it stands, and also more white space and (but for the prisoner's
+    dilemma) any case.
     """
 
     player: int  # 0 or 1
@@ -72,10 +87,13 @@ class TextGame(ABC):
         rewards: both players' points, one pair per finished round.
         actions: both players' actions as they were scored, one pair per finished round.
         errors: every reply that could not be read.
+        said: replies of the present phase that are not submitted yet, by player; `players.play` keeps them here,
+        untold: and texts that it has shown nobody yet, so that a game can be played on.
     """
 
     name: ClassVar[str]
     fallback: ClassVar[str]
+    quoted: ClassVar[int] = 0  # characters of replies that the other player is shown in a round, at most
     pattern: str  # regular expression of a valid reply in the present phase
     rules: str  # of the game, in full
     num_players = 2
@@ -90,6 +108,8 @@ class TextGame(ABC):
         self.rewards: list[tuple[float, float]] = []
         self.actions: list[tuple[Any, Any]] = []
         self.errors: list[ParseErrorRecord] = []
+        self.said: dict[int, str] = {}
+        self.untold: dict[int, str] = {}
 
     @property
     def round(self) -> int:
@@ -152,6 +172,14 @@ class TextGame(ABC):
     @abstractmethod
     def recap(self, player: int) -> str:
         """What `player` is told about the last finished round."""
+
+    def problem(self, reply: str) -> str | None:
+        """Why a reply cannot be read now; None if it can."""
+        try:
+            self.parse(reply)
+        except ParseError as error:
+            return str(error)
+        return None
 
     @abstractmethod
     def parse(self, reply: str) -> Any:

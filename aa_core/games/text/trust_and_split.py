@@ -19,16 +19,16 @@ COINS_PATTERN = f"<<proposal_start>> ?{base.NUMBER} ?<<proposal_end>>"
 def parse_message(reply: str) -> str:
     """The text between the message tags, without the white space around it; `ParseError` if there is none.
 
-    The text must not contain < or >, so that no message can pretend to be a tag.
+    The text must not contain < or >, so that no message can pretend to be a tag; see `one_line` for the rest.
     """
-    text = reply.strip().encode(errors="replace").decode()  # half of a surrogate pair would break a tokenizer later on
+    text = reply.strip()
     if not re.fullmatch(MESSAGE_PATTERN, text, base.FLAGS):
         raise ParseError(
             "a message must be '<<message_start>> text <<message_end>>' and nothing else, the text without < and > "
             f"and of at most {MESSAGE_LIMIT} characters",
             reply,
         )
-    return text[len("<<message_start>>") : -len("<<message_end>>")].strip()
+    return base.one_line(text[len("<<message_start>>") : -len("<<message_end>>")])
 
 
 def parse_coins(reply: str) -> int:
@@ -66,6 +66,7 @@ class TrustAndSplitTextGame(TextGame):
 
     name = "trust_and_split"
     fallback = "zero"
+    quoted = MESSAGE_LIMIT
     rules = (
         f"{base.MANY_ROUNDS} In each round you split {QUANTITY} coins. Each player has a hand in each round; the two "
         f"hands are not the same, and you see only yours. The hand {', '.join(map(' beats '.join, BEATS.items()))}. "

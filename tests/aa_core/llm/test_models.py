@@ -32,7 +32,7 @@ def test_adapters_are_found_again_and_name_no_folder(warm_folder: Path, tmp_path
     ids = torch.arange(10)[None]
     expected = tuned.eval()(ids).logits
     models.save_adapter(tuned, tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["adapter_config.json", "adapter_model.safetensors"]
+    assert {path.name for path in tmp_path.iterdir()} == {*models.SEALED, models.SEAL}
     assert str(warm_folder) not in (tmp_path / "adapter_config.json").read_text()
     loaded, _ = models.load(warm_folder, adapter=tmp_path)
     assert not any(p.requires_grad for p in loaded.parameters())
@@ -42,6 +42,7 @@ def test_adapters_are_found_again_and_name_no_folder(warm_folder: Path, tmp_path
 def test_adapters_that_do_not_fit_are_refused(
     warm_folder: Path, tmp_path: Path, lora: LoraConfig, tokenizer: PreTrainedTokenizerFast
 ) -> None:
+    (tmp_path / "fits").mkdir()
     models.save_adapter(get_peft_model(models.load(warm_folder)[0], lora), tmp_path / "fits")
     other = tiny.untrained(tiny.WarmUp(hidden_size=16, layers=1, heads=1), tokenizer)
     other.save_pretrained(tmp_path / "other")
@@ -50,3 +51,41 @@ def test_adapters_that_do_not_fit_are_refused(
         models.load(tmp_path / "other", adapter=tmp_path / "fits")
     with pytest.raises(ValueError, match="adapter must be a folder"):
         models.load(warm_folder, adapter=tmp_path)
+
+
+def test_adapters_that_are_cut_or_of_another_base_are_refused(
+    warm_folder: Path, tmp_path: Path, lora: LoraConfig
+) -> None:
+    tuned = get_peft_model(models.load(warm_folder)[0], lora)
+    tuned.add_adapter("spare", lora)
+    models.save_adapter(tuned, tmp_path)
+    second = models.add_adapter(models.load(warm_folder, adapter=tmp_path)[0], tmp_path, "second")
+    assert sorted(second.peft_config) == ["default", "second"]
+    models.add_adapter(models.load(warm_folder)[0].to(torch.bfloat16), tmp_path)  # a matter of precision only
+
+    alike, _ = models.load(warm_folder)  # same shapes, other weights
+    with torch.no_grad():
+        alike.model.layers[0].mlp.up_proj.weight += 0.1
+    with pytest.raises(ValueError, match="does not fit: it was trained on model qwen2-"):
+        models.add_adapter(alike, tmp_path)
+    weights = tmp_path / "adapter_model.safetensors"
+    whole = weights.read_bytes()
+    for damaged in (whole[:-9], whole[:-1] + bytes([whole[-1] ^ 1])):
+        weights.write_bytes(damaged)
+        with pytest.raises(ValueError, match="cut or altered"):
+            models.load(warm_folder, adapter=tmp_path)
+    (tmp_path / models.SEAL).unlink()  # as PEFT itself saves
+    weights.write_bytes(whole)
+    models.load(warm_folder, adapter=tmp_path)
+
+
+def test_models_live_on_the_accelerator(
+    warm_folder: Path, tmp_path: Path, lora: LoraConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models.save_adapter(get_peft_model(models.load(warm_folder)[0], lora), tmp_path)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    assert models.device() == torch.device("cuda", 3)
+    monkeypatch.setattr(models, "device", lambda: torch.device("meta"))  # stands for any that is not the CPU
+    model, _ = models.load(warm_folder)
+    assert {parameter.device.type for parameter in model.parameters()} == {"meta"}

@@ -1,53 +1,26 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
-from peft import LoraConfig
+from trainers import ALIGNED, adapter_of, config, trainer
 from transformers import PreTrainedTokenizerFast, Qwen2ForCausalLM
 
-from aa_core.advantages import CreditRule, aligned_advantages, naive_advantages, summed_advantages
+from aa_core.advantages import naive_advantages, summed_advantages
 from aa_core.games.text import make_text_game
 from aa_core.llm import models
 from aa_core.llm.players import ModelPlayer, ScriptedPlayer, play
 from aa_core.llm.rollout import Transcript
 from aa_core.llm.trainer import (
-    AdvantageAlignmentConfig,
-    AdvantageAlignmentTrainer,
     Table,
     round_advantages,
     round_probabilities,
     token_credits,
 )
 from experiments import tiny
-
-LORA = LoraConfig(r=4, lora_alpha=8, target_modules="all-linear")
-ALIGNED = partial(aligned_advantages, beta=0.7, gamma=0.8)
-
-
-def config(tmp_path: Path, **options: object) -> AdvantageAlignmentConfig:
-    defaults = dict(
-        output_dir=str(tmp_path), per_device_train_batch_size=8, num_generations=4, max_completion_length=3,
-        learning_rate=0.1, max_steps=2, rounds=3, show_rules=False, use_cpu=True, bf16=False,
-        activation_checkpointing=False, report_to="none", save_strategy="no", disable_tqdm=True,
-        logging_strategy="no", seed=3,
-    )  # fmt: skip
-    return AdvantageAlignmentConfig(**(defaults | options))
-
-
-def trainer(
-    model: Qwen2ForCausalLM,
-    tokenizer: PreTrainedTokenizerFast,
-    tmp_path: Path,
-    credit: CreditRule = ALIGNED,
-    co_player: ScriptedPlayer | None = None,
-    **options: object,
-) -> AdvantageAlignmentTrainer:
-    return AdvantageAlignmentTrainer(model, config(tmp_path, **options), tokenizer, credit, co_player, peft_config=LORA)
-
 
 # --- credits
 
@@ -62,22 +35,45 @@ def returns_by_hand(rewards: torch.Tensor, gamma: float) -> torch.Tensor:
 @pytest.mark.parametrize("baseline", ["group", "batch", "none"])
 def test_round_advantages_are_returns_less_the_mean_of_the_others(tmp_path: Path, baseline: str) -> None:
     rewards = torch.rand(6, 2, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    groups = torch.tensor([5, 5, 5, 2, 2, 9])
+    groups = torch.tensor([5, 5, 5, 2, 2, 9])  # game 9 is alone: all are its group
     settings = config(tmp_path, baseline=baseline, gamma=0.8)
     got = round_advantages(rewards, groups, settings)
     returns = returns_by_hand(rewards / settings.reward_scale, 0.8)
     for g in range(6):
         for seat in range(2):
-            same = [h for h in range(6) if h != g and (baseline == "batch" or groups[h] == groups[g])]
-            mean = sum(returns[h, seat] for h in same) / len(same) if same and baseline != "none" else 0.0
+            same = [h for h in range(6) if h != g and (baseline == "batch" or groups[g] in (groups[h], 9))]
+            mean = sum(returns[h, seat] for h in same) / len(same) if baseline != "none" else 0.0
             torch.testing.assert_close(got[g, seat], returns[g, seat] - mean)
 
 
-def test_a_baseline_averages_over_one_kind_of_player(tmp_path: Path) -> None:
-    rewards = torch.tensor([[[1.0], [0.0]], [[3.0], [0.0]], [[100.0], [0.0]]], dtype=torch.float64)
-    kinds = torch.tensor([[0, 0], [0, 0], [1, 0]])
-    got = round_advantages(rewards, torch.zeros(3, dtype=torch.long), config(tmp_path), kinds)
-    assert got[:, 0, 0].tolist() == pytest.approx([-0.4, 0.4, 20.0])
+@pytest.mark.parametrize(
+    ("groups", "kinds", "baselines"),
+    [
+        ([0, 0, 0, 0], [0, 0, 1, 1], [3, 1, 300, 100]),  # over one kind of player
+        ([0, 0, 0, 1], [0, 0, 1, 0], [3, 1, 2, 2]),  # alone of its kind: over the group; alone: over its kind
+        ([0, 0, 0, 1], [0, 0, 0, 1], [51.5, 50.5, 2, 104 / 3]),  # alone anywhere: over all
+    ],
+)
+def test_a_baseline_averages_over_the_closest_who_are_there(
+    tmp_path: Path, groups: list[int], kinds: list[int], baselines: list[float]
+) -> None:
+    rewards = torch.tensor([1.0, 3, 100, 300], dtype=torch.float64)
+    rewards = torch.stack([rewards, torch.zeros(4)], 1)[..., None]
+    kinds_of = torch.tensor([kinds, [0] * 4]).T
+    got = round_advantages(rewards, torch.tensor(groups), config(tmp_path, reward_scale=1.0), kinds_of)
+    assert got[:, 0, 0].tolist() == pytest.approx([r - b for r, b in zip([1, 3, 100, 300], baselines, strict=True)])
+    assert (got[:, 1] == 0).all()
+
+
+def test_seats_alternate_by_group_or_within_the_only_one(
+    model_of: Callable[[str], Qwen2ForCausalLM], tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    for group, expected in ((4, [0] * 4 + [1] * 4), (8, [0, 1] * 4)):
+        options = dict(learning_seats="alternate", num_generations=group, co_player=ScriptedPlayer("defect"))
+        learner = trainer(model_of("ipd"), tokenizer, tmp_path, **options)
+        tables = learner._deal([1] * 8, learner._player())
+        assert [table.learners[0] for table in tables] == expected
+        assert all(table.kinds[seat] == int(seat not in table.learners) for table in tables for seat in (0, 1))
 
 
 def test_credits_of_a_batch_are_the_aligned_advantages_of_its_games(
@@ -135,6 +131,11 @@ def test_all_tokens_of_a_round_share_its_credit_and_texts_get_none() -> None:
         ({"buffer_every": 2}, "learning_seats"),
         ({"gamma": 1.2}, "gamma"),
         ({"reward_scale": 0}, "reward_scale"),
+        ({"generation_kwargs": {"seed": 1}}, "generation_kwargs must be None"),
+        ({"scale_rewards": "group"}, "scale_rewards"),
+        ({"use_adaptive_entropy": True}, "use_adaptive_entropy"),
+        ({"steps_per_generation": 2}, "steps_per_generation must be gradient_accumulation_steps, 1"),
+        ({"save_total_limit": 1}, "save_total_limit"),
     ],
 )
 def test_bad_settings_are_refused_by_name(tmp_path: Path, options: dict[str, object], name: str) -> None:
@@ -152,10 +153,6 @@ def test_learners_in_both_seats_exclude_a_fixed_co_player(
 # --- training
 
 
-def adapter_of(model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    return {n: p.detach().clone() for n, p in model.named_parameters() if p.requires_grad}
-
-
 def moved(before: dict[str, torch.Tensor], model: torch.nn.Module) -> bool:
     return any(not torch.equal(before[n], p) for n, p in model.named_parameters() if n in before)
 
@@ -166,11 +163,12 @@ def moved(before: dict[str, torch.Tensor], model: torch.nn.Module) -> bool:
         {"credit": naive_advantages},
         {"credit": summed_advantages, "baseline": "batch"},
         {"credit": partial(ALIGNED, loqa=True), "baseline": "none"},
+        {"credit": partial(ALIGNED, include_current=True, past="regularised", over="mean")},
         {"learning_seats": "alternate", "buffer_every": 1},
         {"learning_seats": "first", "co_player": ScriptedPlayer("defect")},
         {"beta": 0.1, "entropy_coef": 0.01},
     ],
-    ids=["naive", "sum", "loqa", "buffer", "co_player", "kl_entropy"],
+    ids=["naive", "sum", "loqa", "just_in_time", "buffer", "co_player", "kl_entropy"],
 )
 def test_every_switch_trains_the_adapter_and_nothing_else(
     warm: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast, tmp_path: Path, options: dict[str, object]
@@ -218,36 +216,6 @@ def test_zero_credit_moves_nothing(warm: Qwen2ForCausalLM, tokenizer: PreTrained
     assert not moved(before, learner.model)
 
 
-def test_loss_of_a_batch_is_the_formula_and_masked_tokens_get_no_gradient(
-    warm: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
-) -> None:
-    learner = trainer(warm, tokenizer, tmp_path)
-    prompts = [{"prompt": str(seed)} for seed in (4, 4, 4, 4, 7, 7, 7, 7)]
-    learner.model.train()
-    learner.current_gradient_accumulation_steps = 1
-    batch = learner._generate_and_score_completions(prompts)
-    loss = learner._compute_loss(learner.model, batch)
-
-    mask = batch["completion_mask"] * batch["tool_mask"]
-    ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], 1)
-    attention = torch.cat([batch["prompt_mask"], batch["completion_mask"]], 1)
-    width = batch["completion_ids"].shape[1]
-    logits = learner.model(input_ids=ids, attention_mask=attention).logits[:, -width - 1 : -1]
-    log_probs = logits.log_softmax(-1).gather(-1, batch["completion_ids"][..., None])[..., 0]
-    # the ratio to the sampling policy is 1 in value, so its gradient is that of the log-probability
-    ratio = (log_probs - log_probs.detach()).exp()
-    by_hand = -(ratio * batch["advantages"] * mask).sum() / mask.sum()
-    torch.testing.assert_close(loss, by_hand, atol=1e-6, rtol=1e-5)
-
-    names, parameters = zip(*[(n, p) for n, p in learner.model.named_parameters() if p.requires_grad], strict=True)
-    ours = torch.autograd.grad(loss, parameters, retain_graph=True)
-    expected = torch.autograd.grad(by_hand, parameters)
-    for name, one, other in zip(names, ours, expected, strict=True):
-        torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-4, msg=name)
-    assert (batch["advantages"][mask == 0] == 0).all()
-    assert (batch["advantages"][mask == 1] != 0).any()
-
-
 def test_games_of_a_group_share_what_the_environment_draws(
     tokenizers: dict[str, PreTrainedTokenizerFast], tmp_path: Path
 ) -> None:
@@ -264,21 +232,3 @@ def test_same_seed_same_training(warm_folder: Path, tokenizer: PreTrainedTokeniz
         learner.train()
         histories.append(learner.history)
     assert histories[0] == histories[1]
-
-
-# --- several processes
-
-
-def test_each_of_two_processes_has_the_baselines_of_both(tmp_path: Path) -> None:
-    rewards = torch.rand(8, 2, 3, generator=torch.Generator().manual_seed(7), dtype=torch.float64)
-    kind, groups = ScriptedPlayer("cooperate"), torch.tensor([1, 1, 2, 2, 2, 1, 3, 3])  # they reach over the border
-    tables = [Table(make_text_game("ipd", int(group), rounds=3), (kind, kind), (0, 1)) for group in groups]
-    alone = round_advantages(rewards, groups, config(tmp_path))
-    for rank in (0, 1):
-        own = slice(rank * 4, rank * 4 + 4)
-        everybody = iter((rewards, groups, torch.zeros(8, 2, dtype=torch.long)))
-        process = SimpleNamespace(device="cpu", process_index=rank, gather=lambda _, all_of=everybody: next(all_of))
-        learner = SimpleNamespace(accelerator=process, args=config(tmp_path))
-        got = AdvantageAlignmentTrainer._advantages(learner, rewards[own], tables[own])
-        torch.testing.assert_close(got, alone[own])
-    assert not torch.allclose(round_advantages(rewards[:4], groups[:4], config(tmp_path)), alone[:4])

@@ -1,0 +1,147 @@
+"""A player behind an OpenAI-compatible server: OpenAI's, or one of your own (vLLM, llama.cpp, Ollama, ...)."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+from tqdm.auto import tqdm
+
+from aa_core import HEADLESS
+from aa_core.games.text import Turn
+from aa_core.llm.players import Memory, Seat
+
+OPENAI = "https://api.openai.com/v1"
+LARGEST = 2**22  # bytes of an answer
+Message = dict[str, str]
+
+
+class ApiError(RuntimeError):
+    """A server gave no reply; the text names model and server. What was played is kept: the same `play` goes on."""
+
+
+@dataclass(eq=False)
+class ApiPlayer:
+    """A model behind a server, in many games at once.
+
+    The key is read from the environment variable OPENAI_API_KEY, at each request; a server of one's own needs none.
+    As in the LLM paper a reply that cannot be read is answered with what is wrong, `tries` times in all; the last one
+    counts whatever it is. What goes wrong on the way (time-outs, overload, odd answers) is tried again, too.
+    """
+
+    model: str  # name that the server knows
+    url: str | None = None  # of the server; None: OPENAI_BASE_URL of the environment, or OpenAI's
+    max_new_tokens: int = 400  # of a reply, with what the model thinks
+    options: dict[str, Any] = field(default_factory=dict)  # more of a request, as temperature; None takes one out
+    timeout: float = 120.0  # seconds until a reply is there in full
+    at_once: int = 16  # requests
+    tries: int = 3  # of a reply
+    retries: int = 2  # of a request that failed, after 1, 2, 4, ... seconds
+    longest: int = 4000  # characters of a reply that are kept
+
+    def __post_init__(self) -> None:
+        self.url = (self.url or os.environ.get("OPENAI_BASE_URL") or OPENAI).rstrip("/")
+        if self.url == OPENAI and not os.environ.get("OPENAI_API_KEY"):
+            raise ValueError("OPENAI_API_KEY must be set in the environment for OpenAI's server")
+        for name in ("max_new_tokens", "timeout", "at_once", "tries", "longest"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        self._told = Memory()  # the chat of each seat ...
+        self._ready = Memory()  # ... and replies that are there, but not delivered as others failed
+
+    def sit(self, seats: Sequence[Seat]) -> None:
+        """See `Player.sit`."""
+        self._seats = list(seats)
+
+    def answer(self, turns: Sequence[Turn | None]) -> list[str | None]:
+        """See `Player.answer`; raises `ApiError` after all replies that did come are kept."""
+        told, ready = ([memory.of(seat, list) for seat in self._seats] for memory in (self._told, self._ready))
+        todo = [row for row, turn in enumerate(turns) if turn is not None and not ready[row]]
+        pool = ThreadPoolExecutor(self.at_once)
+        with (
+            httpx.Client(timeout=self.timeout) as client,
+            tqdm(total=len(todo), desc=self.model, leave=False, disable=HEADLESS or len(todo) < 2) as bar,
+        ):
+            jobs = {pool.submit(self._reply, client, row, told[row], turns[row]): row for row in todo}
+            try:
+                for job in as_completed(jobs):
+                    job.result()
+                    bar.update()
+            finally:  # an error, or the user's patience: nothing new starts, what is under way is kept
+                pool.shutdown(cancel_futures=True)
+                for job, row in jobs.items():
+                    if not job.cancelled() and job.exception() is None:
+                        ready[row].append(job.result())
+        return [ready[row].pop() if turn is not None else None for row, turn in enumerate(turns)]
+
+    def _reply(self, client: httpx.Client, row: int, told: list[Message], turn: Turn) -> str:
+        """A reply that can be read, or the last one; what the seat was `told` grows only once it is there."""
+        chat = [*told, {"role": "user", "content": turn.text}]
+        for count in range(self.tries):
+            chat.append({"role": "assistant", "content": self._request(client, chat)})
+            problem = self._seats[row][0].problem(chat[-1]["content"])
+            if problem is None or count == self.tries - 1:
+                break
+            chat.append({"role": "user", "content": f"That cannot be read: {problem}. Write it again in that form."})
+        told[:] = chat
+        return chat[-1]["content"]
+
+    def _request(self, client: httpx.Client, chat: list[Message]) -> str:
+        for count in range(self.retries + 1):
+            try:
+                return _content(*self._post(client, chat))[: self.longest]
+            except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+                final = isinstance(error, (_RefusalError, httpx.InvalidURL, httpx.UnsupportedProtocol))
+                if count == self.retries or final:
+                    what = f"{str(error) or type(error).__name__}".replace(
+                        os.environ.get("OPENAI_API_KEY") or "\0", "***"
+                    )
+                    raise ApiError(f"model {self.model!r} at {self.url.rpartition('@')[2]}: {what}") from error
+                time.sleep(2**count)
+        raise AssertionError("the last try returns or raises")
+
+    def _post(self, client: httpx.Client, chat: list[Message]) -> tuple[int, bytes]:
+        """Status and body of an answer, which has to be there in time however slowly it trickles."""
+        until, body = time.monotonic() + self.timeout, b""
+        asked = {"model": self.model, "messages": chat, "max_completion_tokens": self.max_new_tokens} | self.options
+        asked = {name: value for name, value in asked.items() if value is not None}
+        key = os.environ.get("OPENAI_API_KEY")
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        with client.stream("POST", f"{self.url}/chat/completions", json=asked, headers=headers) as answer:
+            for part in answer.iter_bytes():
+                body += part
+                if time.monotonic() > until:
+                    raise ValueError(f"no reply in full within {self.timeout:g} seconds")
+                if len(body) > LARGEST:
+                    raise ValueError(f"an answer of more than {LARGEST} bytes")
+            return answer.status_code, body
+
+
+class _RefusalError(ValueError):
+    """An answer that would be the same a second time."""
+
+
+def _content(status: int, body: bytes) -> str:
+    """What the model said, as text that can be sent again."""
+    text = body.decode(errors="replace")
+    if status >= 400:
+        again = status in (408, 409, 425, 429) or status >= 500
+        raise (ValueError if again else _RefusalError)(f"status {status}: {_short(text)}")
+    try:
+        said = json.loads(text)["choices"][0]["message"]["content"]
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
+        raise ValueError(f"an answer without choices[0].message.content: {_short(text)}") from error
+    if not isinstance(said, str | None):
+        raise ValueError(f"content that is no text: {_short(text)}")
+    said = (said or "").encode(errors="replace").decode()  # half of a surrogate pair could not be sent back
+    return "".join(mark for mark in said if mark.isprintable() or mark in "\n\t")
+
+
+def _short(text: str) -> str:
+    return repr(text[:200])

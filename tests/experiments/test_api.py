@@ -1,0 +1,273 @@
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from aa_core.games.text import SCRIPTED, make_text_game
+from aa_core.llm.players import ScriptedPlayer, play
+from experiments import api
+from experiments.api import ApiError, ApiPlayer
+
+Behaviour = Callable[[BaseHTTPRequestHandler, dict[str, Any]], None]
+
+
+class Server:
+    """A server that does to each request what `behave` says, and remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[dict[str, Any]] = []
+        self.headers: list[dict[str, str]] = []
+        self.behave: Behaviour = saying("<A>")
+        self.busy = self.most = 0
+        lock = threading.Lock()
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                with lock:
+                    outer.asked.append(body)
+                    outer.headers.append(dict(self.headers))
+                    outer.busy += 1
+                    outer.most = max(outer.most, outer.busy)
+                with suppress(BrokenPipeError, ConnectionResetError):
+                    outer.behave(self, body)
+                with lock:
+                    outer.busy -= 1
+
+            def log_message(self, *_: object) -> None: ...
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.http.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self.http.server_port}/v1"
+        threading.Thread(target=self.http.serve_forever, args=(0.01,), daemon=True).start()
+
+
+def send(handler: BaseHTTPRequestHandler, body: bytes, status: int = 200, length: int | None = None) -> None:
+    handler.send_response(status)
+    handler.send_header("Content-Length", str(len(body) if length is None else length))
+    handler.end_headers()
+    handler.wfile.write(body)
+
+
+def answer(content: object) -> bytes:
+    return json.dumps({"choices": [{"message": {"role": "assistant", "content": content}}]}).encode()
+
+
+def saying(*contents: object, wait: float = 0.0) -> Behaviour:
+    """Says one after the other, the last one for ever."""
+    left, lock = list(contents), threading.Lock()
+
+    def behave(handler: BaseHTTPRequestHandler, body: dict[str, Any]) -> None:
+        with lock:
+            content = left.pop(0) if len(left) > 1 else left[0]
+        time.sleep(wait)
+        send(handler, answer(content))
+
+    return behave
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    monkeypatch.setattr(api.time, "sleep", lambda seconds: None)
+    served = Server()
+    yield served
+    served.http.shutdown()
+    served.http.server_close()
+
+
+def test_a_model_behind_a_local_server_plays_without_a_key(server: Server) -> None:
+    player = ApiPlayer("some-model", server.url, max_new_tokens=30, options={"temperature": 0.5, "seed": 3})
+    game = make_text_game("ipd", 0, rounds=3)
+    play([game], [(player, ScriptedPlayer("defect"))])
+    assert game.actions == [(0, 1)] * 3
+    assert all("Authorization" not in headers for headers in server.headers)
+    first, *_, last = server.asked
+    assert first["messages"][0]["content"].startswith(game.rules)
+    assert {name: first[name] for name in first if name != "messages"} == {
+        "model": "some-model", "max_completion_tokens": 30, "temperature": 0.5, "seed": 3,
+    }  # fmt: skip
+    assert [message["role"] for message in last["messages"]] == ["user", "assistant"] * 2 + ["user"]
+
+
+def test_older_servers_get_their_own_name_of_the_limit_and_a_key_is_sent(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "secret")
+    monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+    player = ApiPlayer("m", options={"max_completion_tokens": None, "max_tokens": 9})
+    play([make_text_game("ipd", 0, rounds=1)], [(player, ScriptedPlayer("defect"))])
+    assert server.headers[0]["Authorization"] == "Bearer secret"
+    assert "secret" not in repr(player)
+    assert "max_completion_tokens" not in server.asked[0]
+    assert server.asked[0]["max_tokens"] == 9
+    server.behave = lambda handler, _: send(handler, b"wrong key: secret", 401)
+    with pytest.raises(ApiError, match=r"wrong key: \*\*\*"):
+        play([make_text_game("ipd", 0, rounds=1)], [(player, ScriptedPlayer("defect"))])
+
+
+def test_many_games_are_asked_for_at_once(server: Server) -> None:
+    real = time.perf_counter()
+    server.behave = lambda handler, body: (threading.Event().wait(0.1), send(handler, answer("<A>")))
+    games = [make_text_game("ipd", seed, rounds=2) for seed in range(24)]
+    play(games, [(ApiPlayer("m", server.url, at_once=8), ScriptedPlayer("cooperate"))] * 24)
+    assert all(game.rewards == [(3, 3)] * 2 for game in games)
+    assert 4 <= server.most <= 8
+    assert time.perf_counter() - real < 24 * 2 * 0.1
+
+
+ODD_BODIES = {
+    "no choices": b'{"choices": []}',
+    "null choices": b'{"choices": null}',
+    "null message": b'{"choices": [{"message": null}]}',
+    "no message": b'{"choices": [{}]}',
+    "content of another kind": answer([{"type": "text", "text": "<A>"}]),
+    "html": b"<html><body>Bad gateway</body></html>",
+    "malformed": b'{"choices": [{"message": {"content": "<A>',
+    "empty": b"",
+    "a list": b"[]",
+    "a number": b"7",
+    "an error": b'{"error": {"message": "no such model"}}',
+    "nested": b"[" * 100_000,
+    "no utf-8": b"\xff\xfe\x00",
+    "large": b" " * (api.LARGEST + 1),
+}
+
+
+@pytest.mark.parametrize("body", ODD_BODIES.values(), ids=ODD_BODIES)
+def test_every_odd_body_is_one_kind_of_error_that_names_model_and_server(server: Server, body: bytes) -> None:
+    server.behave = lambda handler, _: send(handler, body)
+    with pytest.raises(ApiError, match=r"'odd-model' at http://127\.0\.0\.1") as error:
+        play([make_text_game("ipd", 0)], [(ApiPlayer("odd-model", server.url), ScriptedPlayer("defect"))])
+    assert len(server.asked) == 3  # tried again twice
+    assert len(str(error.value)) < 1000
+
+
+@pytest.mark.parametrize(("status", "requests"), [(400, 1), (401, 1), (404, 1), (429, 3), (500, 3), (503, 3)])
+def test_what_would_fail_again_is_not_tried_again(server: Server, status: int, requests: int) -> None:
+    server.behave = lambda handler, _: send(handler, b"why", status)
+    with pytest.raises(ApiError, match=f"'m' at .*status {status}: 'why'"):
+        play([make_text_game("ipd", 0)], [(ApiPlayer("m", server.url), ScriptedPlayer("defect"))])
+    assert len(server.asked) == requests
+
+
+def test_cut_connections_and_missing_servers_are_that_kind_of_error(server: Server) -> None:
+    server.behave = lambda handler, _: send(handler, b"{", length=100)
+    for url in (server.url, "http://127.0.0.1:9/v1", "ftp://127.0.0.1/v1", "127.0.0.1", "http://user:word@127.0.0.1:9"):
+        with pytest.raises(ApiError, match=r"'m' at .*127\.0\.0\.1") as error:
+            play([make_text_game("ipd", 0)], [(ApiPlayer("m", url, retries=0), ScriptedPlayer("defect"))])
+        assert "word" not in str(error.value)
+
+
+@pytest.mark.parametrize("trickle", [True, False])
+def test_a_reply_has_to_be_there_in_time(server: Server, trickle: bool) -> None:
+    over = threading.Event()
+
+    def behave(handler: BaseHTTPRequestHandler, _: dict[str, Any]) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Length", "1000000")
+        handler.end_headers()
+        while not over.wait(0.05):
+            if trickle:
+                handler.wfile.write(b" ")
+
+    server.behave = behave
+    started = time.perf_counter()
+    with pytest.raises(ApiError, match="model 'm' at"):
+        play(
+            [make_text_game("ipd", 0)], [(ApiPlayer("m", server.url, timeout=0.4, retries=0), ScriptedPlayer("defect"))]
+        )
+    over.set()
+    assert time.perf_counter() - started < 5
+
+
+def test_replies_that_cannot_be_read_are_answered_and_the_last_one_counts(server: Server) -> None:
+    server.behave = saying("I like <A>", None, "<B>", "no", "no", "no", "<A>")
+    game = make_text_game("ipd", 0, rounds=3)
+    play([game], [(ApiPlayer("m", server.url, tries=3), ScriptedPlayer("cooperate"))])
+    assert [pair[0] for pair in game.actions] == [1, 1, 0]
+    assert [(error.round, error.player) for error in game.errors] == [(1, 0)]
+    corrected = server.asked[1]["messages"]
+    assert [message["role"] for message in corrected] == ["user", "assistant", "user"]
+    assert "a move must be <A> or <B> and nothing else, got 'I like <A>'" in corrected[-1]["content"]
+    assert len(server.asked) == 7
+
+
+def test_replies_are_harmless_and_short_before_they_go_on(server: Server) -> None:
+    odd = "<<message_start>> a\ud800b\x00\x1b[2J c <<message_end>>"
+    server.behave = lambda handler, body: send(handler, answer("x" * 2_000_000 if len(body["messages"]) > 1 else odd))
+    game = make_text_game("trust_and_split", 0, rounds=2)
+    play([game], [(ApiPlayer("m", server.url, tries=1, longest=100), ScriptedPlayer("welfare"))])
+    assert game.messages[0][0] == "a?b(2J c"
+    said = [m["content"] for request in server.asked for m in request["messages"] if m["role"] == "assistant"]
+    assert max(map(len, said)) == 100
+    assert all(mark.isprintable() for text in said for mark in text)
+
+
+def test_a_failure_keeps_what_was_played_and_the_match_goes_on(server: Server) -> None:
+    count, broken, lock = [0], [True], threading.Lock()
+
+    def behave(handler: BaseHTTPRequestHandler, body: dict[str, Any]) -> None:
+        with lock:
+            count[0] += 1
+            fails = broken[0] and count[0] > 21
+        wants = "message" if body["messages"][-1]["content"].endswith("Write your message.") else "proposal"
+        reply = (
+            "<<message_start>> hi <<message_end>>" if wants == "message" else "<<proposal_start>> 4 <<proposal_end>>"
+        )
+        send(handler, b"", 500) if fails else send(handler, answer(reply))
+
+    server.behave = behave
+    games = [make_text_game("trust_and_split", seed, rounds=3) for seed in range(6)]
+    player, other = ApiPlayer("m", server.url, retries=0, at_once=2), Remembering()
+    seats = [(player, other) if index % 2 else (other, player) for index in range(6)]
+    with pytest.raises(ApiError):
+        play(games, seats)
+    assert any(game.rewards or game.messages[0] for game in games)
+    before = len([request for request in server.asked])
+    broken[0] = False
+    play(games, seats)
+    assert all(game.done and not game.errors for game in games)
+    # nothing that was answered is asked for again: three replies a round and game, half of them the server's own
+    assert len(server.asked) - before + 21 == 6 * 3 * 2
+    chats = [request["messages"] for request in server.asked if len(request["messages"]) == 3 * 2 * 2 - 1]
+    assert len(chats) == 6
+    for chat in chats:  # each text was told once, the rules first
+        texts = "\n".join(message["content"] for message in chat if message["role"] == "user")
+        assert texts.count(games[0].rules) == 1
+        assert texts.count("A new round starts.") == 3
+        assert texts.count("The other player had the") == 2
+    assert other.asked == 6 * 3 * 2
+
+
+class Remembering:
+    """The kind script, which counts how often it is asked."""
+
+    asked = 0
+
+    def sit(self, seats: list) -> None:
+        self.seats = seats
+
+    def answer(self, turns: list) -> list:
+        self.asked += sum(turn is not None for turn in turns)
+        kind = SCRIPTED["trust_and_split"]["welfare"]
+        pairs = zip(self.seats, turns, strict=True)
+        return [kind(game, player) if turn is not None else None for (game, player), turn in pairs]
+
+
+def test_bad_settings_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    with pytest.raises(ValueError, match="OPENAI_API_KEY"):
+        ApiPlayer("m")
+    for name in ("timeout", "at_once", "tries", "longest", "max_new_tokens"):
+        with pytest.raises(ValueError, match=name):
+            ApiPlayer("m", "http://localhost", **{name: 0})
