@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import fields, is_dataclass
 from functools import cache, partial
 from pathlib import Path
+from symtable import SymbolTable, symtable
 from typing import Any
 
 from torch import Tensor
@@ -57,10 +58,16 @@ def _bound(statement: ast.stmt) -> Iterator[str]:
     if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
         yield statement.name
         return
+    inside = {  # of `[... for x in ...]`, x is nobody else's
+        id(node)
+        for part in ast.walk(statement)
+        if isinstance(part, ast.comprehension)
+        for node in ast.walk(part.target)
+    }
     for node in ast.walk(statement):
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
             yield node.name
-        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+        elif isinstance(node, ast.Name) and id(node) not in inside and isinstance(node.ctx, ast.Store):
             yield node.id
         elif isinstance(node, ast.Call) and isinstance(statement, ast.Expr):
             yield from _dotted(node.func)[:1]  # TABLE.update(...)
@@ -121,10 +128,11 @@ def _targets(nodes: list[ast.stmt], module: Module, root: Path) -> Iterator[Targ
     imports = dict(module.imports)
     for node in read:
         imports |= _imported(node, module.package)
+    visible = set(_global_names(symtable(ast.unparse(ast.Module(nodes, [])), module.name, "exec"), True))
     inner = {id(node.value) for node in read if isinstance(node, ast.Attribute)}  # of a.b.c the whole name counts
     names = [node for node in read if isinstance(node, ast.Name | ast.Attribute) and id(node) not in inner]
     for first, *rest in {tuple(_dotted(node)) for node in names} - {()}:
-        if first in module.definitions:
+        if first in module.definitions and first in visible:
             yield module.name, first
         if first not in imports:
             continue
@@ -133,6 +141,15 @@ def _targets(nodes: list[ast.stmt], module: Module, root: Path) -> Iterator[Targ
         while path and _module(f"{base}.{path[0]}", root):  # a module in a package
             base, *path = f"{base}.{path[0]}", *path[1:]
         yield base, path[0] if path else None
+
+
+def _global_names(table: SymbolTable, outermost: bool) -> Iterator[str]:
+    """Names that code looks up in its module: not those of arguments and variables of a function."""
+    for symbol in table.get_symbols():
+        if symbol.is_global() or (outermost and symbol.is_referenced()):
+            yield symbol.get_name()
+    for inner in table.get_children():
+        yield from _global_names(inner, False)
 
 
 @cache

@@ -24,6 +24,7 @@ from aa_core import HEADLESS
 from aa_core.advantages import CreditRule, naive_advantages
 from aa_core.games.matrix import STATES
 from aa_core.games.text import METRICS, TextGame, make_text_game, mean_metric
+from experiments import records
 
 if TYPE_CHECKING:
     from aa_core.llm.players import ModelPlayer, Player

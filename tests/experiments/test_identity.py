@@ -104,6 +104,17 @@ def test_exactly_the_code_that_executes_counts(
     assert {name for name in before if before[name] != after[name]} == out_of_date
 
 
+def test_names_of_arguments_variables_and_comprehensions_are_not_those_of_the_module(tmp_path: Path) -> None:
+    lines = ("LIST = [name for name in (1, 2)]", "half = 0", "def compute(name, third):", "    half = name.x")
+    lines += ("    return half, third", "def third():", "    return half")
+    (tmp_path / "shadow.py").write_text("\n".join(lines))
+    assert set(reached(("shadow", "compute"), tmp_path)) == {"shadow:compute"}
+    assert set(reached(("shadow", "third"), tmp_path)) == {"shadow:third", "shadow:half"}
+    lines = ("size = 3", "class Game:", "    size = 2", "    def step(self):", "        return size")
+    (tmp_path / "hides.py").write_text("\n".join(lines))
+    assert set(reached(("hides", "Game"), tmp_path)) == {"hides:Game", "hides:size"}, "a method does not see its class"
+
+
 def test_names_are_followed_through_the_real_package() -> None:
     found = reached(("aa_core.advantages", "aligned_advantages"))
     assert {"aa_core.advantages:shaping_weights", "aa_core.checks:check_choice"} <= set(found)
