@@ -81,6 +81,7 @@ def execute(number: str, profile: str, stale: bool = False) -> None:
     import papermill
 
     from experiments.figures import lighter
+    from experiments.pictures import alternative_text
 
     started, name, source = time.perf_counter(), registry.NOTEBOOKS[number].name, registry.NOTEBOOKS[number].path
     for line in drawn_stale(number, profile) if stale else []:
@@ -107,6 +108,7 @@ def execute(number: str, profile: str, stale: bool = False) -> None:
         for output in cell.get("outputs", []):
             if "image/png" in output.get("data", {}):
                 output.data["image/png"] = b64encode(lighter(b64decode(output.data["image/png"]))).decode()
+                output.metadata.setdefault("image/png", {})["alt"] = alternative_text(cell.source)
     target = paths.BUILD / profile / "notebooks" / source.name
     records.write_atomically(target, nbformat.writes(notebook) + "\n")
     Path(stamp(number, profile, stale)).touch()

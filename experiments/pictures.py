@@ -5,6 +5,7 @@ The build takes from it what a notebook must leave behind, the README its galler
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -73,6 +74,14 @@ PICTURES: Mapping[str, Picture] = {
 
 # what the JSON beside a picture must have; `figures.save` writes it
 SIDECAR = ("figure", "notebook", "parameters", "data", "stale", "seeds", "seconds", "drawn", "git_commit", "packages")
+
+
+def alternative_text(source: str) -> str:
+    """What the picture shows that a notebook's cell draws, for who cannot see it: the caption of what it saves."""
+    saved = re.search(r"figures\.save\(\s*\w+,\s*\"(\w+)\"", source)
+    return (
+        PICTURES[saved[1]].caption if saved and saved[1] in PICTURES else "A picture, described in the text beside it"
+    )
 
 
 def drawn_by(notebook: str) -> list[str]:

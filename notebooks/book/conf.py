@@ -4,8 +4,14 @@ Built offline by `make site`. Formulas become MathML in the reader's browser, by
 sphinxcontrib-katex carries, so that no page needs a network.
 """
 
+import json
 import os
 import re
+from pathlib import Path
+
+from docutils import nodes
+
+from experiments.pictures import alternative_text
 
 project = "aa-companion"
 author = "The aa-companion authors"
@@ -88,6 +94,18 @@ def _escaped(text: str) -> str:
     return "".join(piece if piece.startswith("``") else re.sub(r"([|*])", r"\\\1", piece) for piece in pieces)
 
 
+def _name_pictures(app, doctree) -> None:
+    """Give pictures in notebooks their captions as alternative text."""
+    path = Path(app.env.doc2path(app.env.docname))
+    if path.suffix == ".ipynb":
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        for container in doctree.findall(nodes.container):
+            if container.get("nb_element") == "cell_code":
+                for image in container.findall(nodes.image):
+                    image["alt"] = alternative_text("".join(cells[container["cell_index"]]["source"]))
+
+
 def setup(app) -> None:
     """Connect the above."""
+    app.connect("doctree-read", _name_pictures)
     app.connect("autodoc-process-docstring", _plain_docstring)
