@@ -14,7 +14,7 @@ from torch import Generator
 from aa_core.actor_critic import ActorCritic, Network, Spaces, load
 from aa_core.games.coin import CoinGame, CoinState
 from aa_core.selfplay import SelfPlay, play
-from experiments import coin, leagues, negotiation, run
+from experiments import coin, leagues, negotiation, paths
 from experiments.identity import settings_as_data
 from experiments.run import Run, make, table_of
 
@@ -27,8 +27,8 @@ every_game = pytest.mark.parametrize("game", GAMES)
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:  # one for all: leagues and tables share their runs
         for name in ("BUILD", "DATA"):
-            patch.setattr(run, name, tmp_path_factory.mktemp(name))
-        yield run.BUILD
+            patch.setattr(paths, name, tmp_path_factory.mktemp(name))
+        yield paths.BUILD
 
 
 def table(name: str) -> pd.DataFrame:

@@ -14,7 +14,7 @@ from torch import Generator, Tensor
 from aa_core.actor_critic import ActorCritic, Seen, load
 from aa_core.games.harvest import SCRIPTED, TURN_LEFT, ZAP, HarvestGame, HarvestState
 from aa_core.selfplay import play
-from experiments import harvest, harvest_picture, leagues, run
+from experiments import harvest, harvest_picture, leagues, paths
 from experiments.harvest import Setting
 from experiments.harvest_picture import Shown, frame_state
 from experiments.run import make, table_of
@@ -37,8 +37,8 @@ BOUNDS = {
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:  # one for all: tables share their runs
         for name in ("BUILD", "DATA"):
-            patch.setattr(run, name, tmp_path_factory.mktemp(name))
-        yield run.BUILD
+            patch.setattr(paths, name, tmp_path_factory.mktemp(name))
+        yield paths.BUILD
 
 
 def table(name: str) -> pd.DataFrame:

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from aa_core.llm.trainer import read_curve
-from experiments import language, language_runs, records, run
+from experiments import language, language_runs, paths, records, run
 
 UPDATES, KILLS = 12, 3
 
@@ -29,7 +29,7 @@ def training_run() -> run.Run:
 def make_in(build: Path) -> None:
     """What the processes do that are killed."""
     torch.set_num_threads(1)
-    run.BUILD = build
+    paths.BUILD = build
     run.make(training_run())
 
 
@@ -40,7 +40,7 @@ def test_a_training_killed_thrice_ends_bit_for_bit_as_the_undisturbed_one(
     processes = multiprocessing.get_context("forkserver")
     processes.set_forkserver_preload(["aa_core.llm.trainer", "experiments.language", "experiments.tiny"])
     for name in ("whole", "killed"):
-        monkeypatch.setattr(run, "BUILD", tmp_path / name)
+        monkeypatch.setattr(paths, "BUILD", tmp_path / name)
         wanted = training_run()
         run.make(wanted.needs[0])  # the warm-up: not what is tested
         curve = wanted.folder.with_name(f".{wanted.folder.name}.checkpoints") / "curve.jsonl"
