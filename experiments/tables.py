@@ -68,7 +68,7 @@ def out_of_date(record: dict[str, Any], table: Table, runs: Sequence[Run]) -> li
     """Names of the runs in which a table's record differs from the present declarations."""
     made = {name: run.get("identity") for name, run in (record.get("runs") or {}).items() if isinstance(run, dict)}
     declared = {run.name: run.identity for run in runs}
-    if record.get("kept_by", code_identity(table.keep)) != code_identity(table.keep):
+    if record.get("kept_by", short_hash(settings_as_data(table.keep))) != short_hash(settings_as_data(table.keep)):
         return sorted(declared)
     return sorted(name for name in {*made, *declared} if made.get(name) != declared.get(name))
 
@@ -101,7 +101,7 @@ def assemble(table: Table, profile: str) -> pd.DataFrame:
     parts = [table.keep(table_of(folder)) for folder in folders.values()]
     content = pd.concat([part for part in parts if len(part)], ignore_index=True)
     path = paths.BUILD / table.home(profile) / "tables" / f"{table.name}.csv"
-    records.write_table(path, content, {"table": table.name, "runs": made, "kept_by": code_identity(table.keep)})
+    records.write_table(path, content, {"table": table.name, "runs": made, "kept_by": short_hash(settings_as_data(table.keep))})
     return remember(table.name, *records.read_table(path))
 
 
