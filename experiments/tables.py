@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 
 from aa_core.checks import check_choice
 from experiments import paths, records, registry
-from experiments.identity import code_identity, settings_as_data
+from experiments.identity import settings_as_data, short_hash
 from experiments.records import MissingTable, StaleTable
 from experiments.run import PROFILES, Run, Table, finished, make, table_of, verified, with_needs
 
