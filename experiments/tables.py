@@ -101,7 +101,9 @@ def assemble(table: Table, profile: str) -> pd.DataFrame:
     parts = [table.keep(table_of(folder)) for folder in folders.values()]
     content = pd.concat([part for part in parts if len(part)], ignore_index=True)
     path = paths.BUILD / table.home(profile) / "tables" / f"{table.name}.csv"
-    records.write_table(path, content, {"table": table.name, "runs": made, "kept_by": short_hash(settings_as_data(table.keep))})
+    records.write_table(
+        path, content, {"table": table.name, "runs": made, "kept_by": short_hash(settings_as_data(table.keep))}
+    )
     return remember(table.name, *records.read_table(path))
 
 
