@@ -14,8 +14,8 @@ from accelerate.commands.config.config_args import load_config_from_file
 from aa_core.advantages import aligned_advantages, naive_advantages, summed_advantages
 from aa_core.estimates import mean_interval
 from aa_core.games.text import SCRIPTED, make_text_game, play_scripted
-from aa_core.llm import models, trainer
-from experiments import language
+from aa_core.llm import trainer
+from experiments import language, models
 from experiments.language_runs import SCRIPTS, TINY, moves, trainer_of
 from experiments.run import JUDGED
 
