@@ -1,11 +1,14 @@
-"""A player behind an OpenAI-compatible server: OpenAI's, or one of your own (vLLM, llama.cpp, Ollama, ...)."""
+"""Players from outside: a person who types, and a model behind an OpenAI-compatible server.
+
+That is OpenAI's, or one of your own (vLLM, llama.cpp, Ollama, ...).
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +23,28 @@ from aa_core.llm.players import Memory, Seat
 OPENAI = "https://api.openai.com/v1"
 LARGEST = 2**22  # bytes of an answer
 Message = dict[str, str]
+
+
+@dataclass
+class PersonPlayer:
+    """A person who types; `ask` shows a text and returns what was typed (by default `input`)."""
+
+    ask: Callable[[str], str] = input
+
+    def sit(self, seats: Sequence[Seat]) -> None:
+        """See `Player.sit`."""
+        if len(seats) > 1:
+            raise ValueError(f"seats must be one for a person, got {len(seats)}")
+        self._seats = list(seats)
+
+    def answer(self, turns: Sequence[Turn | None]) -> list[str | None]:
+        """See `Player.answer`; asks again until the reply can be read."""
+        (game, _), turn = self._seats[0], turns[0]
+        text = None if turn is None else turn.text
+        while text is not None:
+            reply = self.ask(text)
+            text = game.problem(reply)
+        return [None if turn is None else reply]
 
 
 class ApiError(RuntimeError):

@@ -6,7 +6,7 @@ Behind notebooks 09 to 11. A variant is called GAME-ALGORITHM, for instance `ipd
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -17,7 +17,7 @@ import pandas as pd
 from aa_core.advantages import aligned_advantages, summed_advantages
 from aa_core.checks import check_choice
 from aa_core.estimates import Estimate, show
-from experiments import language_runs
+from experiments import language_runs, records
 from experiments.language_runs import SCRIPTS, TINY, CrossPlay, Prior, Speed, Training
 from experiments.run import JUDGED, PROFILES, Experiment, Run, Table
 
@@ -258,6 +258,20 @@ def agents(profile: str) -> list[Run]:
 
 
 # --- reading `llm_training`
+
+
+def first_seeds(table: pd.DataFrame, seeds: int | None, agent: str = "algorithm", seed: str = "seed") -> pd.DataFrame:
+    """Rows of the first so many seeds of every agent in every game, whatever their numbers are; all rows for None."""
+    return table if seeds is None else table[table.groupby(["game", agent])[seed].rank("dense") <= seeds]
+
+
+def age(tables: Iterable[str]) -> str:
+    """Which of these tables, as they were read last, earlier code or settings made: a sentence in Markdown."""
+    read = {name: records.READ[name] for name in tables if name in records.READ}
+    old = [f"`{name}`" for name, record in read.items() if record["stale"]]
+    if not old:
+        return "All tables below were made by the present code and settings."
+    return f"**Made by earlier code or settings**: {', '.join(old)}. What is drawn from them carries a stamp."
 
 
 def curves(table: pd.DataFrame, game: str, algorithm: str, metric: str) -> pd.DataFrame:

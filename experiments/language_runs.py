@@ -120,8 +120,7 @@ class Speed:
 
 def make_prior(prior: Prior, folder: Path, needs: list[Path]) -> pd.DataFrame:
     """Warm the embedded model up, save it in `folder`, and measure it; or measure a model of the hub."""
-    from aa_core.llm import models
-    from experiments import tiny
+    from experiments import models, tiny
 
     run, model = prior.training, folder
     if prior.warm_up is None:
@@ -145,7 +144,7 @@ def train(run: Training, folder: Path, needs: list[Path]) -> pd.DataFrame:
     """
     from transformers import TrainerCallback
 
-    from aa_core.llm import models
+    from experiments import models
 
     if run.model != TINY:
         models.check_gpu(80)
@@ -196,9 +195,9 @@ def trainer_of(run: Training, model: str | Path, kept: Path, aligned: Path | Non
     from peft import LoraConfig
     from trl.import_utils import is_vllm_available
 
-    from aa_core.llm import models
     from aa_core.llm.players import ModelPlayer
     from aa_core.llm.trainer import AdvantageAlignmentConfig, AdvantageAlignmentTrainer
+    from experiments import models
 
     network, tokenizer = models.load(model)
     processes = int(os.environ.get("WORLD_SIZE", "1"))  # they share the chats of an update
@@ -286,8 +285,8 @@ def cross_play(settings: CrossPlay, folder: Path, needs: list[Path]) -> pd.DataF
 
     Rows of (game, row_agent, column_agent, row_seed, column_seed, metric, value): the row agent's mean per round.
     """
-    from aa_core.llm import models
     from aa_core.llm.players import ScriptedPlayer, play
+    from experiments import models
 
     run = settings.training
     network, tokenizer = models.load(needs[0] if run.model == TINY else run.model)
@@ -321,8 +320,8 @@ def time_rollouts(settings: Speed, folder: Path, needs: list[Path]) -> pd.DataFr
     tokens_per_game, and games_per_second_limit: if all that a game costs were two operations per parameter and token,
     each token once, at the rate of a large matrix product.
     """
-    from aa_core.llm import models
     from aa_core.llm.players import play
+    from experiments import models
 
     matrix, rows = torch.randn(1024, 1024), []
     rate = 2 * 1024**3 / statistics.median(repeat(lambda: matrix @ matrix, number=1, repeat=10))

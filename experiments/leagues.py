@@ -17,8 +17,8 @@ from aa_core.actor_critic import ActorCritic, load, save
 from aa_core.advantages import CreditRule
 from aa_core.games.base import Game, Script
 from aa_core.league import league
-from aa_core.lola import Lola
 from aa_core.selfplay import Mind, SelfPlay, Trajectory, play
+from experiments.lola import Lola
 from experiments.run import JUDGED, Experiment, Run
 
 AGENT = "agent.safetensors"

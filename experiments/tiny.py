@@ -26,9 +26,9 @@ from aa_core.games.text.base import HIGH, QUANTITY
 from aa_core.games.text.ipd import IPDTextGame
 from aa_core.games.text.split import SplitTextGame
 from aa_core.games.text.trust_and_split import BEATS, HANDS, TrustAndSplitTextGame
-from aa_core.llm.models import EMBEDDED
 from aa_core.llm.players import Seat, play
 from aa_core.llm.rollout import ChatTokens, Transcript
+from experiments.models import EMBEDDED
 
 USER, ASSISTANT, END, PAD, UNKNOWN = "<|user|>", "<|assistant|>", "<|end|>", "<|pad|>", "<|unknown|>"
 # words, tags such as <A> and <<message_start>>, and single marks; white space separates and is not kept

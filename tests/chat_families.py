@@ -23,7 +23,7 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from aa_core.games.text import SCRIPTED, make_text_game, play_scripted, text_game_names
+from aa_core.games.text import SCRIPTED, make_text_game, play_scripted
 
 # in the manner of Qwen2.5: a system message of its own
 QWEN2 = (
@@ -76,7 +76,7 @@ CLASSES: dict[type, Callable[[Any], PreTrainedModel]] = {
 def texts() -> list[str]:
     """What is said in a game of each kind."""
     said = []
-    for name in text_game_names():
+    for name in sorted(SCRIPTED):
         for script in SCRIPTED[name]:
             for turn, reply in play_scripted(make_text_game(name, 0, rounds=4), script, "random", Random(0)):
                 said += [turn.text, reply or ""]

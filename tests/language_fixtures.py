@@ -12,8 +12,7 @@ import torch
 from peft import LoraConfig
 from transformers import PreTrainedTokenizerFast, Qwen2ForCausalLM
 
-from aa_core.llm import models
-from experiments import tiny
+from experiments import models, tiny
 
 os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"
 logging.getLogger("transformers").setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""Whoever sits at the table of a text game: a model, a past or frozen adapter, a script, a person, an API.
+"""Whoever sits at the table of a text game: a model, a past or frozen adapter, a script.
 
 A player has many seats at once, one per game that it takes part in, and answers in all of them together.
 """
@@ -158,28 +158,6 @@ class ScriptedPlayer:
             SCRIPTED[game.name][self.strategy](game, player, self.rng) if turn is not None else None
             for (game, player), turn in zip(self._seats, turns, strict=True)
         ]
-
-
-@dataclass
-class PersonPlayer:
-    """A person who types; `ask` shows a text and returns what was typed (by default `input`)."""
-
-    ask: Callable[[str], str] = input
-
-    def sit(self, seats: Sequence[Seat]) -> None:
-        """See `Player.sit`."""
-        if len(seats) > 1:
-            raise ValueError(f"seats must be one for a person, got {len(seats)}")
-        self._seats = list(seats)
-
-    def answer(self, turns: Sequence[Turn | None]) -> list[str | None]:
-        """See `Player.answer`; asks again until the reply can be read."""
-        (game, _), turn = self._seats[0], turns[0]
-        text = None if turn is None else turn.text
-        while text is not None:
-            reply = self.ask(text)
-            text = game.problem(reply)
-        return [None if turn is None else reply]
 
 
 def play(games: Sequence[TextGame], seats: Sequence[tuple[Player, Player]]) -> None:

@@ -9,9 +9,8 @@ import pytest
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from aa_core.llm import models
 from aa_core.llm.players import play
-from experiments import language, tiny
+from experiments import language, models, tiny
 from experiments.language_runs import model_player, new_games, trainer_of
 
 GAMES = 64

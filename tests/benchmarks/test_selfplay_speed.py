@@ -20,8 +20,8 @@ from aa_core.games.base import Game
 from aa_core.games.coin import CoinGame
 from aa_core.games.harvest import HarvestGame
 from aa_core.games.negotiation import NegotiationGame
-from aa_core.lola import Lola, lola_loss
 from aa_core.selfplay import Buffer, SelfPlay, adam, begin, learn, play, seating, step
+from experiments.lola import Lola, lola_loss
 
 PLAIN = SelfPlay()
 COMMONS = SelfPlay(

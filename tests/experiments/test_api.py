@@ -13,7 +13,7 @@ import pytest
 from aa_core.games.text import SCRIPTED, make_text_game
 from aa_core.llm.players import ScriptedPlayer, play
 from experiments import api
-from experiments.api import ApiError, ApiPlayer
+from experiments.api import ApiError, ApiPlayer, PersonPlayer
 
 Behaviour = Callable[[BaseHTTPRequestHandler, dict[str, Any]], None]
 
@@ -82,6 +82,20 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     yield served
     served.http.shutdown()
     served.http.server_close()
+
+
+def test_a_person_is_asked_again_until_the_reply_can_be_read() -> None:
+    typed = iter(["what?", "<B>", "<A>"])
+    shown = []
+
+    def ask(text: str) -> str:
+        shown.append(text)
+        return next(typed)
+
+    game = make_text_game("ipd", 0, rounds=2)
+    play([game], [(PersonPlayer(ask), ScriptedPlayer("cooperate"))])
+    assert game.actions == [(1, 0), (0, 0)]
+    assert "<A> or <B>" in shown[1]
 
 
 def test_a_model_behind_a_local_server_plays_without_a_key(server: Server) -> None:

@@ -14,8 +14,8 @@ from accelerate.commands.config.config_args import load_config_from_file
 from aa_core.advantages import aligned_advantages, naive_advantages, summed_advantages
 from aa_core.estimates import mean_interval
 from aa_core.games.text import SCRIPTED, make_text_game, play_scripted
-from aa_core.llm import models, trainer
-from experiments import language
+from aa_core.llm import trainer
+from experiments import language, models
 from experiments.language_runs import SCRIPTS, TINY, moves, trainer_of
 from experiments.run import JUDGED
 
@@ -182,6 +182,22 @@ def test_curves_have_a_column_per_seed_and_a_row_per_update() -> None:
     assert wide.to_numpy().tolist() == [[2.0, 2.0], [1.0, 2.0]]
     assert list(wide.columns) == [0, 1]
     assert language.curves(TABLE, "split", "naive", "reward").empty
+
+
+def test_the_first_seeds_are_counted_whatever_their_numbers_are() -> None:
+    later = TABLE.assign(seed=TABLE.seed + 5)
+    prior = TABLE[TABLE.seed == 0].assign(algorithm="prior")
+    both = pd.concat([later, prior])
+    kept = language.first_seeds(both, 1)
+    assert kept.groupby("algorithm").seed.unique().map(list).to_dict() == {"naive": [5], "prior": [0]}
+    pd.testing.assert_frame_equal(language.first_seeds(both, 2), both)
+    pd.testing.assert_frame_equal(language.first_seeds(both, None), both)
+
+
+def test_the_age_of_tables_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(language.records, "READ", {"new": {"stale": False}, "old": {"stale": True}})
+    assert language.age(["new", "not read"]).startswith("All tables below were made by the present code")
+    assert "earlier code or settings**: `old`." in language.age(["new", "old"])
 
 
 def test_final_is_the_mean_over_the_last_third() -> None:

@@ -19,9 +19,8 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from aa_core.games.text import METRICS
-from aa_core.llm import models
 from aa_core.llm.trainer import AdvantageAlignmentTrainer
-from experiments import language
+from experiments import language, models
 from experiments.language_runs import SCRIPTS, CrossPlay, Prior, Training, cross_play, make_prior, train
 
 SHORT = list(zip(FAMILIES, language.GAMES, strict=False))

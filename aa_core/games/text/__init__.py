@@ -34,14 +34,7 @@ SCRIPTED: dict[str, dict[str, TextScript]] = {
     "split": split.SCRIPTS,
     "trust_and_split": trust_and_split.SCRIPTS,
 }
-
-
 METRICS = ("reward", "cooperation", "claim_higher", "claim_lower", "efficiency", "errors")
-
-
-def text_game_names() -> list[str]:
-    """Names that `make_text_game` knows."""
-    return sorted(_GAMES)
 
 
 def make_text_game(name: str, seed: int, **options: Any) -> TextGame:

@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerFast, Qwen2ForCausalLM
 
 from aa_core.games.text import make_text_game
 from aa_core.llm.buffer import AgentBuffer
-from aa_core.llm.players import ModelPlayer, PersonPlayer, ScriptedPlayer, play
+from aa_core.llm.players import ModelPlayer, ScriptedPlayer, play
 from aa_core.llm.rollout import RowCache
 
 
@@ -22,20 +22,6 @@ def test_scripted_players_meet_models_and_each_other() -> None:
     play(games, [(kind, greedy), (greedy, greedy)])
     assert games[0].rewards == [(0, 5)] * 10
     assert games[1].rewards == [(1, 1)] * 10
-
-
-def test_a_person_is_asked_again_until_the_reply_can_be_read() -> None:
-    typed = iter(["what?", "<B>", "<A>"])
-    shown = []
-
-    def ask(text: str) -> str:
-        shown.append(text)
-        return next(typed)
-
-    game = make_text_game("ipd", 0, rounds=2)
-    play([game], [(PersonPlayer(ask), ScriptedPlayer("cooperate"))])
-    assert game.actions == [(1, 0), (0, 0)]
-    assert "<A> or <B>" in shown[1]
 
 
 def test_an_engine_samples_in_the_models_stead(model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast) -> None:

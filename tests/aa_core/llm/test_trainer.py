@@ -11,7 +11,6 @@ from transformers import PreTrainedTokenizerFast, Qwen2ForCausalLM
 
 from aa_core.advantages import naive_advantages, summed_advantages
 from aa_core.games.text import make_text_game
-from aa_core.llm import models
 from aa_core.llm.players import ModelPlayer, ScriptedPlayer, play
 from aa_core.llm.rollout import Transcript
 from aa_core.llm.trainer import (
@@ -20,7 +19,7 @@ from aa_core.llm.trainer import (
     round_probabilities,
     token_credits,
 )
-from experiments import tiny
+from experiments import models, tiny
 
 # --- credits
 

@@ -11,7 +11,7 @@ from trainers import Engine, trainer
 from transformers import PreTrainedTokenizerFast, Qwen2ForCausalLM
 
 from aa_core.games.text import make_text_game
-from aa_core.llm import models
+from experiments import models
 
 SEEDS = [1] * 8
 

@@ -7,8 +7,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import PreTrainedTokenizerFast
 
-from aa_core.llm import models
-from experiments import tiny
+from experiments import models, tiny
 
 
 def test_missing_models_are_refused_with_a_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

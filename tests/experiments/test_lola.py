@@ -13,8 +13,8 @@ from aa_core.games.base import Game
 from aa_core.games.coin import CoinGame
 from aa_core.games.harvest import HarvestGame
 from aa_core.games.negotiation import NegotiationGame
-from aa_core.lola import Lola, lola_loss, train
 from aa_core.selfplay import Trajectory, play
+from experiments.lola import Lola, lola_loss, train
 
 TINY = Lola(Network(4), updates=2, games=8, entropy=0.0)
 GAMES = {"coin": CoinGame(horizon=3), "negotiation": NegotiationGame(horizon=3)}
@@ -73,7 +73,7 @@ def test_the_co_players_step_is_the_gradient_of_its_own_value_and_is_differentia
         minds.append([one.state_dict() for one in seated])
         return honest(game, seated, *arguments)
 
-    monkeypatch.setattr("aa_core.lola.play", watched)
+    monkeypatch.setattr("experiments.lola.play", watched)
     mind, rate = mind_of(game), 3.0
     loss, played = lola_loss(game, mind, replace(TINY, inner_learning_rate=rate), seeded(1))
     loss.backward()
@@ -101,7 +101,7 @@ def test_the_gradient_through_the_co_players_step_is_that_of_finite_differences(
         weights.append([{key: x.double() for key, x in one.state_dict().items()} for one in seated])
         return records[-1]
 
-    monkeypatch.setattr("aa_core.lola.play", watched)
+    monkeypatch.setattr("experiments.lola.play", watched)
     lola_loss(game, mind, replace(TINY, inner_learning_rate=rate), seeded(1))[0].backward()
     precise = mind_of(game).double()
     first = weights[0][0]
