@@ -179,8 +179,8 @@ def _cost(profile: str, game: str) -> dict[str, Any]:
 
 
 def seeds(profile: str) -> range:
-    """Seeds of the three algorithms."""
-    return JUDGED[: {"smoke": 2, "paper": 3}.get(profile, 5)]
+    """Seeds of the three algorithms; in profile laptop still those that settings were chosen on."""
+    return {"smoke": JUDGED[:2], "paper": JUDGED[:3]}.get(profile, range(5))
 
 
 def _few(profile: str) -> range:
@@ -253,7 +253,7 @@ def agents(profile: str) -> list[Run]:
     """Kept in the repository: the priors, one agent of each kind, and all of Trust-and-Split that notebook 11 reads."""
     if profile == "paper":
         return []
-    main = [run for run in _MAIN.runs(profile) if run.settings.game == GAMES[2] or run.seed == JUDGED[0]]
+    main = [run for run in _MAIN.runs(profile) if run.settings.game == GAMES[2] or run.seed == seeds(profile)[0]]
     return _PRIORS.runs(profile) + main
 
 
