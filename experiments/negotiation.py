@@ -127,12 +127,12 @@ MAP: dict[str, Cell] = {  # cell -> credit, changes
         AVERAGED, {"network": Network(hidden=64), "learning_rate": 3e-3, "critic_learning_rate": 3e-3},
     ),
     "averaged, β 3, not normalised": (AVERAGED, {"normalise": False}),
-    "averaged, β 3, defectors 1/4": (AVERAGED, _defectors(1 / 4)),
+    "averaged, β 3, defectors 1 in 4": (AVERAGED, _defectors(1 / 4)),
     "averaged, β 3, greedy, past": (AVERAGED, PAST),
     "discounted 0.9, β 3, γ 0.5": (_discounted(3.0, 0.9), SHORT),
-    "discounted 0.9, β 3, γ 0.5, defectors 1/8": (_discounted(3.0, 0.9), SHORT | _defectors(1 / 8)),
+    "discounted 0.9, β 3, γ 0.5, defectors 1 in 8": (_discounted(3.0, 0.9), SHORT | _defectors(1 / 8)),
     "discounted 0.9, β 5, γ 0.5": (_discounted(5.0, 0.9), SHORT),
-    "discounted 1, β 1.5, γ 0.5, defectors 1/16": (_discounted(1.5, 1.0), SHORT | _defectors(1 / 16)),
+    "discounted 1, β 1.5, γ 0.5, defectors 1 in 16": (_discounted(1.5, 1.0), SHORT | _defectors(1 / 16)),
 }  # fmt: skip
 
 

@@ -53,6 +53,10 @@ class Run:
     alone: bool = False
     gpu: bool = False
 
+    def __post_init__(self) -> None:
+        if "/" in self.variant or not self.variant:
+            raise ValueError(f"variant must be a name of a folder, without /, got {self.variant!r}")
+
     @property
     def name(self) -> str:
         """EXPERIMENT/VARIANT-SEED, for people and folders; nothing reads it back."""

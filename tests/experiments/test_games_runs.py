@@ -105,7 +105,7 @@ def test_a_cell_of_negotiations_map_differs_in_what_it_names() -> None:
             if what in "γλ":
                 assert getattr(settings.self_play, signs[what][0]) == float(value)
             if what == "defectors":
-                assert settings.self_play.script_share == 1 / int(value.removeprefix("1/"))
+                assert settings.self_play.script_share == 1 / int(value.removeprefix("1 in "))
 
 
 # --- one run
