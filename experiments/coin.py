@@ -158,8 +158,6 @@ MAP: dict[str, Cell] = {  # cell -> credit, changes
     "greedy 60": (CREDIT, {"greedy_updates": 60}),
     "sees the board alone": (CREDIT, {"network": Network()}),
     "no past selves": (CREDIT, {"buffer": None}),
-    "past selves to the end": (CREDIT, {"buffer": replace(PAST, until=None)}),
-    "entropy 0.025": (CREDIT, {"entropy": 0.025}),
 }
 
 
