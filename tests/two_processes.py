@@ -15,7 +15,7 @@ from trainers import adapter_of, any_credit, disturb, slow_loss, trainer, watch
 
 from aa_core.llm import trainer as llm_trainer
 from aa_core.llm.trainer import AdvantageAlignmentTrainer
-from experiments import language, run, tiny
+from experiments import language, paths, run, tiny
 
 torch.set_num_threads(1)
 
@@ -65,7 +65,7 @@ def survival(folder: Path) -> None:
 
 def runs(folder: Path) -> None:
     """A pupil and its teacher are trained once, on the games of the settings; asked for again they are read."""
-    run.BUILD, played = folder, []
+    paths.BUILD, played = folder, []
     play = llm_trainer.play
     llm_trainer.play = lambda games, seats: (played.append(len(games)), play(games, seats))
     chats = dict(per_device_train_batch_size=2, gradient_accumulation_steps=4, num_generations=4)

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from experiments import language, run
+from experiments import language, paths, run
 
 TESTS = Path(__file__).parents[2]
 
 
 def test_two_processes_follow_the_papers_loss_and_survive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "BUILD", tmp_path / "runs")
+    monkeypatch.setattr(paths, "BUILD", tmp_path / "runs")
     run.make(language.prior_run("smoke", "ipd"))  # by one process
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     environment = os.environ | {"PYTHONPATH": f"{TESTS.parent}{os.pathsep}{TESTS}", "OMP_NUM_THREADS": "1"}
