@@ -10,8 +10,10 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from fcntl import LOCK_EX, LOCK_NB, flock
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -138,6 +140,27 @@ def make(run: Run, fresh: bool = False) -> Path:
     if not fresh and (folder := finished(run)) is not None:
         return folder
     needs = [make(need) for need in run.needs]
+    with _alone(run):
+        return run.folder if run.is_made() and not fresh else _compute(run, needs, fresh)
+
+
+@contextmanager
+def _alone(run: Run) -> Iterator[None]:
+    """One process at a time makes a run, the next one finds it; those of one training (accelerate launch) are one."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        yield
+        return
+    lock = run.folder.with_name(f".{run.folder.name}.lock")
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("w") as file:
+        flock(file, LOCK_EX)  # until the file is closed, also by a kill
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
+
+
+def _compute(run: Run, needs: list[Path], fresh: bool) -> Path:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # two runs share two cores; also fixes the order of sums
     scratch = run.folder.with_name(f".{run.folder.name}.{os.getpid()}")
@@ -180,6 +203,10 @@ def sweep_leftovers() -> None:
         owner = leftover.name.rpartition(".")[2]
         if owner.isdigit() and not psutil.pid_exists(int(owner)):
             shutil.rmtree(leftover, ignore_errors=True) if leftover.is_dir() else leftover.unlink(missing_ok=True)
+    for lock in paths.BUILD.glob("runs/**/.*.lock"):
+        with lock.open() as file, suppress(BlockingIOError):  # somebody makes the run
+            flock(file, LOCK_EX | LOCK_NB)
+            lock.unlink(missing_ok=True)
 
 
 def table_of(folder: Path) -> pd.DataFrame:

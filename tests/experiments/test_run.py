@@ -140,3 +140,23 @@ def test_the_order_of_sums_does_not_depend_on_the_reader_s_threads(project: Path
     finally:
         torch.set_num_threads(before)
     assert seen == [1]
+
+
+def write_slowly(settings: str, folder: Path, needs: list[Path]) -> pd.DataFrame:
+    with open(settings, "a") as file:
+        file.write("x")
+    time.sleep(1)
+    return pd.DataFrame({"x": [1]})
+
+
+def test_two_processes_that_want_one_run_make_it_once(project: Path) -> None:
+    marks = project / "marks"
+    run = replace(toy_run("laptop", "slow", 4), compute=write_slowly, settings=str(marks))
+    both = [multiprocessing.get_context("fork").Process(target=make, args=(run,)) for _ in range(2)]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join(60)
+    assert [process.exitcode for process in both] == [0, 0]
+    assert marks.read_text() == "x"
+    assert [path.name for path in run.folder.parent.iterdir()] == [run.folder.name], "no lock is left"
