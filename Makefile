@@ -63,6 +63,7 @@ course: setup ## an nbgrader course in build/course: with solutions, without, an
 
 site: setup ## the book as web pages in build/site, from the committed outputs, without a network
 	PYTHONPATH=. $(PY) -m sphinx -q -b html -d build/doctrees -c notebooks/book notebooks build/site
+	@echo '<meta http-equiv="refresh" content="0; url=book/index.html">' >build/site/index.html
 	@echo "open build/site/index.html"
 
 bench: setup ## benchmarks
