@@ -195,9 +195,8 @@ def save(figure: Figure, name: str, notebook: str, parameters: Mapping[str, Any]
     sources = {table: records.READ[table] for table in data}
     if stale := [table for table, source in sources.items() if source.get("stale")]:
         warning = f"drawn from tables that other settings or code made: {', '.join(stale)}"
-        figure.draw_without_rendering()  # lays it out
-        bottom = min(0.0, figure.get_tightbbox().y0 / figure.get_figheight())  # a legend may hang below the figure
-        figure.text(0, bottom - 0.01, warning, ha="left", va="top", color="#D55E00", fontsize=9)
+        # above the figure: legends hang below it
+        figure.text(0, 1.01, warning, ha="left", va="bottom", color="#D55E00", fontsize=9)
     folder = paths.BUILD / parameters["profile"] / "figures"
     for suffix, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
         picture = BytesIO()
