@@ -176,6 +176,10 @@ def aligned_advantages(
 
     Raises:
         ValueError: an unknown option, weights or probabilities of another shape, or none where they are needed.
+
+    >>> aligned_advantages(torch.tensor([[1.0, 0.0], [0.0, 1.0]]), beta=1.0, gamma=0.9)
+    tensor([[1.0000, 0.8100],
+            [0.0000, 1.0000]])
     """
     check_time_series("advantages", advantages, min_dims=2)
     leading = gamma if past == "discounted" and not include_current else 1.0

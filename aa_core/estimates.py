@@ -50,7 +50,7 @@ class Statistic:
     @property
     def seeds(self) -> tuple[int, ...]:
         """Those of the population that has fewest; none if nothing is random."""
-        return tuple(min((values.index for values in self.without.values()), key=len, default=()))
+        return tuple(min((values.index for values in self.without.values()), key=len, default=()))  # type: ignore[arg-type]
 
     def interval(self) -> Estimate:
         """The value and its t interval; without a width if no seed makes a difference."""
@@ -87,11 +87,15 @@ def mean_interval(samples: Sequence[float] | np.ndarray) -> Estimate:
 def difference(one: Sequence[float] | np.ndarray, other: Sequence[float] | np.ndarray) -> Estimate:
     """Difference of the means of two independent groups of samples with Welch's t interval."""
     sides = zip((one, other), ("one", "other"), strict=True)
-    one, other = (mean_of(pd.Series(np.asarray(side, dtype=float)), name) for side, name in sides)
-    return (one - other).interval()
+    one, other = (mean_of(pd.Series(np.asarray(side, dtype=float)), name) for side, name in sides)  # type: ignore[assignment]
+    return (one - other).interval()  # type: ignore[operator, union-attr]
 
 
 def show(estimate: Estimate, digits: int = 2, sign: str = "") -> str:
-    """An estimate as text, without the interval where there is none; `sign` "+" shows the sign of differences."""
+    """An estimate as text, without the interval where there is none; `sign` "+" shows the sign of differences.
+
+    >>> show(mean_interval([1.0, 2.0, 3.0]))
+    '2.00 [-0.48, 4.48]'
+    """
     mean, low, high = (f"{round(value, digits) + 0.0:{sign}.{digits}f}" for value in estimate)  # no -0.00
     return mean if np.isnan(estimate[1]) else f"{mean} [{low}, {high}]"

@@ -12,7 +12,7 @@ All gradients are of player 1, with respect to its logits `(..., 5)`; for player
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -66,7 +66,7 @@ def values(policy: Tensor, co_player: Tensor, game: MatrixGame, gamma: float, pe
         if table.shape[-1:] != (5,) or not ((table >= 0) & (table <= 1)).all():
             raise ValueError(f"{name} must be (..., 5) probabilities of cooperation, got shape {tuple(table.shape)}")
     tables = [torch.stack([table, 1 - table], -1) for table in (policy, co_player)]
-    start = chain(*tables, game, gamma).values[..., 0]
+    start = chain(*tables, game, gamma).values[..., 0]  # type: ignore[call-arg]
     return (1 - gamma) * start if per_round else start
 
 
@@ -232,7 +232,7 @@ def alignment_shaping(
 
 
 def advantage_alignment_gradient(
-    logits: Tensor, co_logits: Tensor, game: MatrixGame, gamma: float, beta: float = 1.0, **options: object
+    logits: Tensor, co_logits: Tensor, game: MatrixGame, gamma: float, beta: float = 1.0, **options: Any
 ) -> Tensor:
     """grad_1 V1 + beta * `alignment_shaping` (AA), whose `options` it takes; `softmax="taken"` is LOQA."""
     shaping = alignment_shaping(logits, co_logits, game, gamma, **options)

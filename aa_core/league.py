@@ -108,5 +108,5 @@ def summarise(table: pd.DataFrame, scripts: Collection[str] = ()) -> pd.DataFram
     Columns row_agent, column_agent, row_reward, low, high. What the column's agent earns stands in the swapped row.
     """
     pairs = table[["row_agent", "column_agent"]].drop_duplicates().itertuples(index=False, name=None)
-    rows = [(*pair, *cell(table, *pair, scripts).interval()) for pair in pairs]
+    rows = [(*pair, *cell(table, *pair, scripts).interval()) for pair in pairs]  # type: ignore[call-arg]
     return pd.DataFrame(rows, columns=["row_agent", "column_agent", "row_reward", "low", "high"])

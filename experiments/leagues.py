@@ -85,7 +85,7 @@ def train_agent(settings: Training, folder: Path, needs: list[Path]) -> pd.DataF
     return table[["agent", "seed", "update", "metric", "value"]]
 
 
-Cell = tuple[CreditRule, Mapping[str, object]]
+Cell = tuple[CreditRule, Mapping[str, Any]]
 """Of a map of settings: a credit, and what is changed of the map's base settings."""
 
 
@@ -166,5 +166,5 @@ def play_episodes(settings: Episodes, folder: Path, needs: list[Path]) -> pd.Dat
             yield pd.DataFrame({"opponent": opponent, "game": rows.index, "step": step}).join(rows)
 
     opponents = {settings.opponent: second, **settings.scripts}
-    table = pd.concat([rows for name, mind in opponents.items() for rows in steps(name, mind)])
+    table = pd.concat([rows for name, mind in opponents.items() for rows in steps(name, mind)])  # type: ignore[arg-type]
     return table.sort_values(["opponent", "game", "step"], kind="stable", ignore_index=True)

@@ -106,7 +106,7 @@ class TrustAndSplitTextGame(TextGame):
         return 0 if BEATS[first] == second else 1
 
     @property
-    def pattern(self) -> str:
+    def pattern(self) -> str:  # type: ignore[override]
         """A message, or a proposal."""
         return MESSAGE_PATTERN if self.speaking else COINS_PATTERN
 
@@ -142,7 +142,7 @@ class TrustAndSplitTextGame(TextGame):
             return
         shares, upper = proportional_split(read[0], read[1]), self.upper(self.round)
         self.actions.append((read[0], read[1]))
-        self.rewards.append(tuple(share * (HIGH if player == upper else LOW) for player, share in enumerate(shares)))
+        self.rewards.append(tuple(share * (HIGH if player == upper else LOW) for player, share in enumerate(shares)))  # type: ignore[arg-type]
 
     def _metrics(self, index: int) -> dict[str, Any]:
         upper, claims = self.upper(index), self.actions[index]
