@@ -105,7 +105,14 @@ def _name_pictures(app, doctree) -> None:
                     image["alt"] = alternative_text("".join(cells[container["cell_index"]]["source"]))
 
 
+def _spell_relations(app, doctree) -> None:
+    """Write < and > of displayed formulas as commands: sphinxcontrib-katex does not escape them, and <t is a tag."""
+    for block in doctree.findall(nodes.math_block):
+        block[:] = [nodes.Text(block.astext().replace("<", r"\lt ").replace(">", r"\gt "))]
+
+
 def setup(app) -> None:
     """Connect the above."""
     app.connect("doctree-read", _name_pictures)
+    app.connect("doctree-read", _spell_relations)
     app.connect("autodoc-process-docstring", _plain_docstring)

@@ -37,7 +37,8 @@ const wait = milliseconds => new Promise(go => setTimeout(go, milliseconds));
       problems: frame.contentWindow.problems,
       overflow: root.scrollWidth - root.clientWidth,
       formulas: maths.length,
-      unrendered: maths.filter(node => !node.querySelector('math')).map(node => node.textContent),
+      unrendered: maths.filter(node => !node.querySelector('math') || node.querySelector('p')) // p: text swallowed
+        .map(node => node.textContent),
       faulty: [...inside.querySelectorAll('.math merror, .katex-error')].map(node => node.textContent),
       unnamed: [...inside.querySelectorAll('article img')].map(image => image.alt.trim())
         .filter(text => !text || text.endsWith('.png')).length,
