@@ -229,11 +229,9 @@ def _shown(name: str, compute: Any, needs: list[Run]) -> Run:
     return Run(name, "all", 0, Shown(setting, agents), compute, tuple(needs), minutes=0.2)
 
 
-def frames_run(profile: str, *_: Any, place: str = "harvest_frames") -> Run:
-    """Frames of the first seed of RULES, or in place "harvest_beta_frames" of BETAS."""
-    home = place.removesuffix("_frames")
-    rules = BETAS if home == "harvest_beta" else RULES
-    return _shown(place, keep_frames, [agent_run(profile, who, _seeds(profile)[0], home) for who in rules])
+def frames_run(profile: str, *_: Any, place: str = "harvest_beta_frames") -> Run:
+    """Frames of the first seed of BETAS."""
+    return _shown(place, keep_frames, [agent_run(profile, who, _seeds(profile)[0], "harvest_beta") for who in BETAS])
 
 
 def credit_run(profile: str, *_: Any, place: str = "harvest_credit") -> Run:
@@ -262,17 +260,15 @@ def _experiment(name: str, variants: tuple[str, ...], seeds: Any = _seeds, run: 
 _ORCHARD = _experiment("harvest", (*RULES, *REFERENCES))
 _OPEN = _experiment("harvest_open", (*RULES, *REFERENCES), lambda profile: _seeds(profile)[:3])
 _BETA = _experiment("harvest_beta", tuple(BETAS), lambda profile: _seeds(profile)[:1])
-_FRAMES, _BETA_FRAMES, _CREDIT = (
+_BETA_FRAMES, _CREDIT = (
     _experiment(name, ("all",), lambda profile: (0,), run)
-    for name, run in (
-        ("harvest_frames", frames_run), ("harvest_beta_frames", frames_run), ("harvest_credit", credit_run)
-    )
-)  # fmt: skip
+    for name, run in (("harvest_beta_frames", frames_run), ("harvest_credit", credit_run))
+)
 _STRANGERS = (
     _experiment(name, tuple(SCENARIOS.values()), lambda profile: STRANGERS, background_run)
     for name in ("harvest_background", "harvest_open_background")
 )
-EXPERIMENTS = (_ORCHARD, _OPEN, _BETA, _FRAMES, _BETA_FRAMES, _CREDIT, *_STRANGERS)
+EXPERIMENTS = (_ORCHARD, _OPEN, _BETA, _BETA_FRAMES, _CREDIT, *_STRANGERS)
 
 
 def _trained(experiment: Experiment) -> Any:
@@ -283,7 +279,6 @@ def _trained(experiment: Experiment) -> Any:
 TABLES = (
     Table("harvest", _ORCHARD.runs, _window),
     Table("harvest_curves", _trained(_ORCHARD)),
-    Table("harvest_frames", _FRAMES.runs),
     Table("harvest_credit", _CREDIT.runs),
     Table("harvest_open", _OPEN.runs, _window, side=True),
     Table("harvest_open_curves", _trained(_OPEN), side=True),

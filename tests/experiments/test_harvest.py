@@ -16,7 +16,7 @@ from aa_core.games.harvest import SCRIPTED, TURN_LEFT, ZAP, HarvestGame, Harvest
 from aa_core.selfplay import play
 from experiments import harvest, harvest_picture, leagues, paths
 from experiments.harvest import Setting
-from experiments.harvest_picture import Shown, frame_state
+from experiments.harvest_picture import Shown, frame_state, keep_frames
 from experiments.run import make, table_of
 
 SETTING = harvest.SETTINGS["smoke"]
@@ -167,9 +167,12 @@ def test_strengths_are_trained_as_their_names_say() -> None:
     assert set(content.metric) == set(BOUNDS)
 
 
-def test_frames_give_the_worlds_back() -> None:
+def test_frames_give_the_worlds_back(tmp_path: Path) -> None:
     assert set(table("harvest_beta_frames").algorithm) == set(harvest.BETAS)
-    content = table("harvest_frames")
+    trained = [make(harvest.agent_run("smoke", algorithm, SETTING.seeds[0])) for algorithm in harvest.RULES]
+    cast = Shown(SETTING, tuple((algorithm, SETTING.seeds[0]) for algorithm in harvest.RULES))
+    keep_frames(cast, tmp_path, trained).to_csv(tmp_path / "frames.csv", index=False)
+    content = pd.read_csv(tmp_path / "frames.csv")
     assert list(content.columns) == ["algorithm", "step", "apples", "cells", "headings", "out", "beams"]
     assert set(content.algorithm) == set(harvest.RULES)
     assert len(content[content.step == 0].drop(columns="algorithm").drop_duplicates()) == 1  # the same start for all
