@@ -10,6 +10,7 @@ include setup.mk
 DRY := $(if $(findstring n,$(firstword -$(MAKEFLAGS))),--dry-run)
 # $(1): what to make, $(2): mode, see Snakefile. `make -n` comes here too, but cannot ask Snakemake before it is there.
 RUN_SNAKEMAKE = if [ ! -e $(INSTALLED) ]; then echo "(first installs the packages of requirements.lock)"; exit 0; fi; \
+	[ -w "$$HOME" ] || export XDG_CACHE_HOME="$${XDG_CACHE_HOME:-$${TMPDIR:-/tmp}/aa-companion-$$(id -u)}"; \
 	$(PY) $(if $(DRY),,-m experiments.progress $(PY)) -m snakemake $(1) --cores $(CORES) --nolock --rerun-incomplete \
 	--max-checksum-file-size 0 --rerun-triggers mtime --quiet rules host $(DRY) $(if $(FRESH),--forceall) \
 	$(if $(AA_BUILD),--directory '$(AA_BUILD)') --config profile=$(PROFILE) mode=$(2) fresh=$(if $(FRESH),1,0)
