@@ -96,8 +96,12 @@ def judge(profile: str, seeds: str) -> pd.DataFrame:
             row |= {f"{side}_{name}": value for name, value in looked.items()}
             row[f"{side}_verdict"] = verdicts[claim.figure, side]
         rows.append(row)
-    table = pd.DataFrame(rows).astype(object)
-    return table.where(table.notna(), "")
+    return _with_gaps(pd.DataFrame(rows))
+
+
+def _with_gaps(table: pd.DataFrame) -> pd.DataFrame:
+    """A table in which "" stands for what there is not."""
+    return table.astype(object).where(table.notna(), "")
 
 
 def _is_there(load: Any, table: str) -> bool:
@@ -169,7 +173,7 @@ def read() -> pd.DataFrame:
 
     path = paths.DATA / "extended" / f"{NAME}.csv"
     table, record = records.read_table(path, "`make claims SEEDS=100-104` makes it")
-    return remember(NAME, table, record | {"stale": bool(stale(record))}).fillna("")
+    return remember(NAME, _with_gaps(table), record | {"stale": bool(stale(record))})
 
 
 def show(table: pd.DataFrame) -> str:

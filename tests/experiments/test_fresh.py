@@ -20,17 +20,18 @@ DECLARED = """
 import json
 from experiments import coin, fresh, paths
 from experiments.run import JUDGED
-runs = fresh.runs("laptop", "aa")
-seeds = {table.name: sorted({one.seed for one in table.at_home("laptop")}) for table in fresh.tables("aa")}
+runs = fresh.runs("laptop", "")
+seeds = {table.name: sorted({one.seed for one in table.at_home("laptop")}) for table in fresh.tables("")}
 print(json.dumps({
     "judged": list(JUDGED), "build": str(paths.BUILD), "seeds": seeds,
     "runs": [[one.experiment, one.seed] for one in runs],
     "batch": [one.settings.seeds for one in runs if one.experiment == "ipd"],
+    "met": [seed for one in runs if one.experiment == "llm_crossplay" for _, seed in one.settings.agents],
     "league": [[one.settings.first_seed, list(one.settings.agents.values())] for one in runs if "_league" in one.name],
     "identity": coin.agent_run("laptop", "advantage_alignment", 101).identity,
 }))
 """
-FIXED = {"ipd", "coin_league", "negotiation_league"}  # run 0 holds all seeds
+FIXED = {"ipd", "coin_league", "negotiation_league", "llm_crossplay", "llm_prior"}  # run 0: of all seeds, or for all
 
 
 def test_every_run_behind_a_claim_is_declared_with_the_seeds_that_were_asked_for() -> None:
@@ -46,6 +47,7 @@ def test_every_run_behind_a_claim_is_declared_with_the_seeds_that_were_asked_for
         background = experiment.endswith("_background")  # whom all agents meet; its seeds are 0 and 1 in every profile
         assert seed in (0, 1) if background else seed == 0 if experiment in FIXED else seed in said["judged"]
     assert all(first == 100 and max(counts) == 5 for first, counts in said["league"])
+    assert set(said["met"]) == set(said["judged"])
     assert all(set(said["judged"]) <= set(seeds) and min(seeds) == 100 for seeds in said["batch"])
     one = registry.experiments()["coin"].run("laptop", "advantage_alignment", 101)
     assert said["identity"] == one.identity  # the same run as anybody's who asks for seed 101
