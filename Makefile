@@ -17,7 +17,7 @@ RUN_SNAKEMAKE = if [ ! -e $(INSTALLED) ]; then echo "(first installs the package
 
 FRESH_STEP = $(PY) -m experiments.fresh --profile $(PROFILE) --seeds '$(SEEDS)' --only '$(ONLY)' --cores $(CORES)
 
-.PHONY: figures claims soak redraw test test-kill rehearsal lint lab course site bench setup clean clean-all help
+.PHONY: figures claims soak redraw test test-kill rehearsal lint lab course site slides bench setup clean clean-all help
 .DEFAULT_GOAL := help
 
 figures: setup ## train, execute the notebooks, draw every figure (PROFILE=smoke|laptop|paper, FRESH=1 to repeat runs)
@@ -79,6 +79,16 @@ site: setup ## the book as web pages in build/site, from the committed outputs, 
 	PYTHONPATH=. $(PY) -m sphinx -q -b html -d build/doctrees -c notebooks/book notebooks build/site
 	@echo '<meta http-equiv="refresh" content="0; url=book/index.html">' >build/site/index.html
 	@echo "open build/site/index.html"
+
+# every notebook that has slide tags; reveal.js lies beside the slides, so that showing them needs no network
+slides: setup ## slides of the notebooks that have slide tags, in build/slides
+	$(PY) -m nbconvert --to slides --no-input --template slides --output-dir build/slides --log-level ERROR \
+		--TemplateExporter.extra_template_basedirs=notebooks/book --SlidesExporter.reveal_url_prefix=reveal.js --SlidesExporter.reveal_theme=white \
+		$(shell grep -l '"slide_type": "slide"' notebooks/*.ipynb)
+	cp -R notebooks/book/slides/reveal.js build/slides/
+	$(PY) -c 'import pathlib, shutil, sphinxcontrib.katex as katex; \
+		[shutil.copy(path, "build/slides/reveal.js") for path in pathlib.Path(katex.__file__).parent.glob("katex?m*")]'
+	@echo "open build/slides/*.html"
 
 bench: setup ## benchmarks
 	$(PY) -m pytest tests/benchmarks --benchmark-only -o addopts="--import-mode=importlib"

@@ -6,9 +6,11 @@ Behind notebooks 09 to 11. A variant is called GAME-ALGORITHM, for instance `ipd
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,7 @@ import pandas as pd
 from aa_core.advantages import aligned_advantages, summed_advantages
 from aa_core.checks import check_choice
 from aa_core.estimates import Estimate, show
+from aa_core.games.matrix import STATES
 from experiments import language_runs, records
 from experiments.language_runs import SCRIPTS, TINY, CrossPlay, Prior, Speed, Training
 from experiments.run import JUDGED, PROFILES, Experiment, Run, Table
@@ -284,6 +287,28 @@ def age(tables: Iterable[str]) -> str:
     if not old:
         return "All tables below were made by the present code and settings."
     return f"**Made by earlier code or settings**: {', '.join(old)}. What is drawn from them carries a stamp."
+
+
+def put_in(game: str, prior: Path) -> str:
+    """What the transcripts contain that the prior in this folder was warmed up on: a sentence in Markdown."""
+    from experiments.models import EMBEDDED  # here: it takes seconds that the build can do without
+
+    if not (prior / EMBEDDED).is_file():
+        return f"**{TITLES[game]}**: a model of others, without a warm-up of ours."
+    shown = json.loads((prior / EMBEDDED).read_text(encoding="utf-8"))
+    words = f"**{TITLES[game]}**: in its transcripts the prior "
+    if game == "ipd":
+        first, *others = shown["ipd_prior"]
+        states = ", ".join(f"{p:.2f} after {state}" for p, state in zip(others, STATES[1:], strict=True))
+        return f"{words}cooperates with probability {first:.2f} in the first round, then {states} (own move first)."
+    words += f"is fair in {shown['fairness']:.0%} of its claims, {shown['fairness_after_greed']:.0%} after greed"
+    if game == "split":
+        return f"{words}: retaliation is put in."
+    honest, answered = shown["drill_steps"]
+    words += f", and truthful in {shown['honesty']:.0%} of its messages: retaliation and honesty are put in."
+    return (
+        f"{words} Before: {honest} steps on honest rounds alone, {answered} on ones in which greed is always answered."
+    )
 
 
 def curves(table: pd.DataFrame, game: str, algorithm: str, metric: str) -> pd.DataFrame:

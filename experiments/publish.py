@@ -53,14 +53,15 @@ def publish(profile: str = "laptop") -> None:
     tables = [_whole(path) for path in sorted((built / "tables").glob("*.csv")) if path.stem in {*mine, *recorded}]
     agents = [(run, make(run)) for run in registry.agents(profile)]
     _check_agents(agents)
-    text = readme.update((paths.ROOT / "README.md").read_text(encoding="utf-8"), profile)
+    text = (paths.ROOT / "README.md").read_text(encoding="utf-8")
+    readme.update(text, profile)  # or nothing is written
 
     _copy([part for path in tables for part in (path, path.with_suffix(".json"))], data)
     write_atomically(data / "cost.csv", cost(profile).to_csv(index=False, lineterminator="\n"))
     _copy_agents(agents)
     _copy([built / "figures" / f"{name}.{end}" for name in PICTURES for end in ("png", "svg", "json")], paths.FIGURES)
     _copy(notebooks, paths.ROOT / "notebooks")
-    write_atomically(paths.ROOT / "README.md", text)
+    write_atomically(paths.ROOT / "README.md", readme.update(text, profile))
 
 
 def publish_study(name: str) -> None:

@@ -4,27 +4,65 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from experiments import registry
+import pandas as pd
+
+from experiments import paths, records, registry
 from experiments.claims import Load
-from experiments.page import page, reader, show_seeds
+from experiments.page import FIGURES, Entry, entry, reader, show_seeds
+
+CORES = 2  # that the times of the README are for
+
+
+def commands(load: Load) -> str:
+    """The three commands with what they took: the cost of the runs and of the notebooks, as records have it."""
+    cost = pd.read_csv(paths.DATA / "laptop" / "cost.csv").seconds.sum() / 60
+    seconds: dict[str, float] = {}  # of every notebook, up to its last picture
+    for path in paths.FIGURES.glob("*.json"):
+        record = records.read_record(path) or {}
+        seconds[record["notebook"]] = max(seconds.get(record["notebook"], 0), record["seconds"]["notebook"])
+    drawn = max(sum(seconds.values()) / CORES, *seconds.values()) / 60  # the longest one cannot be shared
+    rows = (
+        ("type", "to", f"took, on {CORES} cores"),
+        ("---", "---", "---"),
+        ("`make lab`", "open the notebooks in JupyterLab", "4 seconds"),
+        ("`make redraw`", "execute them all on the committed tables and agents, into `build/`", f"{drawn:.0f} minutes"),
+        ("`make figures`", "train everything, execute, draw every figure", f"{cost / CORES + drawn:.0f} minutes"),
+    )
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def verdicts(load: Load) -> str:
     """What is reproduced and what is not: every figure of both papers, with its verdict."""
-    header = ("figure", "verdict", "numbers that agree", "orderings that hold", "trained longer", "seeds", "ours")
-    lines, names = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)], registry.NOTEBOOKS
-    for key, found in page(load).items():
+    lines = ["| figure | verdict | (numbers;) orderings | seeds |", "|" + "---|" * 4]
+    for key in FIGURES:
+        read: list[str] = []
+        found = entry(key, lambda name, read=read: (read.append(name), load(name))[1])
         title, number, *_ = found.figure
+        old = any(records.READ.get(name, {}).get("stale") for name in read)
+        signs = ("†" if found.longer not in ("not run", found.verdict) else "") + ("‡" if old else "")
         cells = (
-            f"{key.split('_')[0].upper()}, {title}", found.verdict, found.passed(numbers=True),
-            found.passed(numbers=False), found.longer, show_seeds(found.seeds),
-            f"[{number}](notebooks/{names[number].name}.ipynb)",
+            f"[{key.split('_')[0].upper()}, {title}](notebooks/{registry.NOTEBOOKS[number].name}.ipynb)",
+            found.verdict + signs, _counts(found),
+            show_seeds(found.seeds).replace("*", "\\*"),
         )  # fmt: skip
         lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join([*lines, "", "\\* Settings were chosen on some of these seeds."])
+    legend = {
+        "\\*": "settings were chosen on some of these seeds",
+        "†": "trained longer, the verdict is another (12)",
+        "‡": "from tables that earlier code made",
+    }
+    table = "\n".join(lines)
+    used = [f"{sign} {words}" for sign, words in legend.items() if sign in table]
+    return "\n\n".join([table, *(["; ".join(used) + "."] if used else [])])
 
 
-GENERATED: dict[str, Callable[[Load], str]] = {"verdicts": verdicts}
+def _counts(found: Entry) -> str:
+    """How many numbers and how many orderings pass; those without a run stand in notebook 12."""
+    numbers, orderings = (found.passed(numbers=kind).partition(",")[0].replace(" of ", "/") for kind in (True, False))
+    return orderings if numbers == "–" else f"{numbers}; {orderings}"
+
+
+GENERATED: dict[str, Callable[[Load], str]] = {"commands": commands, "verdicts": verdicts}
 
 
 def update(readme_text: str, profile: str) -> str:

@@ -30,8 +30,9 @@ exclude_patterns = ["**.ipynb_checkpoints", "book/README.md"]
 
 nb_execution_mode = "off"  # what is shown is what is committed
 nb_merge_streams = True
-myst_enable_extensions = ["amsmath", "attrs_inline", "colon_fence", "deflist", "dollarmath"]
+myst_enable_extensions = ["amsmath", "attrs_inline", "colon_fence", "deflist", "dollarmath", "substitution"]
 myst_heading_anchors = 3
+myst_substitutions = {"repository": os.environ.get("REPOSITORY_URL", "REPOSITORY_URL")}
 bibtex_bibfiles = ["references.bib"]
 bibtex_default_style = "unsrt"
 katex_css_path = "katex-math.css"  # the package's own; MathML needs no fonts
@@ -49,8 +50,9 @@ html_css_files = ["site.css"]
 html_context = {"default_mode": "auto"}
 html_copy_source = False
 html_show_sourcelink = False
-# where the repository is hosted: REPOSITORY_URL=https://... make site adds its links and launch buttons
-repository = os.environ.get("REPOSITORY_URL", "")
+# where the repository is hosted: REPOSITORY_URL=https://... make site adds its links and launch buttons; nothing else
+# knows an address. The notebooks lie beside this folder, so their path in the repository is that of the sources here.
+repository, branch = os.environ.get("REPOSITORY_URL", ""), os.environ.get("REPOSITORY_BRANCH", "main")
 html_theme_options = {
     "home_page_in_toc": True,
     "show_toc_level": 2,
@@ -59,6 +61,8 @@ html_theme_options = {
     **(
         {
             "repository_url": repository,
+            "repository_branch": branch,
+            "repository_provider": next((host for host in ("gitlab", "bitbucket") if host in repository), "github"),
             "path_to_docs": "notebooks",
             "use_repository_button": True,
             "launch_buttons": {

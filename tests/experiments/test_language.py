@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections import Counter
 from dataclasses import replace
 from functools import partial
@@ -250,3 +251,19 @@ def test_accelerate_reads_the_configurations_that_come_with_the_runs(name: str, 
     for game in language.GAMES:
         for algorithm in ("naive", "advantage_alignment", "naive_vs_kind"):
             assert language.training("paper", game, algorithm).gradient_accumulation_steps % processes == 0
+
+
+@pytest.mark.parametrize("game", language.GAMES)
+def test_what_was_put_into_a_prior_is_read_from_its_warm_up(game: str, tmp_path: Path) -> None:
+    shown = {"ipd_prior": [0.81, 0.82, 0.83, 0.84, 0.86], "fairness": 0.91, "fairness_after_greed": 0.42}
+    shown |= {"honesty": 0.93, "drill_steps": [11, 12]}
+    assert "without a warm-up of ours" in language.put_in(game, tmp_path)
+    (tmp_path / models.EMBEDDED).write_text(json.dumps(shown))
+    words = language.put_in(game, tmp_path)
+    expected = {
+        "ipd": ("0.81 in the first round", "0.82 after CC", "0.83 after CD", "0.84 after DC", "0.86 after DD"),
+        "split": ("91%", "42% after greed"),
+        "trust_and_split": ("91%", "42% after greed", "93%", "11 steps", "12 on ones in which greed"),
+    }[game]
+    assert words.startswith(f"**{language.TITLES[game]}**")
+    assert [part for part in expected if part not in words] == []

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
 import made_up
 import pytest
 
-from experiments import paths, readme
+from experiments import paths, readme, records
 from experiments.page import FIGURES
 from experiments.pictures import PICTURES, SIDECAR
+
+WORDS = 1800  # that a reader has the patience for
 
 
 def test_parts_are_replaced_and_the_rest_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -28,13 +32,11 @@ def test_parts_are_replaced_and_the_rest_is_kept(monkeypatch: pytest.MonkeyPatch
 def test_every_figure_has_a_line_with_its_verdict() -> None:
     world = made_up.world()
     lines = readme.verdicts(made_up.reader(world)).splitlines()
-    assert len([line for line in lines if line.startswith(("| AA, ", "| LLM, "))]) == len(FIGURES)
-    link = "[05](notebooks/05_coin_game_league.ipynb)"
+    assert len([line for line in lines if line.startswith(("| [AA, ", "| [LLM, "))]) == len(FIGURES)
+    title = "[AA, fig. 2: the Coin Game league](notebooks/05_coin_game_league.ipynb)"
     league = next(line for line in lines if "Coin Game league" in line)
-    assert league.startswith(
-        "| AA, fig. 2: the Coin Game league | reproduced as far as compared | 12 of 12, 7 without run |"
-    )
-    assert league.endswith(f"| not run | 5–9 | {link} |")
+    assert league.startswith(f"| {title} | reproduced as far as compared")
+    assert re.search(r"\| 12/12; \d+/\d+ \| 5–9 \|$", league)
     del world["coin_league"], world["coin_curves"]
     league = next(line for line in readme.verdicts(made_up.reader(world)).splitlines() if "Coin Game league" in line)
     assert "| no run yet |" in league
@@ -46,6 +48,33 @@ def test_every_figure_has_a_line_with_its_verdict() -> None:
 def test_committed_readme_says_what_the_data_say() -> None:
     text = (paths.ROOT / "README.md").read_text(encoding="utf-8")
     assert readme.update(text, "laptop") == text
+
+
+def test_times_are_those_of_the_records(project: Path) -> None:
+    write = records.write_atomically
+    write(project / "data/laptop/cost.csv", "experiment,run,seconds\ncoin,coin/a-5,1200\ncoin,coin/b-5,600\n")
+    for name, notebook, seconds in (("a", "01_x.ipynb", 60), ("b", "01_x.ipynb", 180), ("c", "02_y.ipynb", 60)):
+        record = {"notebook": notebook, "seconds": {"notebook": seconds}}
+        records.write_record(project / f"figures/{name}.json", record)
+    redraw, figures = readme.commands(lambda name: None).splitlines()[-2:]
+    assert redraw.endswith("| 3 minutes |")  # 01 takes as long, 02 beside it
+    assert figures.endswith("| 18 minutes |")
+
+
+def test_signs_say_what_a_verdict_rests_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = made_up.world()
+    monkeypatch.setattr(records, "READ", {"coin_league": {"stale": False}})
+    assert "‡" not in readme.verdicts(made_up.reader(world))
+    monkeypatch.setitem(records.READ, "coin_league", {"stale": True})
+    table = readme.verdicts(made_up.reader(world))
+    assert {line.split("]")[0] for line in table.splitlines() if "‡ |" in line} == {
+        "| [AA, fig. 2: the Coin Game league", "| [AA, fig. 2: the same with the clipped form of AA",
+    }  # fmt: skip
+    assert table.endswith("‡ from tables that earlier code made.")
+
+
+def test_committed_readme_is_short() -> None:
+    assert len((paths.ROOT / "README.md").read_text(encoding="utf-8").split()) <= WORDS
 
 
 def test_committed_figures_are_those_of_the_list_and_have_a_past() -> None:
