@@ -107,7 +107,7 @@ def test_every_run_has_resources_for_a_cluster() -> None:
         ("aa_core.games.text", {"llm", "llm_prior", "llm_crossplay"}),
         ("aa_core.games.coin", {"coin", "coin_league", "coin_episode"}),
         ("aa_core.games.negotiation", {"negotiation", "negotiation_league", "negotiation_episode"}),
-        ("aa_core.games.harvest", {f"harvest{part}" for part in ("", "_background", "_frames", "_credit")}),
+        ("aa_core.games.harvest", {f"harvest{part}" for part in ("", "_background", "_credit")}),
         ("aa_core.tabular", {"ipd", "ipd_long", "ipd_sweep"}),
         ("experiments.figures", set()),
     ],
