@@ -36,7 +36,12 @@ def verdicts(load: Load) -> str:
     lines = ["| figure | verdict | (numbers;) orderings | seeds |", "|" + "---|" * 4]
     for key in FIGURES:
         read: list[str] = []
-        found = entry(key, lambda name, read=read: (read.append(name), load(name))[1])
+
+        def note(name: str, read: list[str] = read) -> pd.DataFrame:
+            read.append(name)
+            return load(name)
+
+        found = entry(key, note)
         title, number, *_ = found.figure
         old = any(records.READ.get(name, {}).get("stale") for name in read)
         signs = ("†" if found.longer not in ("not run", found.verdict) else "") + ("‡" if old else "")

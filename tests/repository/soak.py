@@ -83,7 +83,7 @@ def train(run: language_runs.Training, prior: Path, kept: Path, watch: Callable[
 def soak(minutes: float, every: float, profile: str = "laptop") -> tuple[pd.DataFrame, language_runs.Training]:
     """Advantage Alignment in the prisoner's dilemma for so many minutes; what was seen, and the settings."""
     prior = make(language.prior_run(profile, "ipd"))
-    run = language.training(profile, "ipd", "advantage_alignment")  # with past agents, so that all parts of the trainer work
+    run = language.training(profile, "ipd", "advantage_alignment")  # it meets past agents
     with tempfile.TemporaryDirectory() as folder:
         watch = Watch(60 * minutes, every)
         train(run, prior, Path(folder) / "kept", watch.look)
