@@ -40,7 +40,8 @@ const wait = milliseconds => new Promise(go => setTimeout(go, milliseconds));
       unrendered: maths.filter(node => !node.querySelector('math') || node.querySelector('p')) // p: text swallowed
         .map(node => node.textContent),
       faulty: [...inside.querySelectorAll('.math merror, .katex-error')].map(node => node.textContent),
-      unnamed: [...inside.querySelectorAll('article img')].map(image => image.alt.trim())
+      unnamed: [...inside.querySelectorAll('article img')]
+        .map(image => (image.closest('[role=img]')?.ariaLabel ?? image.alt).trim())
         .filter(text => !text || text.endsWith('.png')).length,
     };
     const ground = scheme => {
