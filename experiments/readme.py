@@ -6,10 +6,12 @@ from collections.abc import Callable
 
 import pandas as pd
 
-from experiments import paths, records, registry
+from experiments import language, paths, records, registry
 from experiments.claims import Load
 from experiments.page import FIGURES, Entry, entry, reader, show_seeds
 
+HOLDS = 0.8  # share of rounds in which a seed that holds cooperates
+HEADLINE = {"advantage_alignment": "", "aa_long": " trained twice as long,"}
 CORES = 2  # that the times of the README are for
 ASIDE = 16  # seconds of a notebook that are not in its record, as `time make redraw` tells: to start, and to end
 
@@ -69,7 +71,17 @@ def _counts(found: Entry) -> str:
     return orderings if numbers == "–" else f"{numbers}; {orderings}"
 
 
-GENERATED: dict[str, Callable[[Load], str]] = {"commands": commands, "verdicts": verdicts}
+def headline(load: Load) -> str:
+    """In how many seeds language models under Advantage Alignment cooperate in the prisoner's dilemma."""
+    table, counted = pd.concat([load("llm_training"), load("llm_side_training")]), []
+    for name, words in HEADLINE.items():
+        late = language.final(table, "ipd", name, "cooperation")
+        seeds = show_seeds(tuple(language.curves(table, "ipd", name, "cooperation")))
+        counted.append(f"{words} in {(late > HOLDS).sum()} of {len(late)} seeds ({seeds}, worst {late.min():.2f})")
+    return f"**Language models, prisoner's dilemma.** AA cooperates in over {HOLDS:.0%} of rounds{';'.join(counted)}."
+
+
+GENERATED: dict[str, Callable[[Load], str]] = {"commands": commands, "headline": headline, "verdicts": verdicts}
 
 
 def update(readme_text: str, profile: str) -> str:

@@ -61,7 +61,7 @@ def test_seeds_that_cannot_be_read_are_refused(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["0-4", "5-9", "14-20"])
 def test_seeds_that_were_seen_are_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="seeds must be from 15 on"):
+    with pytest.raises(ValueError, match="seeds must be from 25 on"):
         seeds_of(text)
 
 
