@@ -32,7 +32,7 @@ SCRIPTED = (KIND, GREEDY, RANDOM, "cooperate", "defect", "welfare", "greedy")  #
 NAMES = {
     AA: "AA", PROXIMAL_AA: "proximal AA", SUM: "sum of rewards", PPO: "PPO", PPO_SUM: "PPO, summed rewards",
     FREE: "free harvesters", "naive_vs_kind": "naive opposite the prior", "naive_vs_aligned": "naive opposite fixed AA",
-    "aa_buffer": "AA with buffer", "aa_no_buffer": "AA without buffer", "aa_batch_baseline": "AA with batch baseline",
+    "aa_no_buffer": "AA without buffer", "aa_batch_baseline": "AA with batch baseline",
 }  # fmt: skip
 LONGER = {  # table -> that of the same runs trained longer, and what AA is called there
     "ipd_gru_curves": ("ipd_gru_long", "longer"), "ipd_policy": ("ipd_long", AA), "coin_curves": ("coin_long", AA),
@@ -312,7 +312,7 @@ def _language_models(game: str) -> Iterator[Claim]:
     pupil, victim = run("naive_vs_kind", "reward"), run("naive_vs_kind", "reward_other", "the prior")
     greeds = (NAIVE, greedy)[: 1 if game == "trust_and_split" else 2]  # there naive agents stand for greed in the paper
     models = [(replace(run(name, how, f"{name} at first"), first=True), run(name, how)) for name in OTHER_MODELS]
-    ablations = ((AA, "aa_no_buffer"), ("aa_buffer", AA), (AA, "aa_batch_baseline"))  # AA has it in profile paper
+    ablations = ((AA, "aa_no_buffer"), (AA, "aa_batch_baseline"))
     for figure, source, *pairs in (
         ("llm_naive", SUMMARY, (run(PRIOR, how), run(NAIVE, how))),
         ("llm_other_models", SUMMARY, *models),

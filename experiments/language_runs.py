@@ -35,6 +35,8 @@ os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # the seams that it warn
 TINY = "tiny"  # the embedded model
 # the kind and the greedy scripted player
 SCRIPTS = {"ipd": ("cooperate", "defect"), "split": ("welfare", "greedy"), "trust_and_split": ("welfare", "greedy")}
+# who else is met in evaluations: greed that names its hand truthfully, or lies
+OTHERS = {"ipd": (), "split": (), "trust_and_split": ("greedy_truthful", "greedy_lying")}
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,7 @@ class Training:
     max_completion_length: int
     max_steps: int
     learning_rate: float = 1e-3
+    lr_scheduler_type: str = "constant"
     beta: float = 0.0
     entropy_coef: float = 0.0
     baseline: str = "group"
@@ -209,7 +212,7 @@ def trainer_of(run: Training, model: str | Path, kept: Path, aligned: Path | Non
     known = {field.name for field in fields(AdvantageAlignmentConfig)}
     settings = AdvantageAlignmentConfig(
         **{name: value for name, value in vars(run).items() if name in known} | {"gradient_accumulation_steps": passes},
-        output_dir=str(kept), lr_scheduler_type="constant", max_grad_norm=1.0, use_cpu=not on_gpu, bf16=on_gpu,
+        output_dir=str(kept), max_grad_norm=1.0, use_cpu=not on_gpu, bf16=on_gpu,
         activation_checkpointing=on_gpu, use_vllm=on_gpu and is_vllm_available(), vllm_mode="colocate",
         logging_strategy="no" if reports == "none" else "steps", logging_steps=1, report_to=reports,
         save_strategy="steps", disable_tqdm=HEADLESS,
@@ -254,7 +257,8 @@ def evaluate(player: ModelPlayer, run: Training, co_player: Player | None = None
     """
     from aa_core.llm.players import ScriptedPlayer, play
 
-    names = [*SCRIPTS[run.game], *(["random"] if run.game == "ipd" else [])]
+    scripts = SCRIPTS[run.game] + OTHERS[run.game]
+    names = [*scripts, *(["random"] if run.game == "ipd" else [])]
     partners = {"home": co_player or player} | {name: ScriptedPlayer(name, Random(run.seed)) for name in names}
     tables = {name: new_games(run, run.evaluation_games) for name in partners}
     for name, games in tables.items():
@@ -263,7 +267,7 @@ def evaluate(player: ModelPlayer, run: Training, co_player: Player | None = None
     metrics = {name: mean_metric(name, home) for name in METRICS}
     if co_player is not None:
         metrics["reward_other"] = mean_metric("reward", [(game, 1) for game in tables["home"]])
-    for name in SCRIPTS[run.game]:
+    for name in scripts:
         metrics[f"reward_vs_{name}"] = mean_metric("reward", [(game, 0) for game in tables[name]])
     if run.game == "ipd":
         met = Counter(move for name in ("home", "random") for game in tables[name] for move in moves(game, 0))

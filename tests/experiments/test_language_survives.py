@@ -21,7 +21,11 @@ UPDATES, KILLS = 12, 3
 def training_run() -> run.Run:
     """Twelve updates of the embedded model, with a buffer; `watched` after every fifth."""
     settings = replace(
-        language.training("smoke", "ipd", "aa_buffer"), max_steps=UPDATES, buffer_every=2, save_steps=2, watch_every=5
+        language.training("smoke", "ipd", "advantage_alignment"),
+        max_steps=UPDATES,
+        buffer_every=2,
+        save_steps=2,
+        watch_every=5,
     )
     return run.Run("llm", "killed", 0, settings, language_runs.train, (language.prior_run("smoke", "ipd"),))
 

@@ -25,6 +25,7 @@ from aa_core.games.text import (
 from aa_core.games.text.ipd import IPDTextGame
 from aa_core.games.text.split import SPLIT_PATTERN, SplitTextGame
 from aa_core.games.text.trust_and_split import (
+    BEATS,
     COINS_PATTERN,
     HANDS,
     MESSAGE_PATTERN,
@@ -151,6 +152,21 @@ def test_scripted_welfare_splits_evenly_if_it_cannot_know() -> None:
     game = TrustAndSplitTextGame(seed=3)
     talk(game, f"I also have {game.hands[0][0]}, not gold")  # impossible: the hands differ
     assert SCRIPTED["trust_and_split"]["welfare"](game, 0) == "<<proposal_start>> 5 <<proposal_end>>"
+
+
+def test_greed_names_its_hand_or_lies_and_is_believed() -> None:
+    honest, lying = TrustAndSplitTextGame(seed=3, rounds=50), TrustAndSplitTextGame(seed=3, rounds=50)
+    play_scripted(honest, "greedy_truthful", "welfare")
+    play_scripted(lying, "greedy_lying", "welfare")
+    assert {own for own, _ in honest.actions + lying.actions} == {10}
+    assert [claim for _, claim in honest.actions] == [10 * honest.upper(index) for index in range(50)]
+    named = [next(hand for hand in HANDS if hand in messages[0]) for messages in lying.messages]
+    hands = [own for own, _ in lying.hands]
+    assert 0 < sum(said == held for said, held in zip(named, hands, strict=True)) < 50  # a lie may be true
+    for said, (_, other), (_, claim) in zip(named, lying.hands, lying.actions, strict=True):
+        assert claim == (5 if said == other else 10 if BEATS[other] == said else 0)  # who hears its own cannot know
+    answered = [index for index in range(50) if lying.first_speakers[index] == 1]
+    assert {lying.actions[index] for index in answered} == {(10, 0)}  # who has heard the other knows what to say
 
 
 @pytest.mark.parametrize(
