@@ -39,13 +39,13 @@ SPLIT = Training(
     game="split", rounds=4, gamma=0.9, reward_scale=40.0, learning_rate=1.4e-3, num_generations=16,
     per_device_train_batch_size=32, gradient_accumulation_steps=2, max_completion_length=12, max_steps=36,
 )  # fmt: skip
-# A memory of one round sees greed only if the other had the lower hand: cooperation pays less, alignment must do more
+# A memory of one round sees greed only if the other had the lower hand: cooperation pays less and is found later
 TRUST = replace(
-    SPLIT, game="trust_and_split", gamma=0.96, reward_scale=10.0, learning_rate=1.5e-3, max_completion_length=24,
-    max_steps=30,
+    SPLIT, game="trust_and_split", gamma=0.96, reward_scale=10.0, learning_rate=2e-3, lr_scheduler_type="cosine",
+    max_completion_length=24, max_steps=64,
 )  # fmt: skip
 # Strength of alignment. It multiplies two advantages, the naive term is one: beta / reward_scale sets their balance
-BETAS = {"ipd": 1.0, "split": 1.5, "trust_and_split": 2.0}
+BETAS = {"ipd": 1.0, "split": 1.5, "trust_and_split": 0.5}
 BUFFERED = ("ipd",)  # games in which AA meets past agents; in profile paper it does in all
 # The sharing games are warmed up at the length that is trained; see `tiny.warm_up` for the drills
 WARM_UPS: dict[str, dict[str, Any]] = {
@@ -177,7 +177,7 @@ def speed_run(profile: str, variant: str = "rollouts", seed: int = 0) -> Run:
 
 def _cost(profile: str, game: str) -> dict[str, Any]:
     """Of a training; a warm-up and a cross-play take as long, roughly."""
-    minutes = 0.1 if profile == "smoke" else {"ipd": 0.3, "split": 0.7, "trust_and_split": 0.8}[game]
+    minutes = 0.1 if profile == "smoke" else {"ipd": 0.7, "split": 0.7, "trust_and_split": 1.8}[game]
     return {"minutes": minutes, "gpu": profile == "paper"}
 
 
