@@ -48,7 +48,7 @@ or `(..., *action_shape)`. It raises ValueError if the observations are not thos
 
 def check_step(game: Game, state: Any, actions: Tensor) -> None:
     """Raise ValueError unless `state` is before the horizon and `actions` are those of all players in its games."""
-    check(state=state)
+    check(game=game, state=state)
     time, batch = state.time, len(next(iter(vars(state).values())))
     check_that(time < game.horizon, "state", f"before the horizon {game.horizon}; reset the game", time)
     shape, discrete = (batch, game.num_players, *game.action_shape), game.num_actions is not None

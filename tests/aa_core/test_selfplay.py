@@ -149,7 +149,7 @@ def test_somebody_must_learn_and_snapshots_must_play() -> None:
     message = "buffer and scripts must be such that the learner has a seat of 2, got"
     with pytest.raises(ValueError, match=message):
         seating(CoinGame(), replace(TINY, buffer=SNAPSHOTS, scripts=(always(0),)))
-    with pytest.raises(ValueError, match=r"share must give each of 8 snapshots one of 16 games, got 0.1"):
+    with pytest.raises(ValueError, match=r"share must be enough for a game of 16 for each of 8 snapshots, got 0.1"):
         seating(CoinGame(), replace(TINY, buffer=Buffer(share=0.1)))
 
 
