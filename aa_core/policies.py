@@ -7,6 +7,8 @@ from fnmatch import fnmatchcase
 import torch
 from torch import Tensor
 
+from aa_core.checks import check_choice, check_shape
+
 # P(cooperate | START, CC, CD, DC, DD). Grim trigger is memory-one on its own path: after its first D it never plays C,
 # so CC cannot come back.
 STRATEGIES: dict[str, tuple[float, ...]] = {
@@ -21,19 +23,15 @@ STRATEGIES: dict[str, tuple[float, ...]] = {
 
 def strategy(name: str, dtype: torch.dtype = torch.float64) -> Tensor:
     """P(cooperate) `(5,)` of a classic strategy by name."""
-    if name not in STRATEGIES:
-        raise ValueError(f"name must be one of {', '.join(STRATEGIES)}, got {name!r}")
+    check_choice("name", name, STRATEGIES)
     return torch.tensor(STRATEGIES[name], dtype=dtype)
 
 
 # what the kinds answer to START, CC, CD, DC, DD; ? where their own path never leads
 _KINDS = {
-    "always defect": "D??DD",
-    "always cooperate": "CCC??",
-    "tit for tat": "CCDCD",
-    "grim trigger": "CCDDD",
+    "always defect": "D??DD", "always cooperate": "CCC??", "tit for tat": "CCDCD", "grim trigger": "CCDDD",
     "win-stay lose-shift": "CCDDC",
-}
+}  # fmt: skip
 
 
 def classify(cooperation: Tensor) -> list[str]:
@@ -42,5 +40,6 @@ def classify(cooperation: Tensor) -> list[str]:
     Entries that the policy cannot reach on its own path do not matter: one that opens with D and answers D to DC and DD
     is "always defect". What answers as none of the kinds is "other".
     """
+    check_shape((None, 5), cooperation=cooperation, bounds=(0, 1))
     answers = ["".join("DC"[c] for c in row) for row in (cooperation >= 0.5).tolist()]
     return [next((kind for kind, known in _KINDS.items() if fnmatchcase(row, known)), "other") for row in answers]

@@ -31,10 +31,6 @@ def matrix_names() -> list[str]:
 
 
 def make(name: str, **options: object) -> Game:
-    """Build a game by name, with the options of its class (for matrix games: `horizon`).
-
-    Raises:
-        ValueError: unknown name, or an option out of its range.
-    """
+    """Build a game by name, with the options of its class (for matrix games: `horizon`); ValueError for others."""
     check_choice("name", name, _BUILDERS)
     return _BUILDERS[name](**options)

@@ -167,7 +167,7 @@ def test_an_interval_over_few_seeds_that_meet_each_other_covers_the_truth() -> N
 def test_two_cells_with_the_same_seeds_are_compared_seed_by_seed() -> None:
     skill, noise = np.random.default_rng(2).normal(size=(2, 4))
     table = played({("a", "x"): skill[:, None], ("a", "y"): (skill + 0.1 * noise - 1)[:, None]})
-    gap = (cell(table, "a", "x", "xy") - cell(table, "a", "y", "xy")).interval()
+    gap = (cell(table, "a", "x", {"x", "y"}) - cell(table, "a", "y", {"x", "y"})).interval()
     assert gap == pytest.approx(mean_interval(1 - 0.1 * noise))
 
 
@@ -187,5 +187,5 @@ def test_bad_arguments_are_named() -> None:
     game, scripted = GAMES["coin"]
     with pytest.raises(ValueError, match="games must be a positive integer, got 0"):
         league(game, scripted, games=0)
-    with pytest.raises(ValueError, match="agents must hold at least one agent, got none"):
+    with pytest.raises(ValueError, match="agents must be a list or dict, not empty"):
         league(game, {})
