@@ -12,9 +12,11 @@ DRY := $(if $(findstring n,$(firstword -$(MAKEFLAGS))),--dry-run)
 RUN_SNAKEMAKE = if [ ! -e $(INSTALLED) ]; then echo "(first installs the packages of requirements.lock)"; exit 0; fi; \
 	$(PY) $(if $(DRY),,-m experiments.progress $(PY)) -m snakemake $(1) --cores $(CORES) --nolock --rerun-incomplete \
 	--max-checksum-file-size 0 --rerun-triggers mtime --quiet rules host $(DRY) $(if $(FRESH),--forceall) \
-	--config profile=$(PROFILE) mode=$(2) fresh=$(if $(FRESH),1,0)
+	$(if $(AA_BUILD),--directory '$(AA_BUILD)') --config profile=$(PROFILE) mode=$(2) fresh=$(if $(FRESH),1,0)
 
-.PHONY: figures redraw test test-kill rehearsal lint lab course site bench setup clean clean-all help
+FRESH_STEP = $(PY) -m experiments.fresh --profile $(PROFILE) --seeds '$(SEEDS)' --only '$(ONLY)' --cores $(CORES)
+
+.PHONY: figures claims soak redraw test test-kill rehearsal lint lab course site bench setup clean clean-all help
 .DEFAULT_GOAL := help
 
 figures: setup ## train, execute the notebooks, draw every figure (PROFILE=smoke|laptop|paper, FRESH=1 to repeat runs)
@@ -40,13 +42,23 @@ studies/%: setup ## make a side study and publish its table in data/extended: ma
 	+@$(call RUN_SNAKEMAKE,table_$*,one)
 	@$(if $(DRY),,$(PY) -m experiments publish --study $*)
 
-test: setup lint ## lint, unit and property tests, every notebook in profile smoke, stored outputs of the exact ones
+claims: setup ## run all that is judged with fresh seeds, and say what holds: make claims SEEDS=100-104 (ONLY="llm aa_2")
+	@$(PY) -m experiments check --profile $(PROFILE) --seeds '$(SEEDS)' --figures '$(ONLY)'
+	@AA_SEEDS='$(SEEDS)' $(FRESH_STEP) plan
+	+@export AA_SEEDS='$(SEEDS)'; $(call RUN_SNAKEMAKE,claims,one) 'only=$(ONLY)'
+	@$(if $(DRY),,AA_SEEDS='$(SEEDS)' $(FRESH_STEP) tables)
+	@$(if $(DRY),,$(FRESH_STEP) judge)
+
+test: setup lint ## lint and types, unit and property tests, every notebook in profile smoke, stored outputs of the exact ones
 	$(PY) -m pytest
 	AA_HEADLESS=1 AA_BUILD=build/nbval \
 		$(PY) -m pytest --nbval-lax --nbval-current-env notebooks/01* notebooks/02* notebooks/03*
 
-test-kill: setup ## kill `make figures PROFILE=smoke` at random moments, and compare with an undisturbed run (slow)
-	$(PY) tests/repository/kill_figures.py
+test-kill: setup ## kill `make figures PROFILE=smoke` at random moments, and compare with an undisturbed run (slow; KILLS=20)
+	$(PY) tests/repository/kill_figures.py --kills $(or $(KILLS),20)
+
+soak: setup ## an hour of self-play with the embedded model: memory, threads and open files (MINUTES=60)
+	$(PY) tests/repository/soak.py --minutes $(or $(MINUTES),60)
 
 rehearsal: setup ## profile paper in the small, with every game and four families of tiny random models
 	AA_REHEARSAL=1 $(PY) -m pytest tests/experiments/test_rehearsal.py
@@ -54,6 +66,7 @@ rehearsal: setup ## profile paper in the small, with every game and four familie
 lint: setup
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
+	$(PY) -m mypy
 
 lab: setup ## open the notebooks in JupyterLab
 	$(PY) -m jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb
@@ -70,7 +83,7 @@ bench: setup ## benchmarks
 	$(PY) -m pytest tests/benchmarks --benchmark-only -o addopts="--import-mode=importlib"
 
 clean: ## remove what was computed and can be computed again (keeps data/ and figures/)
-	rm -rf build .snakemake .pytest_cache .ruff_cache .benchmarks .hypothesis
+	rm -rf build .snakemake .mypy_cache .pytest_cache .ruff_cache .benchmarks .hypothesis
 
 clean-all: clean ## clean, and remove the virtual environment
 	rm -rf .venv *.egg-info

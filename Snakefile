@@ -5,7 +5,7 @@ import sys
 
 sys.path.insert(0, workflow.basedir)
 
-from experiments import build, registry
+from experiments import build, fresh, registry
 from experiments.paths import BUILD
 
 PROFILE = config.get("profile", "laptop")
@@ -13,11 +13,11 @@ MODE = config.get("mode", "figures")  # figures: makes every run; one: what is m
 RUNS = build.every_run(PROFILE)
 FRESH = "--fresh" if str(config.get("fresh", 0)) == "1" else ""
 STALE = "" if MODE == "figures" else "--stale"  # what is committed is drawn all the same, and says how old it is
-PYTHON = f"env -u MPLBACKEND PYTHONDONTWRITEBYTECODE=1 '{sys.executable}' -m experiments"
+PYTHON = f"cd '{workflow.basedir}' && env -u MPLBACKEND PYTHONDONTWRITEBYTECODE=1 '{sys.executable}' -m experiments"
 STAMPS = {number: build.stamp(number, PROFILE, bool(STALE)) for number in registry.NOTEBOOKS}
 
 
-localrules: figures, redraw,
+localrules: figures, redraw, claims,
 
 
 rule figures:
@@ -29,6 +29,11 @@ rule figures:
 rule redraw:
     input:
         list(STAMPS.values()),
+
+
+rule claims:  # with AA_SEEDS set, see the Makefile
+    input:
+        lambda wildcards: [build.record_of(run) for run in fresh.runs(PROFILE, str(config.get("only") or ""))],
 
 
 for name, table in registry.tables().items():
@@ -49,7 +54,7 @@ rule run:
         lambda wildcards: [build.record_of(need) for need in build.before_run(run_of(wildcards), MODE == "figures")],
     output:
         f"{BUILD}/runs/{{key}}/record.json",
-    threads: lambda wildcards: workflow.cores if run_of(wildcards).alone else 1
+    threads: lambda wildcards: (workflow.resource_settings.cores or 8) if run_of(wildcards).alone else 1
     resources:
         runtime=lambda wildcards: build.runtime(run_of(wildcards)),
         mem_mb=lambda wildcards: 64_000 if run_of(wildcards).gpu else 3_000,

@@ -96,7 +96,7 @@ class Spaces:
         obs_shape = tuple(game.obs_shape) or (game.num_observations,)
         if game.num_actions is not None:
             return Spaces(obs_shape, game.num_actions, None)
-        return Spaces(obs_shape, math.prod(game.action_shape), tuple(game.action_bounds))
+        return Spaces(obs_shape, math.prod(game.action_shape), tuple(game.action_bounds))  # type: ignore[arg-type]
 
     def draw(self, outputs: Tensor, generator: Generator | None) -> Tensor:
         """Actions `(...)`, or `(..., items)` before squashing, from a policy's outputs."""
@@ -228,7 +228,7 @@ def load(path: Path) -> ActorCritic:
         with safe_open(path, framework="pt") as file:
             settings = json.loads(file.metadata()["actor_critic"])
         spaces = {name: tuple(x) if isinstance(x, list) else x for name, x in settings["spaces"].items()}
-        mind = ActorCritic(Spaces(**spaces), Network(**settings["network"]))
+        mind = ActorCritic(Spaces(**spaces), Network(**settings["network"]))  # type: ignore[arg-type]
         mind.load_state_dict(load_file(path))
     except (OSError, SafetensorError, LookupError, TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"path must hold a whole agent: restore or train {path} again ({error})") from error

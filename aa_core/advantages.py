@@ -160,6 +160,10 @@ def aligned_advantages(
         loqa: multiply each A_i,k of the past by 1 - pi_j(a_k|s_k), for each co-player j (AA, Theorem 2).
 
     Returns `(..., players, time)`; ValueError for unknown options, and weights or probabilities that do not fit.
+
+    >>> aligned_advantages(torch.tensor([[1.0, 0.0], [0.0, 1.0]]), beta=1.0, gamma=0.9)
+    tensor([[1.0000, 0.8100],
+            [0.0000, 1.0000]])
     """
     check_shape((..., None, None), advantages=advantages)
     if isinstance(beta, Tensor):
@@ -177,7 +181,7 @@ def aligned_advantages(
     if isinstance(over, str):
         check_choice("over", over, ("mean", "sum"))
     # every pair has a past of its own, (..., i, j, time): i's advantages, by how sure j was of its actions
-    pasts = advantages[..., :, None, :] * (1 - probabilities)[..., None, :, :]
+    pasts = advantages[..., :, None, :] * (1 - probabilities)[..., None, :, :]  # type: ignore[index]
     weights = shaping_weights(pasts, gamma, include_current, past)
     caring = _caring(advantages, over)[..., None]
     return advantages + beta * leading * (weights * caring * advantages[..., None, :, :]).sum(-2)

@@ -30,7 +30,7 @@ def check(**arguments: object) -> None:
         if name in KINDS:
             check_that(KINDS[name][1](value), name, KINDS[name][0], value)
         else:
-            check_shape((..., None), **{name: value})
+            check_shape((..., None), (), False, **{name: value})
 
 
 def check_fields(settings: Any) -> None:
@@ -80,7 +80,7 @@ def _number(value: object) -> bool:
 
 
 def _integer(value: object, least: int) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool) and value >= least
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= least
 
 
 # what stands for an object of the library: the attribute that its functions look at
@@ -89,13 +89,13 @@ _OBJECTS = dict(
     played="seen", stage="observations", optimizer="param_groups", state="time", path="parent",
 )  # fmt: skip
 KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
-    name: (expected, good)
+    name: (expected, good)  # type: ignore[misc]
     for names, expected, good in (
         ("gamma lam critic_lam share script_share buffer_share",
          "a number in [0, 1]", lambda x: _number(x) and 0 <= x <= 1),
         ("learning_rate critic_learning_rate inner_learning_rate initial_scale temperature clip quantity reward_scale",
          "a finite number above 0", lambda x: _number(x) and x > 0),
-        ("max_gradient_norm", "a number above 0, or infinite", lambda x: isinstance(x, Real) and x > 0),
+        ("max_gradient_norm", "a number above 0, or infinite", lambda x: isinstance(x, Real) and float(x) > 0),
         ("beta step_size entropy critic_weight first second value", "a finite number", _number),
         ("batch games steps horizon height width updates epochs chunk record_every rounds filters hidden seats drawn "
          "scale every until capacity choices token_budget max_new_tokens buffer_every buffer_drawn",
@@ -112,4 +112,4 @@ KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     )
     for name in names.split()
 }  # fmt: skip
-KINDS |= {name: (f"an object with `{part}`", lambda x, part=part: hasattr(x, part)) for name, part in _OBJECTS.items()}
+KINDS |= {name: (f"an object with `{part}`", lambda x, part=part: hasattr(x, part)) for name, part in _OBJECTS.items()}  # type: ignore[misc]

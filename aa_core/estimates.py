@@ -52,7 +52,7 @@ class Statistic:
     @property
     def seeds(self) -> tuple[int, ...]:
         """Those of the population that has fewest; none if nothing is random."""
-        return tuple(min((values.index for values in self.without.values()), key=len, default=()))
+        return tuple(min((values.index for values in self.without.values()), key=len, default=()))  # type: ignore[arg-type]
 
     def interval(self) -> Estimate:
         """The value and its t interval; without a width if no seed makes a difference."""
@@ -90,9 +90,8 @@ def mean_interval(samples: Sequence[float] | np.ndarray) -> Estimate:
 
 def difference(one: Sequence[float] | np.ndarray, other: Sequence[float] | np.ndarray) -> Estimate:
     """Difference of the means of two independent groups of samples with Welch's t interval."""
-    sides = zip((one, other), ("one", "other"), strict=True)
-    one, other = (mean_of(pd.Series(_numbers(name, side)), name) for side, name in sides)
-    return (one - other).interval()
+    first, second = (mean_of(pd.Series(_numbers(name, side)), name) for name, side in (("one", one), ("other", other)))
+    return (first - second).interval()
 
 
 def show(estimate: Estimate, digits: int = 2, sign: str = "") -> str:

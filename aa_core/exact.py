@@ -12,7 +12,7 @@ All gradients are of player 1, with respect to its logits `(..., 5)`; for player
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -64,7 +64,7 @@ def values(policy: Tensor, co_player: Tensor, game: MatrixGame, gamma: float, pe
     """Discounted values `(..., 2)` of both from START for P(C|s) tables `(..., 5)`; `per_round`: times 1 - gamma."""
     check_shape((..., 5), policy=policy, co_player=co_player, bounds=(0, 1))
     tables = [torch.stack([table, 1 - table], -1) for table in (policy, co_player)]
-    start = chain(*tables, game, gamma).values[..., 0]
+    start = chain(*tables, game, gamma).values[..., 0]  # type: ignore[call-arg]
     return (1 - gamma) * start if per_round else start
 
 
@@ -232,7 +232,7 @@ def alignment_shaping(
 
 
 def advantage_alignment_gradient(
-    logits: Tensor, co_logits: Tensor, game: MatrixGame, gamma: float, beta: float = 1.0, **options: object
+    logits: Tensor, co_logits: Tensor, game: MatrixGame, gamma: float, beta: float = 1.0, **options: Any
 ) -> Tensor:
     """grad_1 V1 + beta * `alignment_shaping` (AA), whose `options` it takes; `softmax="taken"` is LOQA."""
     check(beta=beta)

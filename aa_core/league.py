@@ -12,25 +12,12 @@ import torch
 from torch import Generator, Tensor
 
 from aa_core.actor_critic import ActorCritic
-from aa_core.checks import check, check_shape, check_that
+from aa_core.checks import check, check_that
 from aa_core.estimates import Statistic
 from aa_core.games.base import Game, Script
-from aa_core.games.coin import pickups
 from aa_core.selfplay import play
 
 Agent = Sequence[ActorCritic] | Script  # one mind per seed, or a scripted player
-
-
-def own_coin_rate(rewards: Tensor) -> Tensor:
-    """Share of the picked-up coins that are of the taker's colour, from Coin Game rewards `(batch, 2[, time])`."""
-    own, other = pickups(rewards)
-    return own.sum() / (own | other).sum()
-
-
-def welfare(rewards: Tensor) -> Tensor:
-    """Mean sum of both players' rewards `(batch, 2, time)` per step; in Negotiation at most 1, its efficiency."""
-    check_shape((None, 2, None), rewards=rewards)
-    return rewards.sum(1).mean()
 
 
 def play_pair(game: Game, row: Agent, column: Agent, games: int, generator: Generator) -> Tensor:
@@ -121,5 +108,5 @@ def summarise(table: pd.DataFrame, scripts: Collection[str] = ()) -> pd.DataFram
     """
     _check_table(table, scripts)
     pairs = table[["row_agent", "column_agent"]].drop_duplicates().itertuples(index=False, name=None)
-    rows = [(*pair, *cell(table, *pair, scripts).interval()) for pair in pairs]
+    rows = [(*pair, *cell(table, *pair, scripts).interval()) for pair in pairs]  # type: ignore[call-arg]
     return pd.DataFrame(rows, columns=["row_agent", "column_agent", "row_reward", "low", "high"])

@@ -39,6 +39,9 @@ def classify(cooperation: Tensor) -> list[str]:
 
     Entries that the policy cannot reach on its own path do not matter: one that opens with D and answers D to DC and DD
     is "always defect". What answers as none of the kinds is "other".
+
+    >>> classify(torch.tensor([[0.9, 1.0, 0.1, 0.8, 0.0], [0.2, 0.0, 1.0, 0.4, 0.1]]))
+    ['tit for tat', 'always defect']
     """
     check_shape((None, 5), cooperation=cooperation, bounds=(0, 1))
     answers = ["".join("DC"[c] for c in row) for row in (cooperation >= 0.5).tolist()]

@@ -79,7 +79,6 @@ class SelfPlay:
         check_that(able, "network", "of a shared trunk if games live on", self.network)
 
 
-# --- play
 @dataclass
 class Stage:
     """Where a batch of games stands between two calls of `play`, which moves it on."""
@@ -194,7 +193,6 @@ def begin_anew(game: Game, stage: Stage, generator: Generator | None) -> None:
         held[over] = 0
 
 
-# --- learning
 def seating(game: Game, settings: SelfPlay) -> Tensor:
     """`who` of a training: 0 the learner, then the snapshots drawn from the buffer, then the scripts.
 
@@ -257,7 +255,7 @@ def learn(
     actions = played.seen.at(own, slice(1, None)).actions
     active = None if played.active is None else of_rows(played.active)
     for epoch in range(settings.epochs):
-        outputs, values = mind(rows, played.hidden)
+        outputs, values = mind(rows, played.hidden)  # type: ignore[arg-type, call-arg]
         if epoch == 0:
             credit_of_rows, targets = map(of_rows, credits(minds, who, played, values, settings, credit))
         log_probs = mind.spaces.log_probs(outputs[:time], actions)
@@ -321,5 +319,5 @@ def train(
             begin_anew(game, stage, generator)
         if on_update is not None and on_update(number, mind, played):
             break
-        learn(minds, who, played, optimizer, settings, naive_advantages if number < settings.greedy_updates else credit)
+        learn(minds, who, played, optimizer, settings, naive_advantages if number < settings.greedy_updates else credit)  # type: ignore[arg-type]
     return mind

@@ -1,5 +1,12 @@
 """What is run for which figure, what the papers claim, and the build that knows what is out of date."""
 
+import os
+
+from experiments import paths, run
+
+if asked := os.environ.get("AA_SEEDS"):  # before anything is declared; see experiments.fresh
+    run.declare(asked)
+
 from experiments.tables import agent, load, read, record
 
-__all__ = ["agent", "load", "read", "record"]
+__all__ = ["agent", "load", "paths", "read", "record", "run"]

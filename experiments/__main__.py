@@ -12,7 +12,7 @@ import argparse
 import sys
 import time
 
-from experiments import build, language, publish, registry
+from experiments import build, fresh, language, publish, registry
 from experiments.paths import BUILD, relative
 from experiments.run import PROFILES, Run, make, sweep_leftovers
 from experiments.tables import assemble
@@ -57,6 +57,8 @@ def parser() -> argparse.ArgumentParser:
     known = command("check", "refuse what does not exist, before anything starts")
     for flag, names in (("notebook", registry.NOTEBOOKS), ("table", tables), ("study", studies)):
         known.add_argument(f"--{flag}", choices=names)
+    known.add_argument("--seeds", help="of `make claims`, as 100-104")
+    known.add_argument("--figures", default="", help="of `make claims`, names or how they start")
     return top
 
 
@@ -94,7 +96,12 @@ def follow(options: argparse.Namespace, top: argparse.ArgumentParser) -> None:
     profile = options.profile
     if options.command in ("notebook", "plan", "publish", "check") and profile == "extended":
         top.error("profile extended holds side studies only: make studies/NAME")
-    if options.command == "list":
+    if options.command == "check" and options.seeds is not None:
+        try:
+            fresh.seeds_of(options.seeds), fresh.figures(options.figures)
+        except ValueError as error:
+            top.error(str(error))
+    elif options.command == "list":
         for experiment in registry.experiments().values():
             variants, seeds = experiment.variants(profile), list(experiment.seeds(profile))
             print(f"{experiment.name}: {', '.join(variants)}; seeds {', '.join(map(str, seeds))}")

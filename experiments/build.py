@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from experiments import paths, records, registry
+from experiments import fresh, paths, records, registry
 from experiments.identity import reached, short_hash
 from experiments.paths import relative
 from experiments.run import Run, Table, finished, with_needs
@@ -67,6 +67,8 @@ def stamp(number: str, profile: str, stale: bool = False) -> str:
     studies = {
         t.name: records.read_record(t.committed(profile).with_suffix(".json")) for t in notebook.tables(side=True)
     }
+    if fresh.NAME in notebook.quoted:
+        studies[fresh.NAME] = records.read_record(paths.DATA / "extended" / f"{fresh.NAME}.json")
     sums = {name: (record or {}).get("table_sha256") for name, record in studies.items()}
     identity = short_hash([texts, reached(("notebook", None), source=code), tables, sums])
     return str(paths.BUILD / profile / "notebooks" / f"{number}.{identity}.{'stale' if stale else 'done'}")
@@ -142,6 +144,10 @@ def status(profile: str) -> str:
         record = records.read_record(run.committed / "record.json") or {}
         if record.get("identity") != run.identity:
             lines.append(f"{'stale' if record else 'missing':8} {relative(run.committed)}")
+    record = records.read_record(paths.DATA / "extended" / f"{fresh.NAME}.json")
+    if profile == "laptop" and record and (old := fresh.stale(record)):
+        words = f"stale    data/extended/{fresh.NAME}.csv: {', '.join(old)}"
+        lines.append(f"{words}; `make claims SEEDS=...` makes it again")
     return "\n".join(lines) or "every committed table and agent was made by the present settings and code"
 
 
@@ -166,17 +172,24 @@ def cost(profile: str) -> pd.DataFrame:
 
 
 def plan(profile: str, cores: int, fresh: bool = False) -> str:
-    """What `make figures` will run, and how long that takes here, by the committed cost and this machine's speed."""
-    todo = [run for run in registry.runs(profile) if fresh or not run.is_made()]
-    head = f"{len(todo)} of {len(registry.runs(profile))} runs of profile {profile} are to be made"
+    """What `make figures` will run, and how long that takes here."""
+    return f"{reckon(registry.runs(profile), f'of profile {profile}', profile, cores, fresh)}\nthen the notebooks"
+
+
+def reckon(runs: list[Run], which: str, profile: str, cores: int, fresh: bool = False) -> str:
+    """Which of some runs are to be made, and how long that takes, by the committed cost and this machine's speed."""
+    todo = [run for run in runs if fresh or not run.is_made()]
+    head = f"{len(todo)} of {len(runs)} runs {which} are to be made"
     if not todo:
-        return f"{head}; the notebooks are executed"
-    path = paths.DATA / profile / "cost.csv"
-    known = pd.read_csv(path).set_index("run").seconds.to_dict() if path.is_file() else {}
+        return head
+    path, known = paths.DATA / profile / "cost.csv", {}
+    if path.is_file():  # whatever the seed
+        table = pd.read_csv(path)
+        known = table.groupby(table.run.str.replace(r"-\d+$", "", regex=True)).seconds.mean().to_dict()
     speed = calibration() / known["calibration"] if "calibration" in known else 1.0
-    seconds = [known[run.name] * speed if run.name in known else 60 * run.minutes for run in todo]
+    seconds = [known.get(f"{run.experiment}/{run.variant}", 60 * run.minutes / speed) * speed for run in todo]
     listed = pd.DataFrame({"experiment": [run.experiment for run in todo], "seconds": seconds})
     parts = listed.groupby("experiment", sort=False).seconds.agg(["count", "sum"])
     lines = [f"  {name:24} {count:4.0f} runs {part / 60:7.1f} core-minutes" for name, count, part in parts.itertuples()]
     wall = sum(seconds) / 60 / max(1, cores)
-    return "\n".join([f"{head}, about {wall:.0f} minutes on {cores} cores, then the notebooks:", *lines])
+    return "\n".join([f"{head}, about {wall:.0f} minutes on {cores} cores:", *lines])

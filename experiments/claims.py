@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import combinations, product
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -54,7 +54,7 @@ class Quantity:
 
     table: str
     of: str  # what is measured, in words
-    rows: tuple[tuple[str, object], ...]  # (column, value) of those that count; the algorithm names a set of seeds
+    rows: tuple[tuple[str, Any], ...]  # (column, value) of those that count; the algorithm names a set of seeds
     who: str  # in words
     first: bool = False  # read at the start of training instead
 
@@ -94,7 +94,7 @@ class Quantity:
             return None
 
 
-def quantity(table: str, of: str, who: str = "", **rows: object) -> Quantity:
+def quantity(table: str, of: str, who: str = "", **rows: Any) -> Quantity:
     """A quantity by the columns of its rows."""
     agent = rows.get("algorithm", rows.get("agent", ""))
     return Quantity(table, of, tuple(rows.items()), who or NAMES.get(agent, agent))
@@ -132,7 +132,7 @@ class Claim:
         ours, longer = (one[0] - one[1] if len(one) > 1 else one[0] for one in (now, trained_on))
         margin = max(TENTH * abs(ends[0] - ends[1]), self.least)
         return Result(
-            self.what, ours.interval(), self.source, None if len(now) > 1 else self.right, margin, ours.seeds,
+            self.what, ours.interval(), self.source, None if len(now) > 1 else self.right, margin, ours.seeds,  # type: ignore[arg-type]
             "; ".join(dict.fromkeys(read)), longer.interval() if any(later) else None,
         )  # fmt: skip
 
@@ -212,13 +212,13 @@ def _league(figure: str, game: str, cells: Iterable[Cell]) -> Iterator[Claim]:
         ends = ([agent if agent in SCRIPTED else script for agent in cell[:2]] for script in (KIND, GREEDY))
         span = tuple(readings(game, *end)["league"] for end in ends)
         for ours in readings(game, *cell[:2]).values():
-            yield Claim(figure, ours, cell.reward, cell.source, span, 0.005)
+            yield Claim(figure, ours, cell.reward, cell.source, span, 0.005)  # type: ignore[arg-type]
     for high, low in combinations(sorted(cells, key=lambda cell: -cell.reward), 2):
         diagonal = high.row == high.column and low.row == low.column
         beside = high.row == low.row or high.column == low.column or high[:2] == low[1::-1] or diagonal
         if beside and high.reward - low.reward >= APART and not {*high[:2], *low[:2]} & NOT_TRAINED:
-            ours, others = readings(game, *high[:2]), readings(game, *low[:2])
-            yield from more(figure, high.source, *((ours[way], others[way]) for way in ours if way in others))
+            one, other = readings(game, *high[:2]), readings(game, *low[:2])
+            yield from more(figure, high.source, *((one[way], other[way]) for way in one if way in other))
 
 
 def _coin(aligned: str) -> Iterator[Cell]:
@@ -265,9 +265,9 @@ def _scores(figure: str, place: str, numbers: bool) -> Iterator[Claim]:
         for row in rows if numbers else ():
             ours = harvest(place, HARVESTERS.get(row["agent"], row["agent"]), metric)
             yield Claim(figure, ours, low + row[scenario] * (high - low), "fig. 4, de-normalised", high - low)
-        ours = [harvest(place, HARVESTERS[row["agent"]], metric) for row in rows if row["agent"] in HARVESTERS]
-        yield from more(figure, "fig. 4", *combinations(ours, 2))
-        yield from more(figure, CONTROL, (ours[0], harvest(place, FREE, metric)))
+        agents = [harvest(place, HARVESTERS[row["agent"]], metric) for row in rows if row["agent"] in HARVESTERS]
+        yield from more(figure, "fig. 4", *combinations(agents, 2))
+        yield from more(figure, CONTROL, (agents[0], harvest(place, FREE, metric)))
 
 
 def _apples(figure: str, place: str) -> Iterator[Claim]:
@@ -281,8 +281,8 @@ def _apples(figure: str, place: str) -> Iterator[Claim]:
 def _betas() -> Iterator[Claim]:
     """Appendix figure 8: beta .5 eats, 1 guards with the beam, 2 keeps the bushes."""
     for metric, high, low in (("zaps", 1, 0.5), ("zaps", 1, 2), ("sustainability", 2, 0.5)):
-        pair = (harvest("harvest_beta", f"β {beta:g}", metric) for beta in (high, low))
-        yield from more("aa_8", "appendix fig. 8, as it is described (second hand)", tuple(pair))
+        one, other = (harvest("harvest_beta", f"β {beta:g}", metric) for beta in (high, low))
+        yield from more("aa_8", "appendix fig. 8, as it is described (second hand)", (one, other))
 
 
 # --- the second paper: language models
@@ -326,7 +326,7 @@ def _language_models(game: str) -> Iterator[Claim]:
         ("llm_crossplay", SUMMARY, *((meet(AA, greed), meet(SUM, greed)) for greed in greeds)),
         ("llm_crossplay", CONTROL, (meet(AA, AA), meet(greedy, greedy)), (meet(AA, NAIVE), meet(kind, NAIVE))),
     ):
-        yield from more(figure, source, *pairs)
+        yield from more(figure, source, *pairs)  # type: ignore[arg-type]
 
 
 _LOWER = {"of": "Trust-and-Split, claims with the lower hand", "metric": "claim_lower"}
@@ -346,5 +346,5 @@ CLAIMS: tuple[Claim, ...] = (
     *more("llm_policy", SUMMARY, *((after(AA, "CC"), after(AA, state)) for state in ("CD", "DD"))),
     *more("llm_policy", CONTROL, (after(PRIOR, "CD"), after(AA, "CD"))),
     *more("llm_policy", OURS, (after(AA, "DC"), after(AA, "DD"))),  # as tit for tat; grim trigger does not
-    *more("llm_transcripts", OURS, tuple(quantity("llm_honesty", algorithm=who, **_LOWER) for who in (NAIVE, AA))),
+    *more("llm_transcripts", OURS, tuple(quantity("llm_honesty", algorithm=who, **_LOWER) for who in (NAIVE, AA))),  # type: ignore[arg-type]
 )  # fmt: skip

@@ -73,7 +73,7 @@ def use_style() -> None:
             "axes.spines.top": False,
             "axes.spines.right": False,
             "grid.color": "#E6E6E6",
-            "axes.prop_cycle": mpl.cycler(color=[*list(COLOURS.values())[:5], "#CC79A7", "#000000"]),
+            "axes.prop_cycle": mpl.cycler(color=[*list(COLOURS.values())[:5], "#CC79A7", "#000000"]),  # type: ignore[attr-defined]
             "svg.hashsalt": "aa-companion",  # the same picture is the same file
             "svg.fonttype": "path",
         }
@@ -161,7 +161,7 @@ def heat_map(
     )  # fmt: skip
     axes.set(xlabel="from", ylabel="who earns")
     plt.setp(axes.get_xticklabels(), rotation=30, ha="right", rotation_mode="anchor")
-    return axes.collections[0]
+    return axes.collections[0]  # type: ignore[return-value]
 
 
 def lighter(png: bytes) -> bytes:

@@ -45,8 +45,8 @@ def render(game: HarvestGame, state: HarvestState, world: int = 0, scale: int = 
     things += [(cell, (250, 220, 80), full) for cell in state.beams[world].nonzero()[:, 0].tolist()]
     for i in (state.out[world] == 0).nonzero()[:, 0].tolist():
         colour = [255 * part for part in colorsys.hsv_to_rgb((0.6 + 0.6 * i / game.num_players) % 1, 0.75, 0.95)]
-        things.append((int(state.cell[world, i]), colour, np.rot90(arrow, -int(state.heading[world, i]))))
-    for cell, colour, shape in things:
+        things.append((int(state.cell[world, i]), colour, np.rot90(arrow, -int(state.heading[world, i]))))  # type: ignore[arg-type]
+    for cell, colour, shape in things:  # type: ignore[assignment]
         image[divmod(cell, game.width)][shape] = colour
     return image.transpose(0, 2, 1, 3, 4).reshape(scale * game.height, scale * game.width, 3)
 

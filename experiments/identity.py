@@ -211,7 +211,7 @@ def settings_as_data(settings: Any) -> Any:
         return {**settings_as_data(settings.func), "options": settings_as_data(settings.keywords)}
     if is_dataclass(settings):
         data = {field.name: settings_as_data(getattr(settings, field.name)) for field in fields(settings)}
-        return data | {"class": type(settings).__name__, "code": code_identity(type(settings))}
+        return data | {"class": type(settings).__name__, "code": code_identity(type(settings))}  # type: ignore[arg-type]
     if isinstance(settings, dict):
         return {str(key): settings_as_data(value) for key, value in settings.items()}
     if isinstance(settings, list | tuple | range):

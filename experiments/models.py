@@ -103,8 +103,8 @@ def add_adapter(model: PreTrainedModel, folder: str | Path, name: str = "default
         if expected.get("sha256") != came["sha256"]:
             raise ValueError(f"adapter {str(folder)!r} is cut or altered: restore it, or train it again")
         if expected.get("base") != came["base"]:
-            came = f"trained on model {expected.get('base')}, got {came['base']}"
-            raise ValueError(f"adapter {str(folder)!r} does not fit: it was {came}")
+            trained = f"trained on model {expected.get('base')}, got {came['base']}"
+            raise ValueError(f"adapter {str(folder)!r} does not fit: it was {trained}")
     try:
         if isinstance(model, PeftModel):
             model.load_adapter(str(folder), name, is_trainable=False)

@@ -34,6 +34,8 @@ def publish(profile: str = "laptop") -> None:
         RefusedError: a picture is missing, has no past or is out of date, code was changed and not committed, or the
             agents are too large; nothing is published then.
     """
+    if "AA_SEEDS" in os.environ:
+        raise RefusedError("AA_SEEDS must not be set: figures are published with the seeds that are judged")
     built, data = paths.BUILD / profile, paths.DATA / profile
     check_figures(built / "figures")
     notebooks = [built / "notebooks" / notebook.path.name for notebook in registry.NOTEBOOKS.values()]

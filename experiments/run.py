@@ -8,6 +8,7 @@ that results of other settings or other code are other folders, and nothing has 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -26,6 +27,7 @@ from experiments.identity import code_identity, settings_as_data, short_hash
 
 PROFILES = ("smoke", "laptop", "extended", "paper")
 JUDGED = range(5, 10)  # seeds that figures and verdicts show; settings were chosen on 0 to 4
+SEEN = 15  # seeds below were looked at
 
 
 @dataclass(frozen=True)
@@ -189,6 +191,9 @@ def _compute(run: Run, needs: list[Path], fresh: bool) -> Path:
             shutil.rmtree(run.folder, ignore_errors=True)
             os.replace(scratch, run.folder)
         shutil.rmtree(scratch.with_suffix(".checkpoints"), ignore_errors=True)
+    except Exception as error:  # some, as of a full disk, name no file
+        error.add_note(f"while {run.name} was being made in {scratch}: nothing of it is kept, finished runs stay")
+        raise
     finally:
         torch.set_num_threads(threads)
         shutil.rmtree(scratch, ignore_errors=True)
@@ -262,3 +267,33 @@ class Table:
     def committed(self, profile: str) -> Path:
         """Where it is kept in the repository, if it is."""
         return paths.DATA / self.home(profile) / f"{self.name}.csv"
+
+
+def seeds_of(text: str) -> range:
+    """Seeds by first and last one, as 100-104.
+
+    Raises:
+        ValueError: not of that form, or among those that settings were chosen or figures are judged on.
+    """
+    if not (read := re.fullmatch(r"(\d+)-(\d+)", text.strip())) or int(read[2]) < int(read[1]):
+        raise ValueError(f"seeds must be first and last one, as 100-104, got {text!r}")
+    if int(read[1]) < SEEN:
+        raise ValueError(f"seeds must be from {SEEN} on, those before were looked at, got {text!r}")
+    return range(int(read[1]), int(read[2]) + 1)
+
+
+def declare(text: str) -> None:
+    """Put seeds in the place of those that are judged, and their own folder in that of build/; called before imports.
+
+    The code behind a run and its settings apart from seeds stay the same, and so does what its identity says of them.
+    """
+    global JUDGED
+    JUDGED, paths.BUILD = seeds_of(text), place(text)
+    from experiments import ipd  # here: it is declared only now
+
+    ipd.SEEDS = JUDGED  # ten instead of five, elsewhere
+
+
+def place(text: str) -> Path:
+    """Where runs and tables of seeds are made."""
+    return paths.BUILD / "seeds" / text.strip()

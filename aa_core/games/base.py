@@ -20,14 +20,22 @@ class Game(Protocol):
     be branched. All randomness comes from the generator that is passed in.
     """
 
-    num_players: int
-    num_actions: int | None  # None: they are continuous
-    action_shape: tuple[int, ...]  # axes of one player's action; () if discrete
-    action_bounds: tuple[float, float] | None  # lowest and highest number of a continuous action; None if discrete
-    obs_shape: tuple[int, ...]  # axes of one player's observation; () if it is one index
-    obs_bounds: tuple[float, float] | None  # lowest and highest number of an observation; None if it is one index
-    num_observations: int | None  # of those that are one index; None if they are arrays
-    horizon: int  # steps of a game
+    @property
+    def num_players(self) -> int: ...
+    @property
+    def num_actions(self) -> int | None: ...  # None: they are continuous
+    @property
+    def action_shape(self) -> tuple[int, ...]: ...  # axes of one player's action; () if discrete
+    @property
+    def action_bounds(self) -> tuple[float, float] | None: ...  # of a continuous action's numbers
+    @property
+    def obs_shape(self) -> tuple[int, ...]: ...  # axes of one player's observation; () if it is one index
+    @property
+    def obs_bounds(self) -> tuple[float, float] | None: ...  # of its numbers; None if it is one index
+    @property
+    def num_observations(self) -> int | None: ...  # of those that are one index; None if they are arrays
+    @property
+    def horizon(self) -> int: ...  # steps of a game
 
     def reset(self, batch: int, generator: Generator | None = None) -> tuple[Any, Tensor]:
         """Start `batch` games; returns the state and observations `(batch, players, *obs_shape)`."""

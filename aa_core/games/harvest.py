@@ -359,9 +359,8 @@ def free_harvester(
     return actions.view(lead)
 
 
-_ZAPPING = partial(free_harvester, zap=True)
-SCRIPTED: dict[str, Script] = {"free harvester": free_harvester, "free harvester with zapping": _ZAPPING}
-SCRIPTED["random"] = random_player
+SCRIPTED: dict[str, Script] = {"free harvester": free_harvester, "random": random_player}
+SCRIPTED["free harvester with zapping"] = partial(free_harvester, zap=True)
 
 
 # --- metrics of an episode (Perolat et al. 2017, section 3): rewards (..., players, time), results (...)

@@ -70,7 +70,7 @@ class MatrixGame:
 
     def swapped(self) -> MatrixGame:
         """The same game with the players' seats exchanged."""
-        return MatrixGame(tuple(tuple(self.payoffs[j])[::-1] for j in (0, 2, 1, 3)), self.horizon, self.name)
+        return MatrixGame(tuple(tuple(self.payoffs[j])[::-1] for j in (0, 2, 1, 3)), self.horizon, self.name)  # type: ignore[misc]
 
     def reset(self, batch: int, generator: Generator | None = None) -> tuple[MatrixState, Tensor]:
         """Start `batch` games; observations are indices into STATES, each player's own, `(batch, 2)`."""

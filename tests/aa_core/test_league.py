@@ -12,7 +12,7 @@ from aa_core.actor_critic import ActorCritic, Network, Spaces
 from aa_core.estimates import mean_interval
 from aa_core.games import coin, negotiation
 from aa_core.games.base import Game, Script
-from aa_core.league import cell, league, own_coin_rate, play_pair, summarise, welfare
+from aa_core.league import cell, league, play_pair, summarise
 
 COLUMNS = ["row_agent", "column_agent", "row_seed", "column_seed", "row_reward", "column_reward"]
 GAMES = {
@@ -113,17 +113,6 @@ def test_a_pair_plays_all_its_games() -> None:
     rewards = play_pair(game, minds(game, 2), minds(game, 3), 4, Generator().manual_seed(0))
     assert rewards.shape == (2, 3, 4, 2, 5)
     assert play_pair(game, scripted["random"], minds(game, 3), 4, Generator()).shape == (1, 3, 4, 2, 5)
-
-
-def test_measures_of_cooperation() -> None:
-    game, scripted = coin.CoinGame(), coin.SCRIPTED
-    friends, foes = (
-        play_pair(game, scripted[name], scripted[name], 200, Generator().manual_seed(0))[0, 0]
-        for name in ("always cooperate", "always defect")
-    )
-    assert own_coin_rate(friends) == 1.0
-    assert own_coin_rate(foes) == pytest.approx(0.5, abs=0.02)
-    assert welfare(friends) == pytest.approx(2 * 0.349, abs=0.02)
 
 
 # --- intervals

@@ -288,8 +288,6 @@ def leagues() -> dict[str, tuple]:
     two = lambda: [mind(), mind()]  # noqa: E731
     samples = [1.0, 2.0, 4.0]
     return {
-        "league.own_coin_rate": (league.own_coin_rate, dict(rewards=torch.ones(3, 2, 4))),
-        "league.welfare": (league.welfare, dict(rewards=torch.ones(3, 2, 4))),
         "league.play_pair": (
             league.play_pair, dict(game=COIN, row=two, column=lambda: coin.chase, games=1, generator=generator)),
         "league.league": (league.league, dict(game=COIN, agents=lambda: {"one": two()}, games=1, seed=0)),

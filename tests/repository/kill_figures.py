@@ -76,7 +76,7 @@ def contents(tables: Path) -> dict[str, str]:
 def main() -> None:
     """See the module's docstring."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--kills", type=int, default=5)
+    parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--undisturbed", type=Path, help="folder of the tables of an undisturbed run")
     parser.add_argument("--folder", type=Path, help="where to work; default: a temporary folder")
@@ -95,7 +95,7 @@ def main() -> None:
     expected, found = contents(undisturbed), contents(folder / "build" / "smoke" / "tables")
     differing = [name for name in sorted({*expected, *found}) if expected.get(name) != found.get(name)]
     assert not differing, f"other tables than undisturbed: {differing}"
-    leftovers = [path for path in (folder / "build").rglob(".*") if re.search(r"\.\d+$", path.name)]
+    leftovers = [path for path in (folder / "build").rglob(".*") if re.search(r"\.(\d+|lock)$", path.name)]
     assert not leftovers, f"left behind: {leftovers}"
     changed = subprocess.run(["git", "status", "--porcelain"], cwd=folder, capture_output=True, text=True).stdout
     assert not changed, f"tracked files were changed: {changed}"

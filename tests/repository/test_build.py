@@ -12,6 +12,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import yaml
 
 from experiments import build, paths, registry
 from experiments.identity import reached
@@ -154,3 +155,47 @@ def test_aa_core_is_thin() -> None:
     lines = {path: len(path.read_text().splitlines()) for path in (paths.ROOT / "aa_core").rglob("*.py")}
     assert sum(lines.values()) <= 4500
     assert max(lines.values()) <= 450
+
+
+def test_claims_are_judged_with_fresh_seeds(make: Make, changed: Callable[[], str]) -> None:
+    asked = ("claims", "PROFILE=smoke", "SEEDS=100-102", "ONLY=aa_1b_table")
+    done = make(*asked)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "5 of 5 runs behind aa_1b_table are to be made, about " in done.stdout
+    assert "P(cooperate): CC > CD" in done.stdout
+    assert "build/smoke/tables/fresh_seeds.csv" in done.stdout
+    assert changed() == ""
+    again = make(*asked)
+    assert "0 of 5 runs behind aa_1b_table are to be made" in again.stdout
+    assert "run ipd/" not in again.stdout
+    refused = make("claims", "PROFILE=smoke", "SEEDS=5-9")
+    assert refused.returncode != 0
+    assert "seeds must be from 15 on" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_slurm_profile_gives_every_job_what_it_needs(clone: Path, environment: dict[str, str], tmp_path: Path) -> None:
+    shipped = yaml.safe_load((clone / "profiles" / "slurm" / "config.yaml").read_text(encoding="utf-8"))
+    assert shipped.pop("executor") == "slurm"
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(shipped), encoding="utf-8")  # its plugin is not in the lock
+    targets = ["table_llm_crossplay", "table_ipd_policy"]
+    command = [sys.executable, "-m", "snakemake", *targets, "--workflow-profile", str(tmp_path), "--dry-run"]
+    done = subprocess.run(
+        [*command, "--config", "profile=paper", "mode=one"], cwd=clone, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    jobs = {}
+    for text in re.findall(r"^rule run:.*?^ *resources: .*?$", done.stdout + done.stderr, re.M | re.S):
+        (output,), (resources,) = re.findall(r"output: (.*)", text), re.findall(r"resources: (.*)", text)
+        name = output.split("/runs/")[1].rpartition(".")[0].removesuffix("/record")
+        jobs[name.rpartition(".")[0] or name] = dict(part.split("=") for part in resources.split(", "))
+    assert len(jobs) > 30
+    language = {name: needs for name, needs in jobs.items() if name.startswith("llm")}
+    assert len(language) == len(jobs) - 5  # and five of tables in the prisoner's dilemma
+    for needs in language.values():
+        assert {name: int(needs[name]) for name in ("runtime", "mem_mb", "gpu")} == {
+            "runtime": 2880, "mem_mb": 64_000, "gpu": 1,
+        }  # fmt: skip
+    for needs in (jobs[name] for name in set(jobs) - set(language)):
+        assert int(needs["gpu"]) == 0
+        assert int(needs["mem_mb"]) <= 4000

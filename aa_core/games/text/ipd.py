@@ -33,7 +33,7 @@ class IPDTextGame(TextGame):
         super().__init__(seed, rounds, on_error, show_rules)
 
     @property
-    def rules(self) -> str:
+    def rules(self) -> str:  # type: ignore[override]
         """Both players' points for every pair of choices."""
         (a, b), (R, S, T, P) = self.labels, self.payoffs
         lines = [f"{MANY_ROUNDS} In each round both players choose {a} or {b} at the same time."]

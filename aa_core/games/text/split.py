@@ -56,7 +56,7 @@ class SplitTextGame(TextGame):
                 return first, second
 
     @property
-    def rules(self) -> str:
+    def rules(self) -> str:  # type: ignore[override]
         """What is split, and how."""
         return (
             f"{base.MANY_ROUNDS} In each round you split {_items((QUANTITY,) * 3)}. "
@@ -108,7 +108,7 @@ class SplitTextGame(TextGame):
             for player in (0, 1)
         )
         self.actions.append((read[0], read[1]))
-        self.rewards.append(tuple(points))
+        self.rewards.append(tuple(points))  # type: ignore[arg-type]
 
     def _metrics(self, index: int) -> dict[str, Any]:
         values, claims = self.values[index], self.actions[index]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -106,7 +107,7 @@ class TrustAndSplitTextGame(TextGame):
         return 0 if BEATS[first] == second else 1
 
     @property
-    def pattern(self) -> str:
+    def pattern(self) -> str:  # type: ignore[override]
         """A message, or a proposal."""
         return MESSAGE_PATTERN if self.speaking else COINS_PATTERN
 
@@ -142,7 +143,7 @@ class TrustAndSplitTextGame(TextGame):
             return
         shares, upper = proportional_split(read[0], read[1]), self.upper(self.round)
         self.actions.append((read[0], read[1]))
-        self.rewards.append(tuple(share * (HIGH if player == upper else LOW) for player, share in enumerate(shares)))
+        self.rewards.append(tuple(share * (HIGH if player == upper else LOW) for player, share in enumerate(shares)))  # type: ignore[arg-type]
 
     def _metrics(self, index: int) -> dict[str, Any]:
         upper, claims = self.upper(index), self.actions[index]
@@ -178,22 +179,13 @@ def proposal(coins: int) -> str:
     return f"<<proposal_start>> {coins} <<proposal_end>>"
 
 
-def greedy(game: TrustAndSplitTextGame, player: int, rng: Random | None = None) -> str:
-    """Does not name its hand, and claims all coins."""
-    return message("I want all coins.") if game.speaking else proposal(QUANTITY)
-
-
-def greedy_truthful(game: TrustAndSplitTextGame, player: int, rng: Random | None = None) -> str:
-    """Says what `welfare` says, and claims all coins."""
-    return welfare(game, player) if game.speaking else proposal(QUANTITY)
-
-
-def greedy_lying(game: TrustAndSplitTextGame, player: int, rng: Random | None = None) -> str:
-    """Names the hand that beats what the other has named, or else its own hand, and claims all coins."""
-    if not game.speaking:
-        return proposal(QUANTITY)
+def greedy(game: TrustAndSplitTextGame, player: int, rng: Random | None = None, talk: str = "none") -> str:
+    """Claims all. It names no hand, its own ("truth"), or the one that beats what it heard or else its own ("lie")."""
+    if not game.speaking or talk == "truth":
+        return welfare(game, player) if game.speaking else proposal(QUANTITY)
     beaten = [*heard_hands(game, player), game.hands[game.round][player]][0]
-    return message(f"My hand is {next(hand for hand in HANDS if BEATS[hand] == beaten)}.")
+    beats = next(hand for hand in HANDS if BEATS[hand] == beaten)
+    return message(f"My hand is {beats}." if talk == "lie" else "I want all coins.")
 
 
 def welfare(game: TrustAndSplitTextGame, player: int, rng: Random | None = None) -> str:
@@ -226,6 +218,6 @@ def at_random(game: TrustAndSplitTextGame, player: int, rng: Random | None = Non
 
 
 SCRIPTS: dict[str, TextScript] = dict(
-    welfare=welfare, greedy=greedy, greedy_truthful=greedy_truthful, greedy_lying=greedy_lying,
-    tit_for_tat=tit_for_tat, random=at_random,
+    welfare=welfare, greedy=greedy, tit_for_tat=tit_for_tat, random=at_random,
+    greedy_truthful=partial(greedy, talk="truth"), greedy_lying=partial(greedy, talk="lie"),
 )  # fmt: skip

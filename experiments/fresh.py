@@ -1,0 +1,229 @@
+"""Every judged claim once more, with seeds that nobody has seen: `make claims SEEDS=100-104`.
+
+Where AA_SEEDS is set, all experiments are declared with these seeds in place of `run.JUDGED`, and what is made goes to
+build/seeds/. Settings, claims and rule stay as they are, and committed tables are read by nobody.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from experiments import paths, run
+from experiments.run import place, seeds_of
+
+NAME = "fresh_seeds"  # the table in data/extended
+SIDES = ("judged", "fresh")
+
+
+def figures(only: str = "") -> dict[str, set[str]]:
+    """Figures that are judged by runs, each with its tables; `only`: names, or how they start, as "llm aa_2".
+
+    Raises:
+        ValueError: no such figure.
+    """
+    from experiments import registry
+    from experiments.claims import CLAIMS
+    from experiments.judge import OURS, Verdict
+    from experiments.page import FIGURES
+
+    read: dict[str, set[str]] = {}
+    for claim in CLAIMS:
+        if claim.source != OURS and FIGURES[claim.figure].lacks == Verdict.NO_RUN:
+            ends = claim.span if isinstance(claim.span, tuple) else ()
+            read.setdefault(claim.figure, set()).update(side.table for side in (*claim.sides, *ends))
+    read = {figure: names for figure, names in read.items() if names <= set(registry.tables())}
+    wanted = only.split()
+    if unknown := [word for word in wanted if not any(f"{figure}_".startswith(f"{word}_") for figure in read)]:
+        raise ValueError(f"figures must be among {', '.join(read)}, or how these start, got {', '.join(unknown)}")
+    chosen = [figure for figure in read if not wanted or any(f"{figure}_".startswith(f"{word}_") for word in wanted)]
+    return {figure: read[figure] for figure in chosen}
+
+
+def tables(only: str) -> list[run.Table]:
+    """Tables behind figures."""
+    from experiments import registry
+
+    return [registry.tables()[name] for name in sorted(set().union(*figures(only).values()))]
+
+
+def runs(profile: str, only: str) -> list[run.Run]:
+    """Every run behind figures."""
+    return run.with_needs([one for table in tables(only) for one in table.at_home(profile)])
+
+
+def reader(profile: str, seeds: str) -> Any:
+    """Reads tables that were made with seeds, and nothing else; a table of ten seeds is cut to those asked for."""
+    from experiments import records, registry
+
+    @cache
+    def load(name: str) -> pd.DataFrame:
+        home = registry.tables()[name].home(profile) if name in registry.tables() else profile
+        table, _ = records.read_table(place(seeds) / home / "tables" / f"{name}.csv")
+        for column in (column for column in records.SEED_COLUMNS if column in table):
+            table = table[table[column] < seeds_of(seeds).stop]
+        return table
+
+    return load
+
+
+def judge(profile: str, seeds: str) -> pd.DataFrame:
+    """Every claim with both sets of seeds, a row each, of figures whose tables have all been made.
+
+    Columns figure, claim, kind and published; for each of SIDES SIDE_value, SIDE_low, SIDE_high, whether it SIDE_holds
+    (yes, no, cannot tell, no run), its SIDE_seeds and the figure's SIDE_verdict. What there is not is "".
+    """
+    from experiments import page
+    from experiments.claims import CLAIMS
+    from experiments.judge import OURS
+
+    loads = {"judged": page.reader(profile, stale=True), "fresh": reader(profile, seeds)}
+    made = [name for name, needed in figures().items() if all(_is_there(loads["fresh"], table) for table in needed)]
+    verdicts = {(figure, side): str(page.entry(figure, loads[side]).verdict) for figure in made for side in SIDES}
+    rows: list[dict[str, Any]] = []
+    for claim in (claim for claim in CLAIMS if claim.figure in made and claim.source != OURS):
+        kind = "number" if isinstance(claim.right, float) else "control" if claim.source == "control" else "ordering"
+        row: dict[str, Any] = {"figure": claim.figure, "claim": claim.what, "kind": kind}
+        row["published"] = claim.right if kind == "number" else ""
+        for side in SIDES:
+            looked = _look(claim, loads[side], seeds_of(seeds) if side == "fresh" else None)
+            row |= {f"{side}_{name}": value for name, value in looked.items()}
+            row[f"{side}_verdict"] = verdicts[claim.figure, side]
+        rows.append(row)
+    table = pd.DataFrame(rows).astype(object)
+    return table.where(table.notna(), "")
+
+
+def _is_there(load: Any, table: str) -> bool:
+    try:
+        return len(load(table)) > 0
+    except FileNotFoundError:
+        return False
+
+
+def _look(claim: Any, load: Any, asked: range | None) -> dict[str, Any]:
+    """A claim beside one set of runs."""
+    from experiments.claims import NoRunError
+    from experiments.page import show_seeds
+
+    try:
+        result = claim.compare(load)
+    except (FileNotFoundError, NoRunError):
+        return {"value": "", "low": "", "high": "", "holds": "no run", "seeds": ""}
+    if asked is not None and not set(result.seeds) <= set(asked):
+        raise ValueError(f"{claim.figure}, {claim.what}: seeds must be among {asked}, got {result.seeds}")
+    holds = "cannot tell" if not result.settled else "yes" if result.passes else "no"
+    return dict(zip(("value", "low", "high"), result.ours, strict=True)) | {
+        "holds": holds, "seeds": show_seeds(result.seeds),
+    }  # fmt: skip
+
+
+def made_by(profile: str) -> dict[str, str]:
+    """Table -> hash of its runs as they are declared: what a comparison was made by."""
+    from experiments.identity import short_hash
+
+    return {table.name: short_hash([one.identity for one in table.at_home(profile)]) for table in tables("")}
+
+
+def publish(table: pd.DataFrame, profile: str, seeds: str) -> Path:
+    """Write a comparison: to data/extended in profile laptop, else below build/; returns where.
+
+    Raises:
+        RefusedError: code differs from its commit.
+    """
+    from experiments import records
+    from experiments.publish import refuse_changed_code
+
+    path = paths.BUILD / profile / "tables" / f"{NAME}.csv"
+    if profile == "laptop":
+        refuse_changed_code([])
+        path = paths.DATA / "extended" / f"{NAME}.csv"
+    needed = set().union(*(names for figure, names in figures().items() if figure in set(table.figure)))
+    declared = {name: identity for name, identity in made_by(profile).items() if name in needed}
+    record = records.provenance({"seeds": list(seeds_of(seeds))}, 0.0)
+    records.write_table(path, table, {"table": NAME, "made_by": declared, **record})
+    return path
+
+
+def stale(record: Mapping[str, Any], profile: str = "laptop") -> list[str]:
+    """Tables whose runs are declared otherwise, or compute otherwise, than when a comparison was made."""
+    now = made_by(profile)
+    return sorted(name for name, identity in record.get("made_by", {}).items() if now.get(name) != identity)
+
+
+def read() -> pd.DataFrame:
+    """The published comparison, verified; its `attrs["stale"]` says whether its runs would come out otherwise now.
+
+    Raises:
+        MissingTable: with the command that makes it.
+        DamagedTable: it was cut or altered.
+    """
+    from experiments import records
+    from experiments.tables import remember
+
+    path = paths.DATA / "extended" / f"{NAME}.csv"
+    table, record = records.read_table(path, "`make claims SEEDS=100-104` makes it")
+    return remember(NAME, table, record | {"stale": bool(stale(record))}).fillna("")
+
+
+def show(table: pd.DataFrame) -> str:
+    """A comparison as text: each figure with both verdicts, and its claims."""
+    from experiments.page import FIGURES
+
+    def value(row: pd.Series) -> str:
+        if row.fresh_value == "":
+            return "–"
+        ends = "" if row.fresh_low == "" else f" [{row.fresh_low:.3g}, {row.fresh_high:.3g}]"
+        return f"{row.fresh_value:.3g}{ends}"
+
+    lines = []
+    for figure, rows in table.groupby("figure", sort=False):
+        first = rows.iloc[0]
+        held = [f"{(rows[f'{side}_holds'] == 'yes').sum()} of {len(rows)} hold" for side in SIDES]
+        words = [f"{first[f'{side}_verdict']}, {count}" for side, count in zip(SIDES, held, strict=True)]
+        lines += [f"\n{figure}, {FIGURES[figure].title}:", f"  {words[0]} | with these seeds {words[1]}"]
+        for _, row in rows.iterrows():
+            published = f"{row.published:.3g}" if row.kind == "number" else f"({row.kind})"
+            holds = f"{row.judged_holds} | {row.fresh_holds}"
+            lines.append(f"    {row.claim[:70]:70} {value(row):>26} {published:>10}   {holds}")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """The steps of `make claims`; the first three with AA_SEEDS set, the last without."""
+    top = argparse.ArgumentParser(prog="python -m experiments.fresh", description=__doc__.splitlines()[0])
+    top.add_argument("step", choices=("plan", "tables", "judge"))
+    top.add_argument("--seeds", required=True)
+    top.add_argument("--profile", default="laptop")
+    top.add_argument("--only", default="")
+    top.add_argument("--cores", type=int, default=2)
+    options = top.parse_args()
+    from experiments import build
+    from experiments import tables as made
+    from experiments.publish import RefusedError, refuse_changed_code
+
+    try:
+        if options.step == "plan":
+            if options.profile == "laptop":
+                refuse_changed_code([])
+            todo = runs(options.profile, options.only)
+            print(build.reckon(todo, f"behind {', '.join(figures(options.only))}", options.profile, options.cores))
+        elif options.step == "tables":
+            for table in tables(options.only):
+                made.assemble(table, options.profile)
+        else:
+            table = judge(options.profile, options.seeds)
+            path = publish(table, options.profile, options.seeds)
+            print(f"{show(table)}\n\nwritten to {paths.relative(path)}", flush=True)
+    except (RefusedError, ValueError) as error:
+        sys.exit(f"make: {error}")
+
+
+if __name__ == "__main__":
+    main()

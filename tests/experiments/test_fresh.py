@@ -1,0 +1,161 @@
+"""Claims with fresh seeds: what is declared, what is compared, and what would be seeds that somebody has seen."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import made_up
+import pandas as pd
+import pytest
+
+from experiments import build, fresh, page, paths, records, registry
+from experiments.publish import RefusedError
+from experiments.run import seeds_of
+
+DECLARED = """
+import json
+from experiments import coin, fresh, paths
+from experiments.run import JUDGED
+runs = fresh.runs("laptop", "aa")
+seeds = {table.name: sorted({one.seed for one in table.at_home("laptop")}) for table in fresh.tables("aa")}
+print(json.dumps({
+    "judged": list(JUDGED), "build": str(paths.BUILD), "seeds": seeds,
+    "runs": [[one.experiment, one.seed] for one in runs],
+    "batch": [one.settings.seeds for one in runs if one.experiment == "ipd"],
+    "league": [[one.settings.first_seed, list(one.settings.agents.values())] for one in runs if "_league" in one.name],
+    "identity": coin.agent_run("laptop", "advantage_alignment", 101).identity,
+}))
+"""
+FIXED = {"ipd", "coin_league", "negotiation_league"}  # run 0 holds all seeds
+
+
+def test_every_run_behind_a_claim_is_declared_with_the_seeds_that_were_asked_for() -> None:
+    environment = os.environ | {"AA_SEEDS": "100-104", "AA_BUILD": "somewhere"}
+    done = subprocess.run([sys.executable, "-c", DECLARED], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert said["judged"] == [100, 101, 102, 103, 104]
+    assert said["build"] == str(paths.ROOT / "somewhere" / "seeds" / "100-104")
+    assert {"coin_league", "negotiation_curves", "harvest_open", "harvest_beta", "ipd_policy"} <= set(said["seeds"])
+    assert said["seeds"]["coin_curves"] == said["judged"]
+    for experiment, seed in said["runs"]:
+        background = experiment.endswith("_background")  # whom all agents meet; its seeds are 0 and 1 in every profile
+        assert seed in (0, 1) if background else seed == 0 if experiment in FIXED else seed in said["judged"]
+    assert all(first == 100 and max(counts) == 5 for first, counts in said["league"])
+    assert all(set(said["judged"]) <= set(seeds) and min(seeds) == 100 for seeds in said["batch"])
+    one = registry.experiments()["coin"].run("laptop", "advantage_alignment", 101)
+    assert said["identity"] == one.identity  # the same run as anybody's who asks for seed 101
+
+
+@pytest.mark.parametrize("text", ["", "100", "104-100", "a-b", "-3-5", "100..104"])
+def test_seeds_that_cannot_be_read_are_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="seeds must be first and last one, as 100-104, got"):
+        seeds_of(text)
+
+
+@pytest.mark.parametrize("text", ["0-4", "5-9", "14-20"])
+def test_seeds_that_were_seen_are_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="seeds must be from 15 on"):
+        seeds_of(text)
+
+
+def test_figures_are_named_as_they_start() -> None:
+    every = fresh.figures()
+    assert {"aa_1b", "aa_2", "aa_5_orchard", "llm_curves"} <= set(every)
+    assert not {"aa_1a", "aa_3_sample", "llm_other_models", "llm_transcripts"} & set(every)  # no run of ours behind
+    assert set(fresh.figures("aa_1b aa_3")) == {"aa_1b", "aa_1b_table", "aa_3"}
+    assert set(fresh.figures("llm")) == {name for name in every if name.startswith("llm_")}
+    with pytest.raises(ValueError, match=r"figures must be among aa_1b, .*, got aa_1, foo"):
+        fresh.figures("aa_1 aa_2 foo")
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, pd.DataFrame]:
+    """Everything holds with the judged seeds; the tables of Negotiation have been made with fresh ones, too."""
+    for name in ("ROOT", "BUILD", "DATA"):
+        monkeypatch.setattr(paths, name, tmp_path / name.lower())
+    monkeypatch.setattr(records, "git_commit", lambda: "0123abc")
+    monkeypatch.setattr(records, "READ", {})
+    tables = made_up.world()
+    monkeypatch.setattr(page, "reader", lambda profile, stale: made_up.reader(tables))
+    for name in ("negotiation_league", "negotiation_curves", "ipd_policy"):
+        moved = tables[name].copy()
+        for column in {*records.SEED_COLUMNS} & {*moved}:
+            moved[column] += 95 * (moved[column] > 0)
+        write(name, moved)
+    return tables
+
+
+def write(name: str, table: pd.DataFrame) -> None:
+    records.write_table(paths.BUILD / "seeds" / "100-104" / "laptop" / "tables" / f"{name}.csv", table, {})
+
+
+def change(name: str, how: str, **columns: float) -> None:
+    path = paths.BUILD / "seeds" / "100-104" / "laptop" / "tables" / f"{name}.csv"
+    table = pd.read_csv(path)
+    table.loc[table.eval(how), list(columns)] = list(columns.values())
+    write(name, table)
+
+
+def test_what_holds_with_both_sets_of_seeds_is_said_to_hold(world: dict[str, pd.DataFrame]) -> None:
+    table = fresh.judge("laptop", "100-104")
+    assert set(table.figure) == {"aa_1b_table", "aa_3"}  # others have not been made
+    assert set(table.judged_holds) == set(table.fresh_holds) == {"yes"}
+    assert set(table.judged_verdict) == set(table.fresh_verdict) == {"reproduced"}
+    assert set(table.fresh_seeds) - {"–"} == {"100–104"}  # of a script against a script none
+    assert set(table.judged_seeds) - {"–"} == {"5–9"}
+    bars = table.query("figure == 'aa_1b_table' and kind == 'number'")
+    assert len(bars) == 5
+    assert bars.fresh_value.astype(float).tolist() == pytest.approx(bars.published.tolist(), abs=0.01)
+    assert "aa_3, fig. 3: the Negotiation league:\n  reproduced" in fresh.show(table)
+
+
+def test_a_claim_that_fails_with_fresh_seeds_alone_is_said_to_fail(world: dict[str, pd.DataFrame]) -> None:
+    change("ipd_policy", "state == 'DC'", probability=0.0)
+    table = fresh.judge("laptop", "100-104").query("figure == 'aa_1b_table'")
+    failed = table[table.fresh_holds == "no"]
+    assert len(failed)
+    assert all("DC" in claim for claim in failed.claim)
+    assert set(table.judged_holds) == {"yes"}
+    assert set(table.fresh_verdict) == {"not reproduced"}
+    assert " yes | no" in fresh.show(table)
+
+
+def test_seeds_beyond_those_asked_for_do_not_count(world: dict[str, pd.DataFrame]) -> None:
+    more = world["ipd_policy"].assign(seed=lambda x: x.seed + 100, probability=0.5)  # a batch is of ten
+    path = paths.BUILD / "seeds" / "100-104" / "laptop" / "tables" / "ipd_policy.csv"
+    write("ipd_policy", pd.concat([pd.read_csv(path), more]))
+    assert set(fresh.judge("laptop", "100-104").fresh_holds) == {"yes"}
+
+
+def test_tables_of_other_seeds_are_refused(world: dict[str, pd.DataFrame]) -> None:
+    write("ipd_policy", world["ipd_policy"])
+    with pytest.raises(ValueError, match=r"seeds must be among range\(100, 105\), got \(5, 6, 7, 8, 9\)"):
+        fresh.judge("laptop", "100-104")
+
+
+def test_a_comparison_is_published_and_knows_when_it_is_out_of_date(
+    world: dict[str, pd.DataFrame], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(records.MissingTable, match="make claims SEEDS=100-104"):
+        fresh.read()
+    table = fresh.judge("laptop", "100-104")
+    assert fresh.publish(table, "laptop", "100-104") == paths.DATA / "extended" / "fresh_seeds.csv"
+    read = fresh.read()
+    assert not read.attrs["stale"]
+    assert read.claim.tolist() == table.claim.tolist()
+    assert read.fresh_holds.tolist() == table.fresh_holds.tolist()
+    record = records.read_record(paths.DATA / "extended" / "fresh_seeds.json")
+    assert record["settings"] == {"seeds": [100, 101, 102, 103, 104]}
+    assert set(record["made_by"]) == {"ipd_policy", "negotiation_league", "negotiation_curves"}
+    monkeypatch.setattr(fresh, "made_by", lambda profile: record["made_by"] | {"ipd_policy": "of other code"})
+    assert fresh.read().attrs["stale"]
+    line = next(line for line in build.status("laptop").splitlines() if "fresh_seeds" in line)
+    assert line == "stale    data/extended/fresh_seeds.csv: ipd_policy; `make claims SEEDS=...` makes it again"
+    monkeypatch.setattr(records, "git_commit", lambda: "0123abc-dirty")
+    with pytest.raises(RefusedError, match="not committed"):
+        fresh.publish(table, "laptop", "100-104")
