@@ -75,12 +75,12 @@ def runs(folder: Path) -> None:
     pupil = language.training_run("smoke", "ipd-naive_vs_aligned", 5)
     pupil = replace(pupil, settings=replace(pupil.settings, **chats), needs=(prior, teacher))
     table = run.table_of(run.make(pupil))
-    assert sum(gather_object(played)) == pupil.settings.max_steps * (4 + 8)  # two chats a game, then one
+    assert sum(gather_object(played)) == pupil.settings.max_steps * (8 + 8)  # one chat a game
     assert sorted(table["update"].unique()) == list(range(pupil.settings.max_steps + 1))
     assert not table.duplicated(["update", "metric"]).any()
     read = run.table_of(run.make(pupil))
     assert read.equals(table)
-    assert sum(gather_object(played)) == pupil.settings.max_steps * (4 + 8)
+    assert sum(gather_object(played)) == pupil.settings.max_steps * (8 + 8)
 
 
 if __name__ == "__main__":

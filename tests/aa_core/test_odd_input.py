@@ -91,7 +91,6 @@ LEGAL = {
     "selfplay.*(max_gradient_norm)=infinite": "no clipping",
     "*(scripts)=empty": "there may be none",
     "selfplay.seats_of(who)=cut": "a game of one player",
-    "league.*(rewards)=cut": "fewer steps",
     "league.play_pair(generator)=none": "torch's own",
     "games.coin.pickups(rewards)=cut": "fewer steps",
     "games.*(observations)=nan": "games make them; they are not looked at in every step",
