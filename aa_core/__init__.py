@@ -8,11 +8,5 @@ Player 1 is "own" or `policy`, the other one `co_player`. Actions: C = 0, D = 1.
 """
 
 import os
-from importlib.metadata import PackageNotFoundError, version
 
 HEADLESS = bool(os.environ.get("AA_HEADLESS"))  # no progress bars and no widgets: their output would be kept
-
-try:
-    __version__ = version("aa-companion")
-except PackageNotFoundError:  # a clone on the path that nobody installed
-    __version__ = "unknown"

@@ -19,7 +19,7 @@ from torch import Generator, Tensor, nn
 from torch.distributions import AffineTransform, Categorical, ComposeTransform, Normal, TanhTransform
 from torch.nn.functional import one_hot, relu
 
-from aa_core.checks import check_count
+from aa_core.checks import check, check_fields
 from aa_core.games.base import Game
 
 
@@ -33,9 +33,7 @@ class Network:
     shared: bool = False  # policy and value are two heads of one trunk; otherwise each has a trunk of its own
 
     def __post_init__(self) -> None:
-        check_count("hidden", self.hidden)
-        if self.filters is not None:
-            check_count("filters", self.filters)
+        check_fields(self)
 
 
 class Seen(NamedTuple):
@@ -94,6 +92,7 @@ class Spaces:
     @staticmethod
     def of(game: Game) -> Spaces:
         """Those of a game; an observation that is one index is seen as a one-hot vector."""
+        check(game=game)
         obs_shape = tuple(game.obs_shape) or (game.num_observations,)
         if game.num_actions is not None:
             return Spaces(obs_shape, game.num_actions, None)
@@ -148,6 +147,7 @@ class ActorCritic(nn.Module):
 
     def __init__(self, spaces: Spaces, network: Network, generator: Generator | None = None) -> None:
         super().__init__()
+        check(spaces=spaces, network=network, generator=generator)
         self.spaces, self.network = spaces, network
         feedback = spaces.choices + 1 if network.feedback else 0
         with torch.random.fork_rng(devices=[]):  # torch.nn draws weights of its own
@@ -201,29 +201,35 @@ class ActorCritic(nn.Module):
 
 def save(mind: ActorCritic, path: Path) -> None:
     """Write an actor-critic as safetensors with its settings as metadata; the old file or the new one, never half."""
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
+    check(mind=mind, path=path)
     settings = {"spaces": asdict(mind.spaces), "network": asdict(mind.network)}
     partial = path.with_name(f".{path.name}.{os.getpid()}")
-    path.parent.mkdir(parents=True, exist_ok=True)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         save_file(mind.state_dict(), partial, {"actor_critic": json.dumps(settings)})
         os.replace(partial, path)
+    except (OSError, SafetensorError) as error:
+        raise OSError(f"path {path} cannot be written: {error}") from error
     finally:
-        partial.unlink(missing_ok=True)
+        if partial.exists():
+            partial.unlink()
 
 
 def load(path: Path) -> ActorCritic:
-    """Read an actor-critic that `save` has written; ValueError for other safetensors."""
-    from safetensors import safe_open
+    """Read an actor-critic that `save` has written; ValueError for any other file, and for one that is cut."""
+    from safetensors import SafetensorError, safe_open
     from safetensors.torch import load_file
 
-    with safe_open(path, framework="pt") as file:
-        text = (file.metadata() or {}).get("actor_critic")
-    if text is None:
-        raise ValueError(f"path must hold an actor-critic with its settings, got {path}")
-    settings = json.loads(text)
-    spaces = {name: tuple(x) if isinstance(x, list) else x for name, x in settings["spaces"].items()}
-    mind = ActorCritic(Spaces(**spaces), Network(**settings["network"]))  # type: ignore[arg-type]
-    mind.load_state_dict(load_file(path))
+    check(path=path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            settings = json.loads(file.metadata()["actor_critic"])
+        spaces = {name: tuple(x) if isinstance(x, list) else x for name, x in settings["spaces"].items()}
+        mind = ActorCritic(Spaces(**spaces), Network(**settings["network"]))  # type: ignore[arg-type]
+        mind.load_state_dict(load_file(path))
+    except (OSError, SafetensorError, LookupError, TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"path must hold a whole agent: restore or train {path} again ({error})") from error
     return mind

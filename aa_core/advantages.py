@@ -21,7 +21,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from aa_core.checks import check_choice, check_same_shape, check_time_series, check_unit_interval
+from aa_core.checks import check, check_choice, check_shape, check_that
 
 CHUNK = 64  # steps solved by one small triangular matrix; powers of gamma stay in [gamma^63, 1], so none overflows
 
@@ -32,7 +32,7 @@ def discounted_sum(x: Tensor, gamma: float) -> Tensor:
     Time is cut into chunks: inside a chunk a lower-triangular matrix of non-negative powers, between chunks one carry.
     O(T) in time and memory, and exact for any T (no gamma^-t is ever formed). `(..., time)` in and out.
     """
-    check_unit_interval("gamma", gamma)
+    check(gamma=gamma, x=x)
     steps = x.shape[-1]
     lags = torch.arange(CHUNK, device=x.device)
     lags = lags[:, None] - lags[None, :]
@@ -52,7 +52,7 @@ def discounted_sum(x: Tensor, gamma: float) -> Tensor:
 
 def discounted_returns(rewards: Tensor, gamma: float) -> Tensor:
     """Return-to-go G_t = sum_{k>=t} gamma^(k-t) r_k, for rewards `(..., time)`."""
-    check_time_series("rewards", rewards)
+    check(rewards=rewards)
     return discounted_sum(rewards.flip(-1), gamma).flip(-1)
 
 
@@ -62,13 +62,9 @@ def gae(rewards: Tensor, values: Tensor, gamma: float, lam: float) -> Tensor:
     Advantages `(..., time)` from rewards `(..., time)` and values `(..., time + 1)`, of which the last bootstraps the
     step after the end (0 at a true end); `lam` in [0, 1] from one-step errors (0) to returns minus values (1).
     """
-    check_time_series("rewards", rewards)
-    check_time_series("values", values)
-    check_unit_interval("gamma", gamma)
-    check_unit_interval("lam", lam)
+    check(rewards=rewards, values=values, gamma=gamma, lam=lam)
     expected = (*rewards.shape[:-1], rewards.shape[-1] + 1)
-    if values.shape != expected:
-        raise ValueError(f"values must have one step more than rewards, {expected}, got {tuple(values.shape)}")
+    check_that(values.shape == expected, "values", f"of one step more than rewards, {expected}", values)
     errors = rewards + gamma * values[..., 1:] - values[..., :-1]
     return discounted_sum(errors.flip(-1), gamma * lam).flip(-1)
 
@@ -79,14 +75,11 @@ def group_baseline(returns: Tensor, groups: Tensor | None = None) -> Tensor:
     Baselines `(batch, time)` of returns `(batch, time)`; 0 for a game that is alone in its group. `groups` `(batch,)`
     are integers; games of one id share their random numbers. None: all games are one group.
     """
-    check_time_series("returns", returns, min_dims=2)
-    if returns.dim() != 2:
-        raise ValueError(f"returns must be (batch, time), got shape {tuple(returns.shape)}")
+    check_shape((None, None), returns=returns)
     if groups is None:
         groups = torch.zeros(len(returns), dtype=torch.long, device=returns.device)
-    if not isinstance(groups, Tensor) or groups.shape != returns.shape[:1] or groups.is_floating_point():
-        came = f"{groups.dtype} {tuple(groups.shape)}" if isinstance(groups, Tensor) else type(groups).__name__
-        raise ValueError(f"groups must be an integer tensor of shape ({len(returns)},), got {came}")
+    fits = isinstance(groups, Tensor) and groups.shape == returns.shape[:1] and not groups.is_floating_point()
+    check_that(fits, "groups", f"an integer tensor of shape ({len(returns)},)", groups)
     ids, index = groups.unique(return_inverse=True)
     sums = returns.new_zeros(len(ids), returns.shape[1]).index_add(0, index, returns)
     others = index.bincount(minlength=len(ids))[index, None] - 1
@@ -95,6 +88,7 @@ def group_baseline(returns: Tensor, groups: Tensor | None = None) -> Tensor:
 
 def group_relative_advantages(rewards: Tensor, gamma: float, groups: Tensor | None = None) -> Tensor:
     """Discounted returns minus their leave-one-out group baseline, for rewards `(batch, time)` (LLM)."""
+    check_shape((None, None), rewards=rewards)
     returns = discounted_returns(rewards, gamma)
     return returns - group_baseline(returns, groups)
 
@@ -106,6 +100,7 @@ that each player took, which most rules do not look at (None where a trainer has
 
 def naive_advantages(advantages: Tensor, probabilities: Tensor | None = None) -> Tensor:
     """Plain policy gradient: a player's credit is its own advantage; `(..., players, time)` in and out."""
+    check_shape((..., None, None), advantages=advantages)
     return advantages
 
 
@@ -114,6 +109,7 @@ def summed_advantages(advantages: Tensor, probabilities: Tensor | None = None) -
 
     Returns, baselines and GAE are linear in the rewards, so this is the credit of the sum of rewards.
     """
+    check_shape((..., None, None), advantages=advantages)
     return advantages.sum(-2, keepdim=True).expand_as(advantages)
 
 
@@ -130,8 +126,7 @@ def shaping_weights(
 
     `(..., time)` in and out; `gamma` counts for the discounted past only. ValueError for another `past`.
     """
-    check_time_series("advantages", advantages)
-    check_unit_interval("gamma", gamma)
+    check(advantages=advantages, gamma=gamma)
     check_choice("past", past, ("averaged", "discounted", "regularised"))
     discount = gamma if past == "discounted" else 1.0
     weights = discounted_sum(advantages, discount)
@@ -144,16 +139,9 @@ def shaping_weights(
 
 
 def aligned_advantages(
-    advantages: Tensor,
-    probabilities: Tensor | None = None,
-    *,
-    beta: float | Tensor,
-    gamma: float,
-    include_current: bool = False,
-    past: str = "discounted",
-    over: str | Tensor = "sum",
-    loqa: bool = False,
-) -> Tensor:
+    advantages: Tensor, probabilities: Tensor | None = None, *, beta: float | Tensor, gamma: float,
+    include_current: bool = False, past: str = "discounted", over: str | Tensor = "sum", loqa: bool = False,
+) -> Tensor:  # fmt: skip
     """Advantage Alignment's modified advantages of any number of players (AA, the equation for A*; eq. 68 for many).
 
     A*_i,t = A_i,t + beta c w_i,t sum_{j != i} A_j,t, where w is `shaping_weights` of A_i, and c is the leading gamma
@@ -171,29 +159,29 @@ def aligned_advantages(
             `(players, players)`, of which entry (i, j) is how much player i cares about j; the diagonal is ignored.
         loqa: multiply each A_i,k of the past by 1 - pi_j(a_k|s_k), for each co-player j (AA, Theorem 2).
 
-    Returns:
-        `(..., players, time)`.
-
-    Raises:
-        ValueError: an unknown option, weights or probabilities of another shape, or none where they are needed.
+    Returns `(..., players, time)`; ValueError for unknown options, and weights or probabilities that do not fit.
 
     >>> aligned_advantages(torch.tensor([[1.0, 0.0], [0.0, 1.0]]), beta=1.0, gamma=0.9)
     tensor([[1.0000, 0.8100],
             [0.0000, 1.0000]])
     """
-    check_time_series("advantages", advantages, min_dims=2)
+    check_shape((..., None, None), advantages=advantages)
+    if isinstance(beta, Tensor):
+        check_shape((...,), beta=beta)
+        sizes = zip(beta.shape[::-1], advantages.shape[::-1], strict=False)
+        fits = beta.dim() <= advantages.dim() and all(own in (1, size) for own, size in sizes)
+        check_that(fits, "beta", f"a number, or a tensor that broadcasts to {tuple(advantages.shape)}", beta)
+    else:
+        check(beta=beta)
     leading = gamma if past == "discounted" and not include_current else 1.0
     if not loqa:
         weights = shaping_weights(advantages, gamma, include_current, past)
         return advantages + beta * leading * weights * _co_players(advantages, over)
-    if probabilities is None:
-        raise ValueError("probabilities must be given with loqa, got None")
-    check_time_series("probabilities", probabilities, min_dims=2)
-    check_same_shape("probabilities", probabilities, "advantages", advantages)
+    check_shape(advantages.shape, probabilities=probabilities)
     if isinstance(over, str):
         check_choice("over", over, ("mean", "sum"))
     # every pair has a past of its own, (..., i, j, time): i's advantages, by how sure j was of its actions
-    pasts = advantages[..., :, None, :] * (1 - probabilities)[..., None, :, :]
+    pasts = advantages[..., :, None, :] * (1 - probabilities)[..., None, :, :]  # type: ignore[index]
     weights = shaping_weights(pasts, gamma, include_current, past)
     caring = _caring(advantages, over)[..., None]
     return advantages + beta * leading * (weights * caring * advantages[..., None, :, :]).sum(-2)
@@ -205,8 +193,7 @@ def _caring(advantages: Tensor, over: str | Tensor) -> Tensor:
     if not isinstance(over, Tensor):
         check_choice("over", over, ("mean", "product", "sum"))
         over = advantages.new_full((players, players), 1 / max(players - 1, 1) if over == "mean" else 1.0)
-    if over.shape != (players, players):
-        raise ValueError(f"over must be weights of shape {(players, players)}, got {tuple(over.shape)}")
+    check_shape((players, players), over=over)
     return over.to(advantages).clone().fill_diagonal_(0.0)  # a clone, since the weights are the caller's
 
 

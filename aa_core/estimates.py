@@ -11,10 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+
+from aa_core.checks import check, check_that
 
 LEVEL = 0.95
 
@@ -67,10 +69,15 @@ class Statistic:
         return Estimate(self.value, self.value - half, self.value + half)
 
 
+def _numbers(name: str, samples: Any) -> np.ndarray:
+    fits = not isinstance(samples, str) and np.ndim(samples) == 1 and len(samples) and not pd.isna(samples).any()
+    check_that(fits, name, "a sequence of numbers, at least one, none of them NaN", samples)
+    return np.asarray(samples, dtype=float)
+
+
 def mean_of(samples: pd.Series, population: str = "") -> Statistic:
     """Mean of one number per seed of a population, indexed by seed; ValueError if there are none."""
-    if not len(samples):
-        raise ValueError("samples must be a sequence of numbers, at least one, got none")
+    _numbers("samples", samples)
     mean = samples.mean()
     left = mean + (mean - samples) / (len(samples) - 1) if len(samples) > 1 else samples * np.nan
     return Statistic(float(mean), {population: left})
@@ -78,17 +85,13 @@ def mean_of(samples: pd.Series, population: str = "") -> Statistic:
 
 def mean_interval(samples: Sequence[float] | np.ndarray) -> Estimate:
     """Mean and Student's t interval of independent samples `(seeds,)`; ValueError if there are none."""
-    samples = np.asarray(samples, dtype=float)
-    if samples.ndim != 1 or not len(samples):
-        raise ValueError(f"samples must be a sequence of numbers, at least one, got shape {samples.shape}")
-    return mean_of(pd.Series(samples)).interval()
+    return mean_of(pd.Series(_numbers("samples", samples))).interval()
 
 
 def difference(one: Sequence[float] | np.ndarray, other: Sequence[float] | np.ndarray) -> Estimate:
     """Difference of the means of two independent groups of samples with Welch's t interval."""
-    sides = zip((one, other), ("one", "other"), strict=True)
-    one, other = (mean_of(pd.Series(np.asarray(side, dtype=float)), name) for side, name in sides)  # type: ignore[assignment]
-    return (one - other).interval()  # type: ignore[operator, union-attr]
+    first, second = (mean_of(pd.Series(_numbers(name, side)), name) for name, side in (("one", one), ("other", other)))
+    return (first - second).interval()
 
 
 def show(estimate: Estimate, digits: int = 2, sign: str = "") -> str:
@@ -97,5 +100,7 @@ def show(estimate: Estimate, digits: int = 2, sign: str = "") -> str:
     >>> show(mean_interval([1.0, 2.0, 3.0]))
     '2.00 [-0.48, 4.48]'
     """
+    check(digits=digits, sign=sign)
+    check_that(isinstance(estimate, tuple) and len(estimate) == 3, "estimate", "an Estimate", estimate)
     mean, low, high = (f"{round(value, digits) + 0.0:{sign}.{digits}f}" for value in estimate)  # no -0.00
     return mean if np.isnan(estimate[1]) else f"{mean} [{low}, {high}]"

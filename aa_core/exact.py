@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from aa_core.checks import check_choice, check_same_shape
+from aa_core.checks import check, check_alike, check_choice, check_shape, check_that
 from aa_core.games.matrix import SWAP, MatrixGame
 
 GradientField = Callable[[Tensor, Tensor], Tensor]  # (logits, co_logits) -> gradient of the first
@@ -38,6 +38,7 @@ class Chain(NamedTuple):
 
 def action_probabilities(logits: Tensor) -> Tensor:
     """pi(a|s) `(..., 5, 2)` for logits `(..., 5)`."""
+    check_shape((..., 5), logits=logits)
     return torch.stack([logits.sigmoid(), (-logits).sigmoid()], -1)
 
 
@@ -46,11 +47,10 @@ def chain(policy: Tensor, co_player: Tensor, game: MatrixGame, gamma: float) -> 
 
     Rows need not sum to 1: then it is the same polynomial, which differentiating by unconstrained tables needs.
     """
-    if not 0.0 <= gamma < 1.0:
-        raise ValueError(f"gamma must be in [0, 1) for an infinite game, got {gamma!r}")
-    for name, table in (("policy", policy), ("co_player", co_player)):
-        if table.shape[-2:] != (5, 2):
-            raise ValueError(f"{name} must be (..., 5, 2) action probabilities, got shape {tuple(table.shape)}")
+    check_that(isinstance(game, MatrixGame), "game", "a MatrixGame", game)
+    check(gamma=gamma)
+    check_that(gamma < 1, "gamma", "in [0, 1) for an infinite game", gamma)
+    check_shape((..., 5, 2), policy=policy, co_player=co_player)
     payoffs = game.payoff_tensor.to(policy)
     joint = (policy[..., :, None] * co_player[..., list(SWAP), None, :]).flatten(-2)  # (..., 5, 4)
     system = torch.eye(4).to(policy) - gamma * joint[..., 1:, :]
@@ -62,9 +62,7 @@ def chain(policy: Tensor, co_player: Tensor, game: MatrixGame, gamma: float) -> 
 
 def values(policy: Tensor, co_player: Tensor, game: MatrixGame, gamma: float, per_round: bool = False) -> Tensor:
     """Discounted values `(..., 2)` of both from START for P(C|s) tables `(..., 5)`; `per_round`: times 1 - gamma."""
-    for name, table in (("policy", policy), ("co_player", co_player)):
-        if table.shape[-1:] != (5,) or not ((table >= 0) & (table <= 1)).all():
-            raise ValueError(f"{name} must be (..., 5) probabilities of cooperation, got shape {tuple(table.shape)}")
+    check_shape((..., 5), policy=policy, co_player=co_player, bounds=(0, 1))
     tables = [torch.stack([table, 1 - table], -1) for table in (policy, co_player)]
     start = chain(*tables, game, gamma).values[..., 0]  # type: ignore[call-arg]
     return (1 - gamma) * start if per_round else start
@@ -72,6 +70,8 @@ def values(policy: Tensor, co_player: Tensor, game: MatrixGame, gamma: float, pe
 
 def visitation(joint: Tensor, gamma: float) -> Tensor:
     """Discounted visits d(s) = sum_t gamma^t Pr(s_t = s), `(..., 5)`, of a `Chain.joint`."""
+    check(gamma=gamma)
+    check_shape((..., 5, 4), joint=joint)
     system = torch.eye(4).to(joint) - gamma * joint[..., 1:, :].mT
     after = torch.linalg.solve(system, gamma * joint[..., 0, :, None])[..., 0]
     return torch.cat([torch.ones_like(after[..., :1]), after], -1)
@@ -82,33 +82,36 @@ def _average_own_action(x: Tensor, policy: Tensor) -> Tensor:
     return torch.cat([(policy[..., None] * x.unflatten(-1, (2, 2))).sum(-2)] * 2, -1)
 
 
+def _check_logits(logits: Tensor, co_logits: Tensor) -> None:
+    check_shape((..., 5), logits=logits, co_logits=co_logits)
+    check_alike(logits=logits, co_logits=co_logits)
+
+
 def _start_values(logits: Tensor, co_logits: Tensor, game: MatrixGame, gamma: float) -> Tensor:
-    check_same_shape("co_logits", co_logits, "logits", logits)
     return chain(action_probabilities(logits), action_probabilities(co_logits), game, gamma).values[..., 0]
 
 
 def naive_gradient(logits: Tensor, co_logits: Tensor, game: MatrixGame, gamma: float) -> Tensor:
     """grad_1 V1."""
+    _check_logits(logits, co_logits)
     own = logits.detach().requires_grad_()
     return torch.autograd.grad(_start_values(own, co_logits.detach(), game, gamma)[..., 0].sum(), own)[0]
 
 
 def lola_shaping(
-    logits: Tensor,
-    co_parameters: Tensor,
-    game: MatrixGame,
-    gamma: float,
-    co_policy: Callable[[Tensor], Tensor] = action_probabilities,
-    natural: bool = False,
-) -> Tensor:
+    logits: Tensor, co_parameters: Tensor, game: MatrixGame, gamma: float, co_policy: Callable[[Tensor],
+    Tensor] = action_probabilities, natural: bool = False,
+) -> Tensor:  # fmt: skip
     """First-order shaping term of LOLA for a unit step of the co-player, (grad_2 V1)^T d(step_2)/d(theta_1).
 
     The co-player's step is its gradient grad_2 V2 (Foerster et al. 2018, LOLA), or with `natural` its natural
     gradient, whose logit entries are Q2(s, C) - Q2(s, D). `co_policy` makes its action table `(..., 5, 2)` of its
     parameters `(..., parameters)`: logits by default, `torch.exp` for a table of log-probabilities, any network.
     """
-    if natural and co_policy is not action_probabilities:
-        raise ValueError("co_policy must be the default with natural=True: the natural step is written in logits")
+    check(co_policy=co_policy, co_parameters=co_parameters)
+    check_shape((..., 5), logits=logits)
+    default = co_policy is action_probabilities  # the natural step is written in logits
+    check_that(default or not natural, "co_policy", "the default with natural=True", co_policy)
     own, other = (x.detach().requires_grad_() for x in (logits, co_parameters))
     policy = action_probabilities(own)
     solved = chain(policy, co_policy(other), game, gamma)
@@ -136,7 +139,7 @@ def lola_alignment_form(
     `lola_shaping` with `co_policy=torch.exp`. With `baseline`, advantages stand for Q1(s, b) and Q2(s, b), as AA's
     theorem is written: another direction, since orthonormal scores do not sum to zero as normalised policies' do.
     """
-    check_same_shape("co_logits", co_logits, "logits", logits)
+    _check_logits(logits, co_logits)
     policy, co_policy = action_probabilities(logits.detach()), action_probabilities(co_logits.detach())
     solved = chain(policy, co_policy, game, gamma)
     visits = visitation(solved.joint, gamma)
@@ -168,6 +171,8 @@ def lola_gradient(
     The gradient is taken through the co-player's step, or with `first_order` of the first-order expansion with
     grad_1 grad_2 V1 dropped, as LOLA is usually written: grad_1 V1 + step_size * `lola_shaping`.
     """
+    check(step_size=step_size)
+    _check_logits(logits, co_logits)
     if first_order:
         shaping = lola_shaping(logits, co_logits, game, gamma)
         return naive_gradient(logits, co_logits, game, gamma) + step_size * shaping
@@ -179,14 +184,9 @@ def lola_gradient(
 
 
 def alignment_shaping(
-    logits: Tensor,
-    co_logits: Tensor,
-    game: MatrixGame,
-    gamma: float,
-    include_current: bool = False,
-    softmax: str = "none",
-    marginal: bool = False,
-) -> Tensor:
+    logits: Tensor, co_logits: Tensor, game: MatrixGame, gamma: float, include_current: bool = False,
+    softmax: str = "none", marginal: bool = False,
+) -> Tensor:  # fmt: skip
     """Expected alignment term, without beta (AA, the policy gradient whose credit is the second part of A*).
 
     With tuples k drawn by discounted visitation: E sum_k gamma^k A1_k grad_1 [co-player's live value after k], where
@@ -202,7 +202,7 @@ def alignment_shaping(
     the sampled a_k, as in the papers' estimators.
     """
     check_choice("softmax", softmax, ("none", "taken", "full"))
-    check_same_shape("co_logits", co_logits, "logits", logits)
+    _check_logits(logits, co_logits)
     own = logits.detach().requires_grad_()
     live_policy, co_policy = action_probabilities(own), action_probabilities(co_logits.detach())
     live = chain(live_policy, co_policy, game, gamma)
@@ -235,30 +235,31 @@ def advantage_alignment_gradient(
     logits: Tensor, co_logits: Tensor, game: MatrixGame, gamma: float, beta: float = 1.0, **options: Any
 ) -> Tensor:
     """grad_1 V1 + beta * `alignment_shaping` (AA), whose `options` it takes; `softmax="taken"` is LOQA."""
+    check(beta=beta)
     shaping = alignment_shaping(logits, co_logits, game, gamma, **options)
     return naive_gradient(logits, co_logits, game, gamma) + beta * shaping
 
 
 def cosine(x: Tensor, y: Tensor) -> Tensor:
     """Cosine between vectors on the last axis; NaN where either is 0."""
+    check(x=x, y=y)
+    check_alike(x=x, y=y)
     return (x * y).sum(-1) / (x.norm(dim=-1) * y.norm(dim=-1))
 
 
 def ascend(
-    gradient: GradientField,
-    co_gradient: GradientField,
-    logits: Tensor,
-    co_logits: Tensor,
-    steps: int,
-    learning_rate: float,
-    record_every: int = 1,
-) -> tuple[Tensor, Tensor]:
+    gradient: GradientField, co_gradient: GradientField, logits: Tensor, co_logits: Tensor, steps: int,
+    learning_rate: float, record_every: int = 1,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Simultaneous gradient ascent of both players, each by its own field, from its own side, from logits `(..., 5)`.
 
     In a symmetric game give the same function twice: then one call does for both, in one batch. Returns both players'
     logits along the way, every `record_every`-th, `(1 + steps // record_every, ..., 5)`. The raw discounted values are
     ascended, so that a fitting `learning_rate` scales with 1 - gamma.
     """
+    check(gradient=gradient, co_gradient=co_gradient, learning_rate=learning_rate)
+    check(steps=steps, record_every=record_every)
+    _check_logits(logits, co_logits)
     path = [(logits, co_logits)]
     for step in range(1, steps + 1):
         if co_gradient is gradient:  # a symmetric game: both in one batch
@@ -278,8 +279,7 @@ def best_response(policy: Tensor, game: MatrixGame, gamma: float) -> tuple[Tenso
     Returns mean rewards per round of (policy, best responder) `(..., 2)` and the responder's table `(..., 5)`; of
     several that are equally good for the responder, the one that is worst for the policy.
     """
-    if policy.shape[-1:] != (5,):
-        raise ValueError(f"policy must be (..., 5) probabilities of cooperation, got shape {tuple(policy.shape)}")
+    check_shape((..., 5), policy=policy, bounds=(0, 1))
     tables = torch.cartesian_prod(*[torch.tensor([1.0, 0.0], dtype=policy.dtype)] * 5)  # (32, 5)
     policies, tables = torch.broadcast_tensors(policy[..., None, :], tables)
     rewards = values(policies, tables, game, gamma, per_round=True)  # (..., 32, 2)

@@ -12,24 +12,12 @@ import torch
 from torch import Generator, Tensor
 
 from aa_core.actor_critic import ActorCritic
-from aa_core.checks import check_count
+from aa_core.checks import check, check_that
 from aa_core.estimates import Statistic
 from aa_core.games.base import Game, Script
-from aa_core.games.coin import pickups
 from aa_core.selfplay import play
 
 Agent = Sequence[ActorCritic] | Script  # one mind per seed, or a scripted player
-
-
-def own_coin_rate(rewards: Tensor) -> Tensor:
-    """Share of the picked-up coins that are of the taker's colour, from Coin Game rewards `(batch, 2[, time])`."""
-    own, other = pickups(rewards)
-    return own.sum() / (own | other).sum()
-
-
-def welfare(rewards: Tensor) -> Tensor:
-    """Mean sum of both players' rewards `(batch, 2, time)` per step; in Negotiation at most 1, its efficiency."""
-    return rewards.sum(1).mean()
 
 
 def play_pair(game: Game, row: Agent, column: Agent, games: int, generator: Generator) -> Tensor:
@@ -37,6 +25,9 @@ def play_pair(game: Game, row: Agent, column: Agent, games: int, generator: Gene
 
     Rewards `(N, M, games, 2, time)` of so many games for each pair of seeds.
     """
+    check(game=game, games=games, generator=generator)
+    check_that(callable(row) or (isinstance(row, list | tuple) and row), "row", "minds or a script", row)
+    check_that(callable(column) or (isinstance(column, list | tuple) and column), "column", "minds or a script", column)
     rows, columns = (list(side) if isinstance(side, Sequence) else [side] for side in (row, column))
     pairs = torch.cartesian_prod(torch.arange(len(rows)), len(rows) + torch.arange(len(columns)))
     who = pairs.repeat_interleave(games, 0)
@@ -55,11 +46,8 @@ def league(game: Game, agents: Mapping[str, Agent], games: int = 32, seed: int =
     Columns row_agent, column_agent, row_seed, column_seed (indices), row_reward, column_reward. ValueError if there are
     no agents, no games, or not two players.
     """
-    check_count("games", games)
-    if not agents:
-        raise ValueError("agents must hold at least one agent, got none")
-    if game.num_players != 2:
-        raise ValueError(f"game must have two players, got {game.num_players}")
+    check(game=game, agents=agents, games=games, seed=seed)
+    check_that(game.num_players == 2, "game", "one of two players", game.num_players)
     tables = []
     for row, column in combinations_with_replacement(agents, 2):
         generator = torch.Generator().manual_seed(seed)
@@ -79,6 +67,15 @@ def _table(row: str, column: str, means: Tensor) -> pd.DataFrame:
     return pd.DataFrame({**names, "row_reward": own, "column_reward": other})
 
 
+def _check_table(table: pd.DataFrame, scripts: Collection[str]) -> None:
+    check(scripts=scripts)
+    columns = {"row_agent", "column_agent", "row_seed", "column_seed", "row_reward"}
+    fits = isinstance(table, pd.DataFrame) and columns <= {*table} and len(table)
+    check_that(
+        fits and not table.isna().to_numpy().any(), "table", "rows of `league`, at least one, without NaN", table
+    )
+
+
 def cell(table: pd.DataFrame, row: str, column: str, scripts: Collection[str] = ()) -> Statistic:
     """Mean reward of `row` from `column`, over all pairs of their seeds.
 
@@ -87,10 +84,12 @@ def cell(table: pd.DataFrame, row: str, column: str, scripts: Collection[str] = 
     sides at once. Of `scripts`, agents that nobody trained, there is nothing to leave out: against one this is
     Student's interval over the seeds of the agent. LookupError if the table, as of `league`, has no such pair.
     """
+    _check_table(table, scripts)
     pair = table[(table.row_agent == row) & (table.column_agent == column)]
     if pair.empty:
-        raise LookupError(f"the league has no games of {row!r} against {column!r}")
+        raise LookupError(f"row and column must have met, but there are no games of {row!r} against {column!r}")
     rewards = pair.pivot(index="row_seed", columns="column_seed", values="row_reward")
+    check_that(not rewards.isna().to_numpy().any(), "table", f"all pairs of seeds of {row!r} and {column!r}", table)
 
     def without(*axes: int) -> pd.Series:
         seeds = rewards.axes[axes[0]]
@@ -107,6 +106,7 @@ def summarise(table: pd.DataFrame, scripts: Collection[str] = ()) -> pd.DataFram
 
     Columns row_agent, column_agent, row_reward, low, high. What the column's agent earns stands in the swapped row.
     """
+    _check_table(table, scripts)
     pairs = table[["row_agent", "column_agent"]].drop_duplicates().itertuples(index=False, name=None)
     rows = [(*pair, *cell(table, *pair, scripts).interval()) for pair in pairs]  # type: ignore[call-arg]
     return pd.DataFrame(rows, columns=["row_agent", "column_agent", "row_reward", "low", "high"])

@@ -7,6 +7,8 @@ from fnmatch import fnmatchcase
 import torch
 from torch import Tensor
 
+from aa_core.checks import check_choice, check_shape
+
 # P(cooperate | START, CC, CD, DC, DD). Grim trigger is memory-one on its own path: after its first D it never plays C,
 # so CC cannot come back.
 STRATEGIES: dict[str, tuple[float, ...]] = {
@@ -21,19 +23,15 @@ STRATEGIES: dict[str, tuple[float, ...]] = {
 
 def strategy(name: str, dtype: torch.dtype = torch.float64) -> Tensor:
     """P(cooperate) `(5,)` of a classic strategy by name."""
-    if name not in STRATEGIES:
-        raise ValueError(f"name must be one of {', '.join(STRATEGIES)}, got {name!r}")
+    check_choice("name", name, STRATEGIES)
     return torch.tensor(STRATEGIES[name], dtype=dtype)
 
 
 # what the kinds answer to START, CC, CD, DC, DD; ? where their own path never leads
 _KINDS = {
-    "always defect": "D??DD",
-    "always cooperate": "CCC??",
-    "tit for tat": "CCDCD",
-    "grim trigger": "CCDDD",
+    "always defect": "D??DD", "always cooperate": "CCC??", "tit for tat": "CCDCD", "grim trigger": "CCDDD",
     "win-stay lose-shift": "CCDDC",
-}
+}  # fmt: skip
 
 
 def classify(cooperation: Tensor) -> list[str]:
@@ -45,5 +43,6 @@ def classify(cooperation: Tensor) -> list[str]:
     >>> classify(torch.tensor([[0.9, 1.0, 0.1, 0.8, 0.0], [0.2, 0.0, 1.0, 0.4, 0.1]]))
     ['tit for tat', 'always defect']
     """
+    check_shape((None, 5), cooperation=cooperation, bounds=(0, 1))
     answers = ["".join("DC"[c] for c in row) for row in (cooperation >= 0.5).tolist()]
     return [next((kind for kind, known in _KINDS.items() if fnmatchcase(row, known)), "other") for row in answers]

@@ -26,7 +26,7 @@ from tqdm.auto import tqdm
 from aa_core import HEADLESS
 from aa_core.actor_critic import ActorCritic, Network, Seen, Spaces
 from aa_core.advantages import CreditRule, gae, group_relative_advantages, naive_advantages
-from aa_core.checks import check_count, check_positive, check_unit_interval
+from aa_core.checks import check, check_fields, check_shape, check_that
 from aa_core.games.base import Game
 from aa_core.objectives import policy_gradient_loss, proximal_loss
 
@@ -45,11 +45,7 @@ class Buffer:
     capacity: int = 1000  # snapshots kept, the latest ones
 
     def __post_init__(self) -> None:
-        check_unit_interval("share", self.share)
-        for name in ("seats", "drawn", "every", "capacity"):
-            check_count(name, getattr(self, name))
-        if self.until is not None:
-            check_count("until", self.until)
+        check_fields(self)
 
 
 @dataclass(frozen=True)
@@ -78,14 +74,9 @@ class SelfPlay:
     script_share: float = 1.0  # of the games in which they do, the first ones; the buffer plays as if it were 1
 
     def __post_init__(self) -> None:
-        for name in ("updates", "epochs"):
-            check_count(name, getattr(self, name))
-        check_unit_interval("script_share", self.script_share)
-        if self.chunk is not None and not self.network.shared:  # a critic's own trunk remembers no former chunk
-            raise ValueError("network must have a shared trunk if games live on, got shared=False")
-
-
-# --- play
+        check_fields(self)
+        able = self.chunk is None or self.network.shared  # a critic's own trunk remembers no former chunk
+        check_that(able, "network", "of a shared trunk if games live on", self.network)
 
 
 @dataclass
@@ -116,29 +107,28 @@ OnUpdate = Callable[[int, ActorCritic, Trajectory], bool | None] | None
 
 def begin(game: Game, games: int, generator: Generator | None, steps: int | None = None) -> Stage:
     """New games, of which `play` plays so many steps (None: all)."""
+    check(game=game)
+    steps = game.horizon if steps is None else steps
+    check(games=games, generator=generator, steps=steps)
     state, observations = game.reset(games, generator)
     rewards = torch.zeros(observations.shape[:2])
     actions = rewards.long() if game.num_actions is not None else rewards.new_zeros(*rewards.shape, *game.action_shape)
-    return Stage(game.horizon if steps is None else steps, state, observations, actions, rewards)
+    return Stage(steps, state, observations, actions, rewards)
 
 
 def seats_of(who: Tensor, minds: int) -> dict[int, Tensor | slice]:
     """The seats of each mind that holds any, as indices into (games, players) flattened; a slice if it holds all."""
-    if who.dim() != 2 or who.is_floating_point() or who.min() < 0 or who.max() >= minds:
-        raise ValueError(f"who must be (games, players) of indices below {minds}, got {who}")
+    check_that(isinstance(minds, int) and minds > 0, "minds", "a positive integer", minds)
+    check_shape((None, None), (0, minds - 1), True, who=who)
     held = {mind: (who.flatten() == mind).nonzero()[:, 0] for mind in who.unique().tolist()}
     return held if len(held) > 1 else {mind: slice(None) for mind in held}
 
 
 @torch.no_grad()
 def play(
-    game: Game,
-    minds: Sequence[Mind],
-    who: Tensor,
-    generator: Generator | None,
-    on_step: Callable[[Any, Tensor, Tensor, Any], None] | None = None,
-    stage: Stage | None = None,
-) -> Trajectory:
+    game: Game, minds: Sequence[Mind], who: Tensor, generator: Generator | None, on_step: Callable[[Any, Tensor, Tensor,
+    Any], None] | None = None, stage: Stage | None = None,
+) -> Trajectory:  # fmt: skip
     """Play a batch of games with any minds in any seats: `who` `(games, players)` are indices into `minds`.
 
     Args:
@@ -151,7 +141,10 @@ def play(
         stage: games to go on with, which is changed; the first mind remembers what it has seen before, the others begin
             with this call. None: new games, to their horizon.
     """
+    check(game=game, minds=minds, on_step=on_step)
+    check_shape((None, game.num_players), (0, len(minds) - 1), True, who=who)
     stage = begin(game, len(who), generator) if stage is None else stage
+    check(stage=stage)
     spaces, shape, seats = Spaces.of(game), who.shape, seats_of(who, len(minds))
     scripts = [index for index in seats if not isinstance(minds[index], ActorCritic)]
     outputs = torch.zeros(stage.steps, who.numel(), spaces.choices * (1 if spaces.bounds is None else 2))
@@ -188,6 +181,7 @@ def play(
 
 def begin_anew(game: Game, stage: Stage, generator: Generator | None) -> None:
     """Replace the games whose horizon is over, in place."""
+    check(game=game, generator=generator, stage=stage)
     over = stage.age >= game.horizon
     if not over.any():
         return
@@ -199,23 +193,19 @@ def begin_anew(game: Game, stage: Stage, generator: Generator | None) -> None:
         held[over] = 0
 
 
-# --- learning
-
-
 def seating(game: Game, settings: SelfPlay) -> Tensor:
     """`who` of a training: 0 the learner, then the snapshots drawn from the buffer, then the scripts.
 
     ValueError if no seat is left to the learner, or if there are more snapshots than games that they could split.
     """
+    check(game=game, settings=settings)
     who = torch.zeros(settings.games, game.num_players, dtype=torch.long)
     buffer, scripts, players = settings.buffer, len(settings.scripts), game.num_players
     free, held, drawn = players - scripts, buffer.seats if buffer else 0, buffer.drawn if buffer else 0
-    if held >= free:
-        raise ValueError(f"buffer and scripts must leave the learner a seat of {players}, got {held} and {scripts}")
+    check_that(held < free, "buffer and scripts", f"such that the learner has a seat of {players}", (held, scripts))
     if buffer is not None:
         each, share = int(buffer.share * settings.games) // drawn, buffer.share
-        if not each:
-            raise ValueError(f"share must give each of {drawn} snapshots one of {settings.games} games, got {share}")
+        check_that(each, "share", f"enough for a game of {settings.games} for each of {drawn} snapshots", share)
         who[-each * drawn :, free - held : free] = 1 + torch.arange(drawn).repeat_interleave(each)[:, None]
     who[: round(settings.script_share * settings.games), free:] = 1 + drawn + torch.arange(scripts)
     return who
@@ -230,6 +220,9 @@ def credits(
     `values` `(T, seats)`, or `(T + 1, seats)` if something comes after, are those of the first mind's seats by its
     critic; snapshots are valued by their own critics, scripts by that of the first mind.
     """
+    check(minds=minds, credit=credit, settings=settings, played=played)
+    check_shape(played.rewards.shape[:2], (0, len(minds) - 1), True, who=who)
+    check_shape((None, int((who == 0).sum())), values=values)
     known, everybody = len(values), torch.zeros(played.rewards.shape[-1] + 1, who.numel())
     for index, held in seats_of(who, len(minds)).items():
         critic = minds[index] if isinstance(minds[index], ActorCritic) else minds[0]
@@ -250,6 +243,8 @@ def learn(
     minds: Sequence[Mind], who: Tensor, played: Trajectory, optimizer: Adam, settings: SelfPlay, credit: CreditRule
 ) -> None:
     """Train the first mind, an actor-critic, on what was played; `optimizer` has its `parts` as groups."""
+    check(minds=minds, credit=credit, settings=settings, played=played)
+    check_shape(played.rewards.shape[:2], (0, len(minds) - 1), True, who=who)
     mind, time, own = minds[0], played.rewards.shape[-1], seats_of(who, len(minds))[0]
 
     def of_rows(x: Tensor) -> Tensor:
@@ -275,14 +270,14 @@ def learn(
 
 def adam(mind: ActorCritic, learning_rate: float, critic_learning_rate: float) -> Adam:
     """Adam with the actor's and the critic's parameters as its groups."""
-    check_positive("learning_rate", learning_rate)
-    check_positive("critic_learning_rate", critic_learning_rate)
+    check(mind=mind, learning_rate=learning_rate, critic_learning_rate=critic_learning_rate)
     rates = zip(mind.parts(), (learning_rate, critic_learning_rate), strict=True)
     return Adam([{"params": part, "lr": rate} for part, rate in rates], fused=True)
 
 
 def step(optimizer: Adam, max_gradient_norm: float) -> None:
     """Clip the gradient of each group of parameters, and apply it."""
+    check(max_gradient_norm=max_gradient_norm, optimizer=optimizer)
     for group in optimizer.param_groups:
         nn.utils.clip_grad_norm_(group["params"], max_gradient_norm)
     optimizer.step()
@@ -298,8 +293,9 @@ def train(
     fit the game. In every update, when its games are played and before they are learned from, `on_update` is called
     with its number from 0, the learner that played them and what was played; if it returns True, training is over.
     """
-    if settings.chunk is not None and game.horizon % settings.chunk:
-        raise ValueError(f"chunk must divide the horizon {game.horizon}, got {settings.chunk}")
+    check(game=game, credit=credit, seed=seed, on_update=on_update, settings=settings)
+    fits = settings.chunk is None or not game.horizon % settings.chunk
+    check_that(fits, "chunk", f"a divisor of the horizon {game.horizon}", settings.chunk)
     who = seating(game, settings)
     generator = torch.Generator().manual_seed(seed)
     mind = ActorCritic(Spaces.of(game), settings.network, generator)

@@ -7,7 +7,7 @@ differentiates through the co-player's next step. Axes are seeds S, players P, g
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 
 from aa_core import HEADLESS
 from aa_core.advantages import CreditRule, discounted_returns, group_baseline, group_relative_advantages
-from aa_core.checks import check_count, check_positive, check_unit_interval
+from aa_core.checks import check, check_fields, check_shape, check_that
 from aa_core.games.base import Game
 from aa_core.objectives import dice_objective, policy_gradient_loss
 
@@ -36,11 +36,7 @@ class Tabular:
     record_every: int = 10  # updates between two points of the history
 
     def __post_init__(self) -> None:
-        check_unit_interval("gamma", self.gamma)
-        for name in ("updates", "games", "record_every"):
-            check_count(name, getattr(self, name))
-        for name in ("learning_rate", "initial_scale"):
-            check_positive(name, getattr(self, name))
+        check_fields(self)
 
 
 class History(NamedTuple):
@@ -66,6 +62,7 @@ def rollout(
     """Play `batch` games to their horizon, by `act`: (observations `(batch, players, *obs_shape)`, time) -> actions
     `(batch, players)`; the generator is for the game's own randomness.
     """
+    check(game=game, act=act, batch=batch, generator=generator)
     state, observation = game.reset(batch, generator)
     observations, actions, rewards = [], [], []
     for time in range(game.horizon):
@@ -80,6 +77,8 @@ def rollout(
 
 def play_tables(game: Game, logits: Tensor, games: int, generators: Sequence[Generator]) -> Trajectories:
     """`games` games per seed, `(S, P, N, T)`, of tables `(S, P, states)`; seed s draws from generators[s]."""
+    check(game=game, games=games, generators=generators)
+    check_shape((len(generators), game.num_players, game.num_observations), logits=logits)
     seeds, players, states = logits.shape
     noise = torch.cat([torch.rand(game.horizon, games, players, generator=g) for g in generators], 1)  # (T, batch, P)
     table = logits.detach().sigmoid().flatten()
@@ -94,12 +93,17 @@ def play_tables(game: Game, logits: Tensor, games: int, generators: Sequence[Gen
 
 def tabular_log_prob(logits: Tensor, observations: Tensor, actions: Tensor) -> Tensor:
     """log pi(a_t|s_t) `(S, P, N, T)` of tables `(S, P, states)` at states and actions `(S, P, N, T)`."""
+    check_shape((None, None, None), logits=logits)
+    check_shape((*logits.shape[:2], None, None), (0, 1), True, actions=actions)
+    check_shape(actions.shape, (0, logits.shape[-1] - 1), True, observations=observations)
     table = torch.nn.functional.logsigmoid(torch.stack([logits, -logits], -1)).flatten(-2)  # (S, P, 2 states)
     return table.gather(-1, (2 * observations + actions).flatten(2)).view(actions.shape)
 
 
 def tabular_loss(log_probs: Tensor, advantages: Tensor, credit: CreditRule, normalise: bool = True) -> Tensor:
     """Policy gradient loss, a mean over games and steps, summed over seeds and players; tensors are `(S, P, N, T)`."""
+    check(credit=credit)
+    check_shape((None,) * 4, log_probs=log_probs, advantages=advantages)
     probabilities = log_probs.detach().exp().transpose(1, 2)  # a rule sees (..., players, time)
     credits = credit(advantages.transpose(1, 2), probabilities).transpose(1, 2).contiguous()
     if normalise:
@@ -112,6 +116,7 @@ def tabular_gradient(
     game: Game, logits: Tensor, settings: Tabular, generators: Sequence[Generator], credit: CreditRule
 ) -> tuple[Tensor, Tensor]:
     """Gradient of the loss, of the shape of logits `(S, P, states)`, and mean rewards `(S, P)` of a batch of games."""
+    check(settings=settings)
     played = play_tables(game, logits, settings.games, generators)
     groups = torch.arange(logits.shape[0] * logits.shape[1]).repeat_interleave(settings.games)  # one per seed and seat
     advantages = group_relative_advantages(played.rewards.flatten(0, 2), settings.gamma, groups)
@@ -125,6 +130,8 @@ def lola_gradient(
     game: Game, logits: Tensor, settings: Tabular, generators: Sequence[Generator], inner_learning_rate: float
 ) -> tuple[Tensor, Tensor]:
     """LOLA-DiCE with one inner step (Foerster et al. 2018), of both players at once; see `tabular_gradient`."""
+    check(game=game, generators=generators, inner_learning_rate=inner_learning_rate, settings=settings)
+    check_shape((len(generators), game.num_players, game.num_observations), logits=logits)
 
     def value(tables: list[Tensor], player: int) -> tuple[Tensor, Tensor]:
         tables = torch.stack(tables, 1)
@@ -152,6 +159,7 @@ def train(game: Game, settings: Tabular, credit: CreditRule, seeds: Sequence[int
     """Train two independent tabular learners per seed with Adam, in a two-player game with two actions and index
     observations. A seed's random numbers do not depend on the other seeds, which must be different (ValueError).
     """
+    check(credit=credit)
     return _ascend(game, settings, partial(tabular_gradient, credit=credit), seeds, progress)
 
 
@@ -159,13 +167,14 @@ def train_lola(
     game: Game, settings: Tabular, inner_learning_rate: float, seeds: Sequence[int], progress: bool = True
 ) -> History:
     """`train` by LOLA-DiCE, which imagines that the co-player takes a gradient step of `inner_learning_rate`."""
-    check_positive("inner_learning_rate", inner_learning_rate)
+    check(inner_learning_rate=inner_learning_rate)
     return _ascend(game, settings, partial(lola_gradient, inner_learning_rate=inner_learning_rate), seeds, progress)
 
 
 def _ascend(game: Game, settings: Tabular, gradient: Callable, seeds: Sequence[int], progress: bool) -> History:
-    if len(seeds) == 0 or len(set(seeds)) != len(seeds):
-        raise ValueError(f"seeds must be different integers, at least one, got {list(seeds)!r}")
+    check(game=game, settings=settings)
+    different = isinstance(seeds, Sized) and len(seeds) == len(set(seeds)) > 0
+    check_that(different and not isinstance(seeds, str), "seeds", "different integers, at least one", seeds)
     generators = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
     shape = (game.num_players, game.num_observations)
     logits = torch.stack([settings.initial_scale * torch.randn(shape, generator=g) for g in generators])

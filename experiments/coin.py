@@ -18,10 +18,19 @@ from torch import Tensor
 from aa_core.actor_critic import ActorCritic, Network
 from aa_core.advantages import CreditRule, aligned_advantages, naive_advantages, summed_advantages
 from aa_core.games.coin import SCRIPTED, CoinGame, CoinState
-from aa_core.league import own_coin_rate
 from aa_core.selfplay import Buffer, SelfPlay, train
 from experiments import lola
-from experiments.leagues import Cell, Episodes, League, Training, play_episodes, play_league, settings_map, train_agent
+from experiments.leagues import (
+    Cell,
+    Episodes,
+    League,
+    Training,
+    own_coin_rate,
+    play_episodes,
+    play_league,
+    settings_map,
+    train_agent,
+)  # fmt: skip
 from experiments.lola import Lola
 from experiments.run import JUDGED, Experiment, Run, Table
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from aa_core.actor_critic import ActorCritic, load
 from aa_core.advantages import gae, shaping_weights, summed_advantages
-from aa_core.checks import check_count
+from aa_core.checks import check
 from aa_core.games.harvest import HarvestGame, HarvestState
 from aa_core.selfplay import play
 from experiments.leagues import AGENT
@@ -35,7 +35,7 @@ def render(game: HarvestGame, state: HarvestState, world: int = 0, scale: int = 
     """
     if not isinstance(world, int) or not 0 <= world < len(state.cell):
         raise ValueError(f"world must be an index below {len(state.cell)}, got {world!r}")
-    check_count("scale", scale)
+    check(scale=scale)
     image = np.full((game.height, game.width, scale, scale, 3), (38, 34, 30), np.uint8)
     y, x = np.mgrid[:scale, :scale] * 2 / scale + 1 / scale - 1  # of a cell's pixels, from -1 to 1
     disc, arrow, full = x**2 + y**2 <= 0.6, np.abs(x) <= (y + 1.1) / 2, np.full(x.shape, True)

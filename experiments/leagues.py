@@ -16,6 +16,7 @@ from aa_core import selfplay
 from aa_core.actor_critic import ActorCritic, load, save
 from aa_core.advantages import CreditRule
 from aa_core.games.base import Game, Script
+from aa_core.games.coin import pickups
 from aa_core.league import league
 from aa_core.selfplay import Mind, SelfPlay, Trajectory, play
 from experiments.lola import Lola
@@ -39,6 +40,17 @@ class Training:
     evaluation_games: int  # for each point and partner
     train: Callable[..., ActorCritic] = selfplay.train
     stop_above: float | None = None  # mean reward of both seats in an update's games at which training is over
+
+
+def own_coin_rate(rewards: Tensor) -> Tensor:
+    """Share of the picked-up coins that are of the taker's colour, from Coin Game rewards `(batch, 2[, time])`."""
+    own, other = pickups(rewards)
+    return own.sum() / (own | other).sum()
+
+
+def welfare(rewards: Tensor) -> Tensor:
+    """Mean sum of both players' rewards `(batch, 2, time)` per step; in Negotiation at most 1, its efficiency."""
+    return rewards.sum(1).mean()
 
 
 def meet(game: Game, first: Mind, second: Mind, games: int, generator: torch.Generator) -> Tensor:

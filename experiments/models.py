@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 
 import torch
 from peft import PeftModel
+from safetensors import SafetensorError
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -21,6 +22,7 @@ from transformers import (
 from transformers.utils import logging
 
 from aa_core import HEADLESS
+from experiments import records
 
 EMBEDDED = "warm_up.json"  # marks a folder of the embedded model
 SEALED, SEAL = ("adapter_model.safetensors", "adapter_config.json"), "adapter.json"  # files of an adapter
@@ -97,20 +99,19 @@ def add_adapter(model: PreTrainedModel, folder: str | Path, name: str = "default
     if not all((folder / part).is_file() for part in SEALED):
         raise ValueError(f"adapter must be a folder with {' and '.join(SEALED)}, got {str(folder)!r}")
     if (folder / SEAL).is_file():  # PEFT's own have none
-        expected, came = json.loads((folder / SEAL).read_text(encoding="utf-8")), _seal(model, folder)
-        if expected["sha256"] != came["sha256"]:
+        expected, came = records.read_record(folder / SEAL) or {}, _seal(model, folder)
+        if expected.get("sha256") != came["sha256"]:
             raise ValueError(f"adapter {str(folder)!r} is cut or altered: restore it, or train it again")
-        if expected["base"] != came["base"]:
-            raise ValueError(
-                f"adapter {str(folder)!r} does not fit: it was trained on model {expected['base']}, got {came['base']}"
-            )
+        if expected.get("base") != came["base"]:
+            trained = f"trained on model {expected.get('base')}, got {came['base']}"
+            raise ValueError(f"adapter {str(folder)!r} does not fit: it was {trained}")
     try:
         if isinstance(model, PeftModel):
             model.load_adapter(str(folder), name, is_trainable=False)
             return model
         return PeftModel.from_pretrained(model, folder, adapter_name=name)
-    except (RuntimeError, ValueError) as error:  # shapes that differ, or modules that the model has not
-        reason = f"it must have been trained on that model. What went wrong: {str(error).splitlines()[0]}"
+    except (RuntimeError, ValueError, TypeError, SafetensorError) as error:  # what differs, is missing or cut
+        reason = f"it must be whole, and trained on that model. What went wrong: {str(error).splitlines()[0]}"
         raise ValueError(f"adapter {str(folder)!r} does not fit; {reason}") from error
 
 

@@ -10,11 +10,20 @@ from torch import Tensor
 from aa_core.actor_critic import Network
 from aa_core.advantages import CreditRule, aligned_advantages, naive_advantages, summed_advantages
 from aa_core.games.negotiation import SCRIPTED, NegotiationGame, NegotiationState
-from aa_core.league import welfare
 from aa_core.selfplay import Buffer, SelfPlay
 from experiments import coin
 from experiments.coin import PPO, SIZES
-from experiments.leagues import Cell, Episodes, League, Training, play_episodes, play_league, settings_map, train_agent
+from experiments.leagues import (
+    Cell,
+    Episodes,
+    League,
+    Training,
+    play_episodes,
+    play_league,
+    settings_map,
+    train_agent,
+    welfare,
+)  # fmt: skip
 from experiments.run import JUDGED, Experiment, Run, Table
 
 GAMMA = 0.96

@@ -12,10 +12,10 @@ from aa_core.games.harvest import HarvestGame
 from aa_core.games.matrix import CLASSIC_PAYOFFS, STATES, SWAP, C, D, MatrixGame, MatrixState
 from aa_core.games.negotiation import NegotiationGame
 
-_BUILDERS: dict[str, Callable[..., Game]] = {
+_BUILDERS: dict[str, Callable[..., Game]] = {"coin": CoinGame, "harvest": HarvestGame, "negotiation": NegotiationGame}
+_BUILDERS |= {
     name: partial(MatrixGame, tuple(payoffs), name=name.replace("_", " ")) for name, payoffs in CLASSIC_PAYOFFS.items()
 }
-_BUILDERS |= {"coin": CoinGame, "harvest": HarvestGame, "negotiation": NegotiationGame}
 
 __all__ = ["STATES", "SWAP", "C", "D", "Game", "MatrixGame", "MatrixState", "Script", "make", "matrix_names", "names"]
 
@@ -31,10 +31,6 @@ def matrix_names() -> list[str]:
 
 
 def make(name: str, **options: object) -> Game:
-    """Build a game by name, with the options of its class (for matrix games: `horizon`).
-
-    Raises:
-        ValueError: unknown name, or an option out of its range.
-    """
+    """Build a game by name, with the options of its class (for matrix games: `horizon`); ValueError for others."""
     check_choice("name", name, _BUILDERS)
     return _BUILDERS[name](**options)

@@ -8,6 +8,8 @@ from typing import Any, Protocol
 import torch
 from torch import Generator, Tensor
 
+from aa_core.checks import check, check_that
+
 Step = tuple[Any, Tensor, Tensor, Tensor]  # state, observations, rewards, done
 
 
@@ -36,10 +38,7 @@ class Game(Protocol):
     def horizon(self) -> int: ...  # steps of a game
 
     def reset(self, batch: int, generator: Generator | None = None) -> tuple[Any, Tensor]:
-        """Start `batch` games; returns the state and observations `(batch, players, *obs_shape)`.
-
-        Raises ValueError if `batch` is not a positive integer.
-        """
+        """Start `batch` games; returns the state and observations `(batch, players, *obs_shape)`."""
 
     def step(self, state: Any, actions: Tensor, generator: Generator | None = None) -> Step:
         """Play one step with actions `(batch, players)`, integers, or `(batch, players, *action_shape)`, reals.
@@ -55,26 +54,26 @@ Script = Callable[[Any, Tensor, Generator | None], Tensor]
 or `(..., *action_shape)`. It raises ValueError if the observations are not those of the game."""
 
 
-def check_step(game: Game, time: int, actions: Tensor, batch: int) -> None:
-    """Raise ValueError unless `time` is before the horizon and `actions` are those of all players in `batch` games."""
-    if time >= game.horizon:
-        raise ValueError(f"state is past the horizon: all {game.horizon} steps are played, reset the game")
+def check_step(game: Game, state: Any, actions: Tensor) -> None:
+    """Raise ValueError unless `state` is before the horizon and `actions` are those of all players in its games."""
+    check(game=game, state=state)
+    time, batch = state.time, len(next(iter(vars(state).values())))
+    check_that(time < game.horizon, "state", f"before the horizon {game.horizon}; reset the game", time)
     shape, discrete = (batch, game.num_players, *game.action_shape), game.num_actions is not None
-    if not isinstance(actions, Tensor) or actions.shape != shape or actions.is_floating_point() == discrete:
-        came = f"{actions.dtype} {tuple(actions.shape)}" if isinstance(actions, Tensor) else type(actions).__name__
-        raise ValueError(f"actions must be {'integers' if discrete else 'reals'} of shape {shape}, got {came}")
+    fits = isinstance(actions, Tensor) and actions.shape == shape and actions.is_floating_point() != discrete
+    check_that(fits, "actions", f"{'integers' if discrete else 'reals'} of shape {shape}", actions)
     low, high = game.action_bounds or (0, (game.num_actions or 1) - 1)
     least, most = (number.item() for number in torch.aminmax(actions))
-    if not (least >= low and most <= high):  # so that NaN is refused too
-        raise ValueError(f"actions must lie in {low:g} to {high:g}, got values from {least:g} to {most:g}")
+    inside = least >= low and most <= high  # so that NaN is refused too
+    check_that(inside, "actions", f"within {low:g} to {high:g}", f"{least:g} to {most:g}")
 
 
 def leading_shape(game: Game, observations: Tensor) -> torch.Size:
     """The axes before an observation's own; raises ValueError if `observations` does not end in `game.obs_shape`."""
+    check(game=game)
     own = len(game.obs_shape)
-    if observations.shape[observations.dim() - own :] != game.obs_shape:
-        came = tuple(observations.shape)
-        raise ValueError(f"observations must have shape (..., {', '.join(map(str, game.obs_shape))}), got {came}")
+    fits = isinstance(observations, Tensor) and observations.shape[observations.dim() - own :] == game.obs_shape
+    check_that(fits, "observations", f"(..., {', '.join(map(str, game.obs_shape))}) of the game", observations)
     return observations.shape[: observations.dim() - own]
 
 

@@ -22,7 +22,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn.functional import embedding
 
-from aa_core.checks import check_count
+from aa_core.checks import check, check_fields, check_shape, check_that
 from aa_core.games.base import Script, Step, check_step, leading_shape, random_player
 
 MOVES = {"left": (0, -1), "right": (0, 1), "up": (-1, 0), "down": (1, 0)}  # (row, column), in the order of actions
@@ -54,10 +54,8 @@ class CoinGame:
     num_observations, obs_bounds = None, (0.0, 1.0)
 
     def __post_init__(self) -> None:
-        for name in ("height", "width", "horizon"):
-            check_count(name, getattr(self, name))
-        if self.height * self.width < 3:
-            raise ValueError(f"height and width must give at least 3 cells, got {self.height} x {self.width}")
+        check_fields(self)
+        check_that(self.height * self.width >= 3, "height and width", "3 cells or more", (self.height, self.width))
 
     @property
     def obs_shape(self) -> tuple[int, int, int]:
@@ -86,7 +84,7 @@ class CoinGame:
 
     def reset(self, batch: int, generator: Generator | None = None) -> tuple[CoinState, Tensor]:
         """Start `batch` games: players anywhere, alone or together, a coin of either colour on a free cell."""
-        check_count("batch", batch)
+        check(batch=batch, generator=generator)
         players = torch.randint(self.height * self.width, (batch, 2), generator=generator)
         owner = torch.randint(2, (batch,), generator=generator)
         state = CoinState(players, self._spawn(players, generator), owner, 0)
@@ -98,7 +96,7 @@ class CoinGame:
         The generator, which places new coins, yields one number per game whether or not a coin was taken, so that games
         from the same seed share their random numbers whatever the players do.
         """
-        check_step(self, state.time, actions, len(state.coin))
+        check_step(self, state, actions)
         players = self._moves.take(state.players * self.num_actions + actions)
         takers = players == state.coin[:, None]
         first, second = takers.unbind(1)
@@ -114,6 +112,7 @@ class CoinGame:
 
     def observe(self, state: CoinState) -> Tensor:
         """Observations `(batch, 2, 4, height, width)` of a state, float32."""
+        check(state=state)
         first, second = state.players.unbind(1)
         nowhere, owned_by_second = self.height * self.width, state.owner.bool()
         coin_1 = state.coin.masked_fill(owned_by_second, nowhere)
@@ -138,8 +137,9 @@ def pickups(rewards: Tensor) -> tuple[Tensor, Tensor]:
     Two boolean tensors of the same shape: the player took a coin of its own colour; it took one of the other's. If both
     step on a coin, both took it.
     """
-    if rewards.dim() < 2 or rewards.shape[1] != 2:
-        raise ValueError(f"rewards must have shape (batch, 2) or (batch, 2, time), got {tuple(rewards.shape)}")
+    check_shape((..., None, None), rewards=rewards)
+    fits = rewards.shape[1] == 2 and rewards.dim() <= 3
+    check_that(fits, "rewards", "of shape (batch, 2) or (batch, 2, time)", rewards)
     of_the_other = rewards.flip(1)
     own = ((rewards == 1) & (of_the_other == 0)) | (rewards == -1)
     return own, (rewards == 1) & (of_the_other < 0)

@@ -31,7 +31,7 @@ from functools import cached_property, partial
 import torch
 from torch import Generator, Tensor
 
-from aa_core.checks import check_count, check_time_series
+from aa_core.checks import check, check_fields, check_shape, check_that
 from aa_core.games.base import Script, Step, check_step, leading_shape, random_player
 
 NOOP, FORWARD, BACKWARD, LEFT, RIGHT, TURN_LEFT, TURN_RIGHT, ZAP = range(8)
@@ -119,19 +119,17 @@ class HarvestGame:
         rows = self.rows if isinstance(self.map, str) else [""]
         border = set(rows[0] + rows[-1] + "".join(row[:1] + row[-1:] for row in rows))
         letters, widths = set("".join(rows)), {len(row) for row in rows}
-        if len(widths) != 1 or border != {"W"} or "A" not in letters or letters - set("WAPQ. "):
-            raise ValueError(
-                f"map must be one of {', '.join(MAPS)} or rows of equal length in the letters W, A, P, Q, . and space, "
-                f"with walls all around and an apple, got {self.map!r}"
-            )
+        fits = len(widths) == 1 and border == {"W"} and "A" in letters and not letters - set("WAPQ. ")
+        expected = "rows of equal length in the letters W, A, P, Q, . and space, with walls all around and an apple"
+        check_that(fits, "map", f"one of {', '.join(MAPS)} or {expected}", self.map)
         players, limit = self.num_players or PLAYERS.get(self.map, 7), len(self.spawn_cells)
-        if not isinstance(players, int) or not 1 <= players <= limit:
-            raise ValueError(f"num_players must be 1 to {limit}, the spawn cells, got {players!r}")
+        fits = isinstance(players, int) and 1 <= players <= limit
+        check_that(fits, "num_players", f"1 to {limit}, the spawn cells", players)
         object.__setattr__(self, "num_players", players)
-        check_count("horizon", self.horizon)
+        check_fields(self)
         window = self.window
-        if not isinstance(window, tuple) or len(window) != 3 or any(not isinstance(n, int) or n < 1 for n in window):
-            raise ValueError(f"window must be three positive integers (ahead, behind, side), got {window!r}")
+        fits = isinstance(window, tuple) and len(window) == 3 and all(isinstance(n, int) and n > 0 for n in window)
+        check_that(fits, "window", "three positive integers (ahead, behind, side)", window)
 
     # --- geometry, computed once. Two cells more than the map: beyond the border (a wall), and dark (nothing at all)
 
@@ -219,14 +217,12 @@ class HarvestGame:
     def _standing(self, cell: Tensor, out: Tensor) -> Tensor:
         return torch.where(out > 0, self._dark, cell)
 
-    # --- play
-
     def reset(self, batch: int, generator: Generator | None = None) -> tuple[HarvestState, Tensor]:
         """Start `batch` worlds: all apples alive, players on distinct random spawn cells with random headings.
 
         The first players start on the cells marked Q, in their order, if there are any.
         """
-        check_count("batch", batch)
+        check(batch=batch, generator=generator)
         order = torch.rand(batch, len(self.spawn_cells), generator=generator).topk(self.num_players).indices
         cell, inside = self.spawn_cells[order], self._cells("Q")[: self.num_players]
         cell[:, : len(inside)] = inside
@@ -238,7 +234,7 @@ class HarvestGame:
 
     def step(self, state: HarvestState, actions: Tensor, generator: Generator | None = None) -> Step:
         """Play a step; see `Game.step` and the module's docstring. Rewards are apples eaten, float32."""
-        check_step(self, state.time, actions, len(state.cell))
+        check_step(self, state, actions)
         absent = state.out > 0
         actions = actions.long().masked_fill(absent, NOOP)
         cell = self._move(state, actions, generator)  # 1. turns and moves
@@ -263,6 +259,7 @@ class HarvestGame:
 
     def active(self, state: HarvestState) -> Tensor:
         """`(batch, players)` bool: who is in play, so that what it does has an effect."""
+        check(state=state)
         return state.out == 0
 
     def _move(self, state: HarvestState, actions: Tensor, generator: Generator | None) -> Tensor:
@@ -304,14 +301,13 @@ class HarvestGame:
         heading[worlds] = torch.where(back, torch.randint(4, back.shape, generator=generator), heading[worlds])
         return cell, heading
 
-    # --- views
-
     def observe(self, state: HarvestState) -> Tensor:
         """What each player sees, `(batch, players, *obs_shape)` in uint8, turned so that its heading is up.
 
         Symbols are 0 or 1: wall, apple, another player, beam of the last step, and `ready` on the own cell when the
         player can zap. The own cell is `window[0]` rows down, in the middle column. Zeros while out of play.
         """
+        check(state=state)
         view = torch.where(state.out > 0, len(self._windows) - 1, state.cell * 4 + state.heading)
         index = self._windows.index_select(0, view.flatten()).view(len(view), -1)
         codes = self._is_wall.to(torch.uint8).repeat(len(view), 1)  # (batch, cells + 2)
@@ -329,8 +325,6 @@ class HarvestGame:
 
 
 # --- scripted players
-
-
 def free_harvester(
     game: HarvestGame, observations: Tensor, generator: Generator | None = None, zap: bool = False
 ) -> Tensor:
@@ -365,19 +359,14 @@ def free_harvester(
     return actions.view(lead)
 
 
-SCRIPTED: dict[str, Script] = {
-    "free harvester": free_harvester,
-    "free harvester with zapping": partial(free_harvester, zap=True),
-    "random": random_player,
-}
+SCRIPTED: dict[str, Script] = {"free harvester": free_harvester, "random": random_player}
+SCRIPTED["free harvester with zapping"] = partial(free_harvester, zap=True)
 
 
 # --- metrics of an episode (Perolat et al. 2017, section 3): rewards (..., players, time), results (...)
-
-
 def collective_return(rewards: Tensor) -> Tensor:
     """Apples eaten by all: the sum of rewards `(..., players, time)` over players and time."""
-    check_time_series("rewards", rewards, min_dims=2)
+    check_shape((..., None, None), rewards=rewards)
     return rewards.sum((-2, -1))
 
 
@@ -386,7 +375,7 @@ def sustainability(rewards: Tensor) -> Tensor:
 
     Players that collected nothing are left out. A constant rate gives (time + 1) / 2, later means left to grow.
     """
-    check_time_series("rewards", rewards, min_dims=2)
+    check_shape((..., None, None), rewards=rewards)
     collected = rewards > 0
     count = collected.sum(-1)
     mean_step = (collected * torch.arange(1, rewards.shape[-1] + 1)).sum(-1) / count.clamp(min=1)
@@ -395,7 +384,7 @@ def sustainability(rewards: Tensor) -> Tensor:
 
 def equality(rewards: Tensor) -> Tensor:
     """1 - Gini coefficient of the players' returns: 1 - sum_ij |R_i - R_j| / (2 N sum_i R_i); 1 if nobody has any."""
-    check_time_series("rewards", rewards, min_dims=2)
+    check_shape((..., None, None), rewards=rewards)
     returns, total = rewards.sum(-1), rewards.sum((-2, -1))
     differences = (returns[..., :, None] - returns[..., None, :]).abs().sum((-2, -1))
     return 1 - differences / torch.where(total > 0, 2 * returns.shape[-1] * total, 1)
@@ -403,4 +392,5 @@ def equality(rewards: Tensor) -> Tensor:
 
 def peace(out: Tensor) -> Tensor:
     """Mean number of players in play, from the steps `out` of play of `HarvestState`, `(..., players, time)`."""
+    check_shape((..., None, None), (0, TIMEOUT), True, out=out)
     return (out == 0).sum(-2).float().mean(-1)

@@ -21,7 +21,7 @@ from functools import cached_property
 import torch
 from torch import Generator, Tensor
 
-from aa_core.checks import check_count
+from aa_core.checks import check, check_fields, check_shape, check_that
 from aa_core.games.base import Game, Script, Step, check_step
 from aa_core.policies import STRATEGIES
 
@@ -41,10 +41,7 @@ class MatrixState:
 
 @dataclass(frozen=True)
 class MatrixGame:
-    """A repeated 2x2 game with payoffs (player 1, player 2) for CC, CD, DC, DD; `horizon` rounds, `name` for titles.
-
-    Payoffs that are not four finite pairs, or `horizon` not a positive integer, raise ValueError.
-    """
+    """A repeated 2x2 game with payoffs (player 1, player 2) for CC, CD, DC, DD; `horizon` rounds, `name` for titles."""
 
     payoffs: tuple[tuple[float, float], ...]
     horizon: int = 32
@@ -57,9 +54,9 @@ class MatrixGame:
             table = torch.as_tensor(self.payoffs, dtype=torch.float64)
         except (TypeError, ValueError):
             table = torch.empty(0)
-        if table.shape != (4, 2) or not table.isfinite().all():
-            raise ValueError(f"payoffs must be four finite pairs, for CC, CD, DC and DD, got {self.payoffs!r}")
-        check_count("horizon", self.horizon)
+        fits = table.shape == (4, 2) and table.isfinite().all()
+        check_that(fits, "payoffs", "four finite pairs, for CC, CD, DC and DD", self.payoffs)
+        check_fields(self)
 
     @classmethod
     def symmetric(cls, R: float, S: float, T: float, P: float, horizon: int = 32, name: str = "matrix") -> MatrixGame:
@@ -77,13 +74,13 @@ class MatrixGame:
 
     def reset(self, batch: int, generator: Generator | None = None) -> tuple[MatrixState, Tensor]:
         """Start `batch` games; observations are indices into STATES, each player's own, `(batch, 2)`."""
-        check_count("batch", batch)
+        check(batch=batch, generator=generator)
         joint = torch.zeros(batch, dtype=torch.long)
         return MatrixState(joint, 0), _BOTH_SIDES[joint]
 
     def step(self, state: MatrixState, actions: Tensor, generator: Generator | None = None) -> Step:
         """Play a round; see `Game.step`. Deterministic, so the generator is not used."""
-        check_step(self, state.time, actions, len(state.joint))
+        check_step(self, state, actions)
         actions = actions.long()  # an index, not a mask, for uint8 too
         cell = 2 * actions[:, 0] + actions[:, 1]
         following = MatrixState(cell + 1, state.time + 1)
@@ -93,9 +90,11 @@ class MatrixGame:
 
 def memory_one(cooperation: Sequence[float]) -> Script:
     """The player that cooperates with probability `cooperation` `(5,)` in each of STATES, as it sees them."""
+    check_that(
+        isinstance(cooperation, list | tuple | Tensor), "cooperation", "a sequence of probabilities", cooperation
+    )
     table = torch.as_tensor(cooperation, dtype=torch.float32)
-    if table.shape != (len(STATES),) or not ((table >= 0) & (table <= 1)).all():
-        raise ValueError(f"cooperation must be {len(STATES)} probabilities, got {cooperation!r}")
+    check_shape((len(STATES),), cooperation=table, bounds=(0, 1))
 
     def act(game: Game, observations: Tensor, generator: Generator | None = None) -> Tensor:
         return (torch.rand(observations.shape, generator=generator) >= table[observations]).long()

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
-from aa_core.checks import check_count
+from aa_core.checks import check, check_fields
 from aa_core.games.base import Script, Step, check_step, leading_shape
 
 ITEMS = 3
@@ -55,17 +55,17 @@ class NegotiationGame:
     num_observations, obs_shape, obs_bounds = None, (5 * ITEMS,), (0.0, MAX_PROPOSAL / _OBSERVATION_SCALE)
 
     def __post_init__(self) -> None:
-        check_count("horizon", self.horizon)
+        check_fields(self)
 
     def reset(self, batch: int, generator: Generator | None = None) -> tuple[NegotiationState, Tensor]:
         """Start `batch` games with values drawn at random; see `Game.reset`."""
-        check_count("batch", batch)
+        check(batch=batch, generator=generator)
         state = NegotiationState(_draw_values(batch, generator), torch.zeros(batch, 2, ITEMS), 0)
         return state, self.observe(state)
 
     def step(self, state: NegotiationState, actions: Tensor, generator: Generator | None = None) -> Step:
         """Divide the items, for rewards in [0, 1], and draw new values by the generator; see `Game.step`."""
-        check_step(self, state.time, actions, len(state.values))
+        check_step(self, state, actions)
         proposals = actions.float()
         claimed = (proposals[:, :1] + proposals[:, 1:]).clamp_min(MAX_PROPOSAL)
         points = proposals / claimed * state.values
@@ -77,6 +77,7 @@ class NegotiationGame:
 
     def observe(self, state: NegotiationState) -> Tensor:
         """Observations `(batch, 2, 15)` of a state, float32."""
+        check(state=state)
         sides = torch.ones(len(state.values), 2, 5, ITEMS)
         sides[:, :, 1], sides[:, :, 2] = state.values, state.proposals
         sides[:, 0, 3:], sides[:, 1, 3:] = sides[:, 1, 1:3], sides[:, 0, 1:3]

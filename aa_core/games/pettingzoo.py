@@ -14,6 +14,7 @@ except ImportError as error:
     raise ImportError("PettingZoo environments need the package pettingzoo: pip install pettingzoo") from error
 
 from aa_core import games
+from aa_core.checks import check, check_choice, check_that
 from aa_core.games.base import Game
 
 
@@ -28,6 +29,7 @@ class TensorGameEnv(ParallelEnv):
     render_mode = None  # there is nothing to see, but vector wrappers such as SuperSuit's ask for it
 
     def __init__(self, game: Game, name: str) -> None:
+        check(game=game, name=name)
         self.game = game
         self.metadata = {"name": name, "render_modes": []}
         self.possible_agents = [f"player_{i}" for i in range(game.num_players)]
@@ -42,10 +44,12 @@ class TensorGameEnv(ParallelEnv):
 
     def observation_space(self, agent: str) -> spaces.Space:
         """Of an agent; the same object in every call."""
+        check_choice("agent", agent, self.possible_agents)
         return self.observation_spaces[agent]
 
     def action_space(self, agent: str) -> spaces.Space:
         """Of an agent; the same object in every call."""
+        check_choice("agent", agent, self.possible_agents)
         return self.action_spaces[agent]
 
     def reset(self, seed: int | None = None, options: dict | None = None) -> tuple[dict[str, np.ndarray], dict]:
@@ -54,6 +58,7 @@ class TensorGameEnv(ParallelEnv):
         The same `seed` gives the same game; None goes on with the last game's random numbers, or starts anywhere.
         """
         if seed is not None:
+            check(seed=seed)
             self._generator = torch.Generator().manual_seed(int(seed))  # numpy integers too
         elif self._generator is None:
             self._generator = torch.Generator()
@@ -67,10 +72,9 @@ class TensorGameEnv(ParallelEnv):
 
         Raises ValueError for not exactly one action per live agent, or one outside its space; also after the last step.
         """
-        if not self.agents:
-            raise ValueError("actions must follow a reset, got actions for a game that has ended or not begun")
-        if set(actions) != set(self.agents):
-            raise ValueError(f"actions must have the keys {', '.join(self.agents)}, got {', '.join(map(str, actions))}")
+        check_that(self.agents, "actions", "taken after a reset: the game has ended or not begun", actions)
+        fits = isinstance(actions, dict) and set(actions) == set(self.agents)
+        check_that(fits, "actions", f"a dict with the keys {', '.join(self.agents)}", actions)
         joint = torch.as_tensor(np.stack([actions[agent] for agent in self.agents]))[None]
         self._state, observations, rewards, done = self.game.step(self._state, joint, self._generator)
         agents, ended = self.agents, bool(done[0])

@@ -10,7 +10,7 @@ from random import Random
 from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 
-from aa_core.checks import check_count
+from aa_core.checks import check
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
@@ -34,8 +34,7 @@ class AgentBuffer:
     """
 
     def __init__(self, model: PeftModel, folder: Path, every: int = 10, drawn: int = 2) -> None:
-        check_count("buffer_every", every)
-        check_count("buffer_drawn", drawn)
+        check(buffer_every=every, buffer_drawn=drawn)
         self.model, self.folder, self.every = model, folder, every
         self.trained = model.active_adapter
         self.names = [f"past{index}" for index in range(drawn)]

@@ -16,7 +16,7 @@ from weakref import WeakKeyDictionary
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from aa_core.checks import check_choice
+from aa_core.checks import check_choice, check_fields, check_that
 from aa_core.games.text import SCRIPTED, TextGame, Turn, play_scripted
 from aa_core.llm.rollout import Chats, ChatTokens, Engine, Sampling, Transcript
 
@@ -64,12 +64,12 @@ class ModelPlayer:
 
     def __post_init__(self) -> None:
         adapters = getattr(self.model, "peft_config", {})
-        if self.adapter is not None and self.adapter not in adapters:
-            raise ValueError(f"adapter must be one of {sorted(adapters)}, got {self.adapter!r}")
-        if self.frozen_base and not adapters:
-            raise ValueError("frozen_base must be False for a model without adapters: it has no other form")
-        if self.free_tries and not self.guided:
-            raise ValueError(f"free_tries must be 0 without guided, got {self.free_tries}")
+        check_fields(self)
+        if self.adapter is not None:
+            check_choice("adapter", self.adapter, adapters)
+        base = adapters or not self.frozen_base  # a model without adapters has no other form
+        check_that(base, "frozen_base", "False for a model without adapters", self.frozen_base)
+        check_that(self.guided or not self.free_tries, "free_tries", "0 without guided", self.free_tries)
         ends = getattr(self.model.generation_config, "eos_token_id", None) or []
         self._tokens = ChatTokens(self.tokenizer, [ends] if isinstance(ends, int) else ends, self.template)
         self._told = Memory()
@@ -133,9 +133,8 @@ class ModelPlayer:
     def longest_chat(self, game: TextGame) -> int:
         """Tokens of a chat of `game`, played to its end with replies of any length that is allowed."""
         turns = [t for t, _ in play_scripted(deepcopy(game), "random", "random", Random(0)) if t.player == 0]
-        texts = [self._tokens.first(t.text) for t in turns[:1]] + [
-            self._tokens.following(t.text, -1) for t in turns[1:]
-        ]
+        texts = [self._tokens.first(t.text) for t in turns[:1]]
+        texts += [self._tokens.following(t.text, -1) for t in turns[1:]]
         return sum(map(len, texts)) + sum(t.reply for t in turns) * self.max_new_tokens + game.rounds * game.quoted
 
 
@@ -170,8 +169,7 @@ def play(games: Sequence[TextGame], seats: Sequence[tuple[Player, Player]]) -> N
         games: in any phase; they are played in place.
         seats: who is player 0 and player 1 of each game; one object may sit at many tables, on both sides.
     """
-    if len(games) != len(seats):
-        raise ValueError(f"seats must be one pair per game, {len(games)}, got {len(seats)}")
+    check_that(len(games) == len(seats), "seats", f"one pair per game, {len(games)}", seats)
     models = {who for pair in seats for who in pair if isinstance(who, ModelPlayer) and who.engine is None}
     game = min(games, key=lambda game: game.round, default=None)  # of those that go on, the one that has most to come
     # a game has two caches, which have half as much again for growing

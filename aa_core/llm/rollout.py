@@ -19,7 +19,7 @@ from torch.nn.functional import pad
 from transformers import Cache, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.generation import logits_process
 
-from aa_core.checks import check_positive
+from aa_core.checks import check_fields
 
 # Takes chats as token ids and, if replies are guided, their pattern; returns sampled ids and their log-probabilities
 Engine = Callable[..., tuple[list[list[int]], list[list[float]]]]
@@ -36,7 +36,7 @@ class Sampling:
     repetition_penalty: float = 1.0
 
     def __post_init__(self) -> None:
-        check_positive("temperature", self.temperature)
+        check_fields(self)
 
     def log_probs(self, logits: Tensor, chats: Sequence[Sequence[int]]) -> Tensor:
         """Of the distribution to draw from, given `logits` `(rows, vocabulary)` of what follows each of `chats`."""
@@ -183,9 +183,8 @@ class RowCache(Cache):
     def place(self, rows: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
         """Make room for `counts` new tokens in each of `rows`, blocks being padded on the left.
 
-        Returns:
-            Positions of the block's tokens in their chats `(rows, width)`, and which of the columns that they look at
-            hold a token `(rows, columns)`.
+        Returns positions of the block's tokens in their chats `(rows, width)`, and which of the columns that they look
+        at hold a token `(rows, columns)`.
         """
         self._rows, self._width = rows, int(counts.max())
         starts = self._ends[rows] + counts
@@ -245,13 +244,9 @@ class Chats:
     """
 
     def __init__(
-        self,
-        model: PreTrainedModel,
-        template: ChatTokens,
-        transcripts: list[Transcript],
-        keep_cache: bool = True,
+        self, model: PreTrainedModel, template: ChatTokens, transcripts: list[Transcript], keep_cache: bool = True,
         engine: Engine | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self.model, self.template, self.keep_cache, self.engine = model, template, keep_cache, engine
         self.guide, self.transcripts = Guide(template), transcripts
         self._pending = [chat.ids for chat in transcripts]  # tokens that the model has not read yet
@@ -280,24 +275,16 @@ class Chats:
         width = positions.shape[1]
         ids = torch.tensor([[0] * (width - len(block)) + block for block in blocks.values()])
         output = self.model(
-            input_ids=ids.to(device),
-            attention_mask=seen.to(device),
-            position_ids=positions.to(device),
-            past_key_values=self._cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
+            input_ids=ids.to(device), attention_mask=seen.to(device), position_ids=positions.to(device),
+            past_key_values=self._cache, use_cache=True, logits_to_keep=1,
+        )  # fmt: skip
         return output.logits[:, -1].float()
 
     @torch.no_grad()
     def sample(
-        self,
-        rounds: dict[int, int],
-        max_new_tokens: int,
-        generator: Generator | None = None,
-        sampling: Sampling = Sampling(),
-        patterns: dict[int, str] | None = None,
-    ) -> dict[int, list[int]]:
+        self, rounds: dict[int, int], max_new_tokens: int, generator: Generator | None = None,
+        sampling: Sampling = Sampling(), patterns: dict[int, str] | None = None,
+    ) -> dict[int, list[int]]:  # fmt: skip
         """Let the model answer in some rows; returns row -> sampled ids, with the end token if one was sampled.
 
         Args:
@@ -332,12 +319,9 @@ class Chats:
         return answers
 
     def _draw(
-        self,
-        log_probs: Tensor,
-        before: dict[int, list[int]],
-        patterns: dict[int, str] | None,
+        self, log_probs: Tensor, before: dict[int, list[int]], patterns: dict[int, str] | None,
         generator: Generator | None,
-    ) -> Tensor:
+    ) -> Tensor:  # fmt: skip
         """The next token of every row `(rows,)`, from `log_probs` `(rows, vocabulary)`."""
         if patterns is None and log_probs.device.type == "cpu":
             return torch.multinomial(log_probs.exp(), 1, generator=generator)[:, 0]

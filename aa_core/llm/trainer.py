@@ -27,7 +27,7 @@ from transformers.trainer_utils import TrainOutput
 from trl import GRPOConfig, GRPOTrainer
 
 from aa_core.advantages import CreditRule, discounted_returns, group_baseline
-from aa_core.checks import check_choice, check_positive, check_unit_interval
+from aa_core.checks import check, check_choice, check_that
 from aa_core.games.text import METRICS, TextGame, make_text_game, mean_metric
 from aa_core.llm.buffer import AgentBuffer, write_whole
 from aa_core.llm.players import ModelPlayer, Player, play
@@ -75,9 +75,7 @@ class AdvantageAlignmentConfig(GRPOConfig):
     buffer_drawn: int = _setting(2, "past agents that play in one update; the paper has 28")
     guided: bool = _setting(False, "sample only replies that can be read")
     free_tries: int = _setting(0, "with guided: tries of a reply before it is guided")
-    token_budget: int | None = _setting(
-        None, "tokens whose keys and values play keeps at once, without vLLM; None: all"
-    )
+    token_budget: int | None = _setting(None, "tokens whose keys and values are kept at once, but for vLLM; None: all")
     # GRPO's defaults differ from a plain policy gradient: said here, so that a new default of TRL changes nothing
     scale_rewards: str = _setting("none", "credits are not divided by a standard deviation")
     loss_type: str = _setting("dapo", "sum over sampled tokens / their number in the batch")
@@ -90,21 +88,18 @@ class AdvantageAlignmentConfig(GRPOConfig):
         super().__post_init__()
         check_choice("baseline", self.baseline, BASELINES)
         check_choice("learning_seats", self.learning_seats, SEATS)
-        check_unit_interval("gamma", self.gamma)
-        check_positive("reward_scale", self.reward_scale)
+        check(gamma=self.gamma, reward_scale=self.reward_scale, rounds=self.rounds, buffer_share=self.buffer_share)
         check_choice("scale_rewards", self.scale_rewards, ("none",))
         check_choice("vllm_mode", self.vllm_mode, ("colocate",))  # processes answer at their own pace
         for name in UNHEEDED:
             came, default = getattr(self, name), type(self).__dataclass_fields__[name].default
-            if came != default:
-                raise ValueError(f"{name} must be {default!r}: games are played without it, got {came!r}")
+            check_that(came == default, name, f"{default!r}: games are played without it", came)
         if self.steps_per_generation != self.gradient_accumulation_steps:
             expected = f"gradient_accumulation_steps, {self.gradient_accumulation_steps}"
             raise ValueError(f"steps_per_generation must be {expected}: an update plays games of its own")
-        if self.save_total_limit is not None and self.save_total_limit < 2:
-            raise ValueError(f"save_total_limit must be at least 2 or None, got {self.save_total_limit}")
-        if self.learning_seats == "both" and self.buffer_every is not None:
-            raise ValueError("learning_seats must be 'first' or 'alternate' with buffer_every, got 'both'")
+        limit, seats, alone = self.save_total_limit, self.learning_seats, self.buffer_every is None
+        check_that(limit is None or limit >= 2, "save_total_limit", "at least 2 or None", limit)
+        check_that(alone or seats != "both", "learning_seats", "'first' or 'alternate' with buffer_every", seats)
 
 
 @dataclass
@@ -140,13 +135,10 @@ def round_advantages(
     values belong to a seat. Who is alone there is compared with all in that seat of the group, or else with all games.
 
     Args:
-        rewards: `(games, 2, rounds)`.
+        rewards: `(games, 2, rounds)`, as what is returned.
         groups: integer id of each game's group `(games,)`.
         settings: baseline, gamma, reward_scale.
         kinds: integer `(games, 2)`, who sits there (a learner, a past agent, ...).
-
-    Returns:
-        `(games, 2, rounds)`.
     """
     returns = discounted_returns(rewards.flatten(0, 1) / settings.reward_scale, settings.gamma)
     seat = torch.arange(2).repeat(len(rewards))
@@ -199,16 +191,12 @@ class AdvantageAlignmentTrainer(GRPOTrainer):
     """
 
     def __init__(
-        self,
-        model: PreTrainedModel | str,
-        args: AdvantageAlignmentConfig,
-        processing_class: PreTrainedTokenizerBase,
-        credit: CreditRule,
-        co_player: Player | None = None,
-        **options: Any,
-    ) -> None:
-        if args.learning_seats == "both" and co_player is not None:
-            raise ValueError("learning_seats must be 'first' or 'alternate' with a co_player, got 'both'")
+        self, model: PreTrainedModel | str, args: AdvantageAlignmentConfig, processing_class: PreTrainedTokenizerBase,
+        credit: CreditRule, co_player: Player | None = None, **options: Any,
+    ) -> None:  # fmt: skip
+        seats = args.learning_seats
+        alone = co_player is None
+        check_that(alone or seats != "both", "learning_seats", "'first' or 'alternate' with a co_player", seats)
         self.credit, self.co_player = credit, co_player
         self.history: list[dict[str, float]] = []  # metrics of every update, over the games of all processes
         self.curve = Path(args.output_dir) / "curve.jsonl"
@@ -259,13 +247,9 @@ class AdvantageAlignmentTrainer(GRPOTrainer):
         return super().train(resume_from_checkpoint=checkpoint, **options)
 
     def play_batch(self, seeds: Sequence[int]) -> list[Sample]:
-        """Play one batch and log what happened.
+        """Play one batch and log what happened; `seeds` are the groups of the chats to return.
 
-        Args:
-            seeds: group of each chat to return.
-
-        Returns:
-            The learners' chats with their credits, in the order of `seeds`.
+        Returns the learners' chats with their credits, in the order of `seeds`.
         """
         self.rng.seed(f"{self.args.seed} {self.state.global_step} {self.accelerator.process_index}")
         self.generator.manual_seed(self.rng.getrandbits(48))
@@ -372,13 +356,10 @@ def _rollout(prompts: list[Any], trainer: AdvantageAlignmentTrainer) -> dict[str
     """TRL's seam for rollouts: a prompt is the seed of a group."""
     samples = trainer.play_batch([int(prompt) for prompt in prompts])
     return {
-        "prompt_ids": [sample.chat.prompt_ids for sample in samples],
-        "completion_ids": [sample.chat.completion_ids for sample in samples],
-        "logprobs": [sample.chat.log_probs for sample in samples],
-        "env_mask": [sample.chat.mask for sample in samples],
-        "credits": [sample.credits for sample in samples],
-        "mean_reward": [sample.reward for sample in samples],
-    }
+        "prompt_ids": [s.chat.prompt_ids for s in samples], "env_mask": [s.chat.mask for s in samples],
+        "completion_ids": [s.chat.completion_ids for s in samples], "logprobs": [s.chat.log_probs for s in samples],
+        "credits": [s.credits for s in samples], "mean_reward": [s.reward for s in samples],
+    }  # fmt: skip
 
 
 def _reward(completions: list[Any], mean_reward: list[float], **_: Any) -> list[float]:

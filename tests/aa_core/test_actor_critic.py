@@ -212,7 +212,7 @@ def test_a_file_without_settings_is_refused(tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
     save_file({"weight": torch.zeros(2)}, tmp_path / "other.safetensors")
-    with pytest.raises(ValueError, match=r"path must hold an actor-critic with its settings, got .*other"):
+    with pytest.raises(ValueError, match=r"path must hold a whole agent: restore or train .*other"):
         load(tmp_path / "other.safetensors")
 
 

@@ -81,9 +81,9 @@ def test_seeds_are_those_of_the_side_that_has_fewest() -> None:
 
 def test_samples_must_be_there() -> None:
     for bad in (np.empty(0), np.ones((2, 2))):
-        with pytest.raises(ValueError, match=r"^samples must be .* got shape"):
+        with pytest.raises(ValueError, match=r"^samples must be a sequence of numbers, at least one"):
             mean_interval(bad)
-    with pytest.raises(ValueError, match=r"^samples must be .* got none"):
+    with pytest.raises(ValueError, match=r"^samples must be a sequence of numbers, at least one"):
         mean_of(pd.Series(dtype=float))
 
 

@@ -124,7 +124,7 @@ def test_play_repeats_itself_and_leaves_the_global_generator() -> None:
 
 
 def test_bad_seats_are_named() -> None:
-    with pytest.raises(ValueError, match=r"who must be \(games, players\) of indices below 1, got .*1"):
+    with pytest.raises(ValueError, match=r"who must be in \[0, 0\], got .*1"):
         play(GAMES["coin"], [mind_of(GAMES["coin"])], torch.tensor([[0, 1]]), seeded())
 
 
@@ -146,10 +146,10 @@ def test_snapshots_and_scripts_take_the_last_seats() -> None:
 
 
 def test_somebody_must_learn_and_snapshots_must_play() -> None:
-    message = "buffer and scripts must leave the learner a seat of 2, got 1 and 1"
+    message = "buffer and scripts must be such that the learner has a seat of 2, got"
     with pytest.raises(ValueError, match=message):
         seating(CoinGame(), replace(TINY, buffer=SNAPSHOTS, scripts=(always(0),)))
-    with pytest.raises(ValueError, match=r"share must give each of 8 snapshots one of 16 games, got 0.1"):
+    with pytest.raises(ValueError, match=r"share must be enough for a game of 16 for each of 8 snapshots, got 0.1"):
         seating(CoinGame(), replace(TINY, buffer=Buffer(share=0.1)))
 
 
@@ -270,7 +270,7 @@ def test_the_credit_gets_normalised_advantages_and_the_probabilities_of_all_seat
     minds = minds_of(game, settings)
     learn(minds, who, play(game, minds, who, seeded()), plain_sgd(minds[0]), settings, credit)
     assert given[1][1] is None  # densities are no probabilities
-    with pytest.raises(ValueError, match="probabilities must be given with loqa"):
+    with pytest.raises(ValueError, match=r"probabilities must be .* got None"):
         train(game, TINY, partial(ALIGNED, loqa=True), 0)
 
 
@@ -415,7 +415,7 @@ def test_summed_credit_teaches_to_leave_the_others_coins() -> None:
     [
         ({"updates": 0}, "updates must be a positive integer, got 0"),
         ({"epochs": 0}, "epochs must be a positive integer, got 0"),
-        ({"chunk": 5}, "network must have a shared trunk if games live on"),
+        ({"chunk": 5}, "network must be of a shared trunk if games live on"),
     ],
 )
 def test_bad_settings_are_named(options: dict[str, object], message: str) -> None:
@@ -428,7 +428,7 @@ def test_what_is_wrong_with_a_setting_is_said_before_anything_is_learned() -> No
         ({"gamma": 1.5}, r"gamma must be a number in \[0, 1\], got 1.5"),
         ({"lam": -0.1}, r"lam must be a number in \[0, 1\], got -0.1"),
         ({"clip": 0.0}, "clip must be a finite number above 0, got 0.0"),
-        ({"games": 0}, "batch must be a positive integer, got 0"),
+        ({"games": 0}, "games must be a positive integer, got 0"),
         ({"learning_rate": -1.0}, "learning_rate must be a finite number above 0, got -1.0"),
     ):
         with pytest.raises(ValueError, match=message):

@@ -101,7 +101,7 @@ def test_training_plays_every_game_to_its_horizon_and_starts_it_anew() -> None:
     assert not states[0].any()
     # half of the games, in turn, begin with a memory of nothing
     assert [hidden.view(6, -1).any(1).tolist() for hidden in states[1:3]] == [[True, False] * 3, [False, True] * 3]
-    with pytest.raises(ValueError, match="chunk must divide the horizon 10, got 4"):
+    with pytest.raises(ValueError, match="chunk must be a divisor of the horizon 10, got 4"):
         train(game, replace(SMALL, chunk=4), naive_advantages, 0)
 
 

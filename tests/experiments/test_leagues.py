@@ -7,13 +7,15 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 
 from aa_core.actor_critic import Network
 from aa_core.advantages import naive_advantages, summed_advantages
+from aa_core.games import coin
 from aa_core.games.negotiation import SCRIPTED, NegotiationGame
-from aa_core.league import welfare
+from aa_core.league import play_pair
 from aa_core.selfplay import SelfPlay, train
-from experiments.leagues import AGENT, Cell, Training, settings_map, train_agent
+from experiments.leagues import AGENT, Cell, Training, own_coin_rate, settings_map, train_agent, welfare
 
 TINY = SelfPlay(updates=5, games=8, network=Network(hidden=4))
 PARTNERS = {"cooperator": SCRIPTED["always cooperate"], "defector": SCRIPTED["always defect"]}
@@ -79,3 +81,14 @@ def test_a_row_of_a_map_is_what_the_trained_agent_earns_at_the_end(tmp_path: Pat
     assert list(row.columns) == ["cell", "seed", "updates", *last.index]
     assert row.iloc[0, :3].tolist() == ["summed, more", 1, 6]
     pd.testing.assert_series_equal(row.iloc[0, 3:].astype(float), last, check_names=False)
+
+
+def test_measures_of_cooperation() -> None:
+    game, scripted = coin.CoinGame(), coin.SCRIPTED
+    friends, foes = (
+        play_pair(game, scripted[name], scripted[name], 200, torch.Generator().manual_seed(0))[0, 0]
+        for name in ("always cooperate", "always defect")
+    )
+    assert own_coin_rate(friends) == 1.0
+    assert own_coin_rate(foes) == pytest.approx(0.5, abs=0.02)
+    assert welfare(friends) == pytest.approx(2 * 0.349, abs=0.02)

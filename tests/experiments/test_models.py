@@ -73,9 +73,19 @@ def test_adapters_that_are_cut_or_of_another_base_are_refused(
         weights.write_bytes(damaged)
         with pytest.raises(ValueError, match="cut or altered"):
             models.load(warm_folder, adapter=tmp_path)
-    (tmp_path / models.SEAL).unlink()  # as PEFT itself saves
     weights.write_bytes(whole)
+    for damaged in (b"", b"\xff\xfe{", b"<<<<<<< HEAD\n{}\n", b"[]"):  # a seal that says nothing
+        (tmp_path / models.SEAL).write_bytes(damaged)
+        with pytest.raises(ValueError, match="cut or altered"):
+            models.load(warm_folder, adapter=tmp_path)
+    (tmp_path / models.SEAL).unlink()  # as PEFT itself saves
     models.load(warm_folder, adapter=tmp_path)
+    for name, text in ((weights.name, whole[:-9]), (weights.name, b""), ("adapter_config.json", b"<<<<<<< HEAD\n{}")):
+        kept = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(text)
+        with pytest.raises(ValueError, match=f"adapter .*{tmp_path.name}.* does not fit; it must be whole"):
+            models.load(warm_folder, adapter=tmp_path)
+        (tmp_path / name).write_bytes(kept)
 
 
 def test_models_live_on_the_accelerator(

@@ -20,7 +20,7 @@ from collections.abc import Iterable
 from random import Random
 from typing import Any
 
-from aa_core.checks import check_choice
+from aa_core.checks import check_choice, check_that
 from aa_core.games.text import ipd, split, trust_and_split
 from aa_core.games.text.base import ParseError, TextGame, TextScript, Turn, as_markdown, proportional_split
 
@@ -29,26 +29,20 @@ __all__ = ["SCRIPTED", "ParseError", "TextGame", "Turn", "as_markdown", "proport
 _GAMES: dict[str, type[TextGame]] = {
     game.name: game for game in (ipd.IPDTextGame, split.SplitTextGame, trust_and_split.TrustAndSplitTextGame)
 }
-SCRIPTED: dict[str, dict[str, TextScript]] = {
-    "ipd": ipd.SCRIPTS,
-    "split": split.SCRIPTS,
-    "trust_and_split": trust_and_split.SCRIPTS,
-}
+SCRIPTED: dict[str, dict[str, TextScript]] = {"ipd": ipd.SCRIPTS, "split": split.SCRIPTS}
+SCRIPTED["trust_and_split"] = trust_and_split.SCRIPTS
 METRICS = ("reward", "cooperation", "claim_higher", "claim_lower", "efficiency", "errors")
 
 
 def make_text_game(name: str, seed: int, **options: Any) -> TextGame:
-    """Build a text game by name, with the options of its class (`rounds`, `on_error`, ...).
-
-    Raises:
-        ValueError: unknown name, or a bad option.
-    """
+    """Build a text game by name, with the options of its class (`rounds`, `on_error`, ...); ValueError for others."""
     check_choice("name", name, _GAMES)
     return _GAMES[name](seed, **options)
 
 
 def play_scripted(game: TextGame, first: str, second: str, rng: Random | None = None) -> list[tuple[Turn, str | None]]:
     """Play a game to its end with two strategies of SCRIPTED; returns every turn with its reply (None: no reply)."""
+    check_that(isinstance(game, TextGame), "game", "a text game", game)
     scripts = SCRIPTED[game.name]
     check_choice("first", first, scripts)
     check_choice("second", second, scripts)
@@ -63,6 +57,8 @@ def play_scripted(game: TextGame, first: str, second: str, rng: Random | None = 
 
 def mean_metric(name: str, seats: Iterable[tuple[TextGame, int]]) -> float | None:
     """Mean of one of METRICS over the rounds of games and who sat there; None where a game has none of it."""
+    check_choice("name", name, METRICS)
+    check_that(isinstance(seats, Iterable) and not isinstance(seats, str), "seats", "pairs of game and player", seats)
     values = []
     for game, player in seats:
         for index in range(game.round):

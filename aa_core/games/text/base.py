@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, ClassVar, NamedTuple
 
-from aa_core.checks import check_choice
+from aa_core.checks import check, check_choice, check_that
 
 QUANTITY = 10  # units of each item, coins, and the largest claim
 HIGH, LOW = 10, 1  # the two values that a unit can have
@@ -37,12 +37,14 @@ def one_line(text: str) -> str:
 
     So no message looks like lines of the game, or like a mark of a chat template such as [INST].
     """
+    check(text=text)
     seen = "".join(mark if mark.isprintable() else " " for mark in text)
     return " ".join(seen.translate(str.maketrans("[]{}<>", "()()()")).split())
 
 
 def as_markdown(text: str) -> str:
     """Text that Markdown and HTML show as it is: a player may write links, tables or tags."""
+    check(text=text)
     return "".join(mark if mark.isalnum() or mark in " .,!?'" else f"&#{ord(mark)};" for mark in text)
 
 
@@ -70,6 +72,7 @@ class Turn:
 
 def proportional_split(first: float, second: float, quantity: float = QUANTITY) -> tuple[float, float]:
     """q_i = quantity p_i / max(quantity, p_1 + p_2), what each gets of an item; low claims waste the rest."""
+    check(first=first, second=second, quantity=quantity)
     total = max(quantity, first + second)
     return quantity * first / total, quantity * second / total
 
@@ -99,10 +102,7 @@ class TextGame(ABC):
     num_players = 2
 
     def __init__(self, seed: int, rounds: int, on_error: str, show_rules: bool) -> None:
-        if not isinstance(seed, int) or seed < 0:
-            raise ValueError(f"seed must be an integer of at least 0, got {seed!r}")
-        if not isinstance(rounds, int) or rounds < 1:
-            raise ValueError(f"rounds must be a positive integer, got {rounds!r}")
+        check(seed=seed, rounds=rounds)
         check_choice("on_error", on_error, (self.fallback, "raise"))
         self.seed, self.rounds, self.on_error, self.show_rules = seed, rounds, on_error, show_rules
         self.rewards: list[tuple[float, float]] = []
@@ -140,11 +140,10 @@ class TextGame(ABC):
             ValueError: wrong players, a reply that is no string, or the game is over.
             ParseError: an unreadable reply, only with `on_error="raise"`; the game stays where it was.
         """
-        if self.done:
-            raise ValueError("replies cannot be taken, the game is over")
-        if set(replies) != set(self.awaited) or not all(isinstance(reply, str) for reply in replies.values()):
-            came = {player: type(reply).__name__ for player, reply in replies.items()}
-            raise ValueError(f"replies must hold one string for each of the players {self.awaited}, got {came}")
+        check_that(not self.done, "replies", "for a game that goes on, this one is over", replies)
+        fits = isinstance(replies, Mapping) and set(replies) == set(self.awaited)
+        fits = fits and all(isinstance(reply, str) for reply in replies.values())
+        check_that(fits, "replies", f"one string for each of the players {self.awaited}", replies)
         read, errors = {}, []
         for player in self.awaited:
             try:
@@ -160,6 +159,7 @@ class TextGame(ABC):
 
     def record(self, index: int = -1) -> dict[str, Any]:
         """A finished round as a plain dict; whatever belongs to the players is a pair."""
+        check_that(isinstance(index, int), "index", "an integer", index)
         index = range(self.round)[index]  # IndexError if that round is not finished
         errors = tuple(sum(e.round == index and e.player == player for e in self.errors) for player in (0, 1))
         common = {"game": self.name, "seed": self.seed, "round": index, "actions": self.actions[index]}
@@ -167,6 +167,7 @@ class TextGame(ABC):
 
     def news(self, player: int) -> str:
         """What `player` is told before it acts: the rules (or nothing) in the first round, then `recap`."""
+        check(player=player)
         return self.recap(player) if self.rewards else self.rules if self.show_rules else ""
 
     @abstractmethod
@@ -175,6 +176,7 @@ class TextGame(ABC):
 
     def problem(self, reply: str) -> str | None:
         """Why a reply cannot be read now; None if it can."""
+        check(reply=reply)
         try:
             self.parse(reply)
         except ParseError as error:
@@ -205,6 +207,5 @@ TextScript = Callable[[Any, int, Random | None], str]
 
 def need_rng(rng: Random | None) -> Random:
     """`rng`, or a ValueError that says that one is needed."""
-    if rng is None:
-        raise ValueError("rng must be a random.Random for the strategy random, got None")
+    check(rng=rng)
     return rng

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -178,9 +179,13 @@ def proposal(coins: int) -> str:
     return f"<<proposal_start>> {coins} <<proposal_end>>"
 
 
-def greedy(game: TrustAndSplitTextGame, player: int, rng: Random | None = None) -> str:
-    """Does not name its hand, and claims all coins."""
-    return message("I want all coins.") if game.speaking else proposal(QUANTITY)
+def greedy(game: TrustAndSplitTextGame, player: int, rng: Random | None = None, talk: str = "none") -> str:
+    """Claims all. It names no hand, its own ("truth"), or the one that beats what it heard or else its own ("lie")."""
+    if not game.speaking or talk == "truth":
+        return welfare(game, player) if game.speaking else proposal(QUANTITY)
+    beaten = [*heard_hands(game, player), game.hands[game.round][player]][0]
+    beats = next(hand for hand in HANDS if BEATS[hand] == beaten)
+    return message(f"My hand is {beats}." if talk == "lie" else "I want all coins.")
 
 
 def greedy_truthful(game: TrustAndSplitTextGame, player: int, rng: Random | None = None) -> str:
@@ -226,6 +231,6 @@ def at_random(game: TrustAndSplitTextGame, player: int, rng: Random | None = Non
 
 
 SCRIPTS: dict[str, TextScript] = dict(
-    welfare=welfare, greedy=greedy, greedy_truthful=greedy_truthful, greedy_lying=greedy_lying,
-    tit_for_tat=tit_for_tat, random=at_random,
+    welfare=welfare, greedy=greedy, tit_for_tat=tit_for_tat, random=at_random,
+    greedy_truthful=partial(greedy, talk="truth"), greedy_lying=partial(greedy, talk="lie"),
 )  # fmt: skip

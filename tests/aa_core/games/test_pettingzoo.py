@@ -102,7 +102,7 @@ def test_the_horizon_truncates_every_agent(name: str) -> None:
     agents = len(env.possible_agents)
     assert ends == [[False] * agents, [False] * agents, [True] * agents]
     assert env.agents == []
-    with pytest.raises(ValueError, match=r"^actions must follow a reset"):
+    with pytest.raises(ValueError, match=r"^actions must be taken after a reset"):
         env.step({})
     env.reset()
     assert env.agents == env.possible_agents

@@ -550,10 +550,10 @@ def test_wrong_replies_are_refused(name: str) -> None:
     game = make_text_game(name, 0, rounds=1)
     wrong = [{}, {0: "a", 1: "b", 2: "c"}, dict.fromkeys(game.awaited), {"0": "a"}]
     for replies in wrong:
-        with pytest.raises(ValueError, match="replies must hold one string for each"):
+        with pytest.raises(ValueError, match="replies must be one string for each"):
             game.submit(replies)
     play_scripted(game, "random", "random", Random(0))
-    with pytest.raises(ValueError, match="replies cannot be taken, the game is over"):
+    with pytest.raises(ValueError, match="replies must be for a game that goes on"):
         game.submit({})
 
 
