@@ -9,4 +9,5 @@ Player 1 is "own" or `policy`, the other one `co_player`. Actions: C = 0, D = 1.
 
 import os
 
+__version__ = "0.1.0"
 HEADLESS = bool(os.environ.get("AA_HEADLESS"))  # no progress bars and no widgets: their output would be kept

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -20,6 +19,7 @@ from torch.distributions import AffineTransform, Categorical, ComposeTransform, 
 from torch.nn.functional import one_hot, relu
 
 from aa_core.checks import check, check_fields
+from aa_core.files import write_whole
 from aa_core.games.base import Game
 
 
@@ -201,21 +201,11 @@ class ActorCritic(nn.Module):
 
 def save(mind: ActorCritic, path: Path) -> None:
     """Write an actor-critic as safetensors with its settings as metadata; the old file or the new one, never half."""
-    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     check(mind=mind, path=path)
-    settings = {"spaces": asdict(mind.spaces), "network": asdict(mind.network)}
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(mind.state_dict(), partial, {"actor_critic": json.dumps(settings)})
-        os.replace(partial, path)
-    except (OSError, SafetensorError) as error:
-        raise OSError(f"path {path} cannot be written: {error}") from error
-    finally:
-        if partial.exists():
-            partial.unlink()
+    settings = json.dumps({"spaces": asdict(mind.spaces), "network": asdict(mind.network)})
+    write_whole(path, lambda partial: save_file(mind.state_dict(), partial, {"actor_critic": settings}))
 
 
 def load(path: Path) -> ActorCritic:

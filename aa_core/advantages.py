@@ -160,7 +160,6 @@ def aligned_advantages(
         loqa: multiply each A_i,k of the past by 1 - pi_j(a_k|s_k), for each co-player j (AA, Theorem 2).
 
     Returns `(..., players, time)`; ValueError for unknown options, and weights or probabilities that do not fit.
-
     >>> aligned_advantages(torch.tensor([[1.0, 0.0], [0.0, 1.0]]), beta=1.0, gamma=0.9)
     tensor([[1.0000, 0.8100],
             [0.0000, 1.0000]])

@@ -155,7 +155,6 @@ def lola_alignment_form(
     # future(s) = E[sum_{k>=0} gamma^k w_k Q2_k | s_0 = s]
     reward = (co_probs * stake * other_q)[..., :2].sum(-1)
     future = torch.linalg.solve(identity - gamma * transition, reward[..., 1:, None])[..., 0]
-
     aligned = (past[..., None] + visits[..., None] * stake) * solved.advantages[..., 1, :, :]
     visiting = gamma * visits[..., None] * future[..., None, :]
     probability = policy[..., 0]
@@ -209,14 +208,12 @@ def alignment_shaping(
     policy, joint = live_policy.detach(), live.joint.detach()
     visits = visitation(joint, gamma)[..., None] * joint  # (..., 5, 4) d(s) pi1(a|s) pi2(b|s)
     advantages = live.advantages.detach()
-
     co_value = gamma * live.values[..., 1, None, 1:].expand_as(joint)  # gamma V2(ab)
     if include_current and marginal:
         co_value = live.q_values[..., 1, None, :].expand_as(joint)
     elif include_current:
         log_policy = torch.nn.functional.logsigmoid(torch.stack([own, -own], -1)).repeat_interleave(2, -1)
         co_value = co_value + advantages[..., 1, :, :] * log_policy
-
     own_advantages = advantages[..., 0, :, :]
     if marginal:
         co_value = _average_own_action(co_value, live_policy if include_current else policy)

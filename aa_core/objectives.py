@@ -13,12 +13,6 @@ from torch import Tensor
 from aa_core.checks import check, check_alike, check_shape, check_that
 
 
-def masked_mean(x: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Mean over the entries where `mask` is true (all of them if None); 0 if there are none."""
-    _check(mask, x=x)
-    return _mean(x, mask)
-
-
 def _check(mask: Tensor | None, **tensors: Tensor) -> None:
     """All must be of one shape and finite where the mask is true."""
     check_alike(**tensors, **({} if mask is None else {"mask": mask}))

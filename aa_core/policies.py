@@ -39,7 +39,6 @@ def classify(cooperation: Tensor) -> list[str]:
 
     Entries that the policy cannot reach on its own path do not matter: one that opens with D and answers D to DC and DD
     is "always defect". What answers as none of the kinds is "other".
-
     >>> classify(torch.tensor([[0.9, 1.0, 0.1, 0.8, 0.0], [0.2, 0.0, 1.0, 0.4, 0.1]]))
     ['tit for tat', 'always defect']
     """

@@ -20,6 +20,7 @@ from typing import Any
 
 import pandas as pd
 
+from aa_core.files import write_whole
 from experiments import paths
 
 SEED_COLUMNS = ("seed", "row_seed", "column_seed")
@@ -40,23 +41,9 @@ class MissingTable(FileNotFoundError):  # noqa: N818
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write `content` to `path` through a temporary file in the same folder: a killed process leaves old or new.
-
-    Raises:
-        OSError: naming the file; what is on disk stays as it is.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise OSError(error.errno, f"cannot write: {error.strerror}", str(path)) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    """Write `content` whole or not at all; an OSError names the file."""
+    data = content.encode() if isinstance(content, str) else content
+    write_whole(path, lambda partial: partial.write_bytes(data))
 
 
 def write_record(path: Path, record: Mapping[str, Any]) -> None:

@@ -28,8 +28,9 @@ from trl import GRPOConfig, GRPOTrainer
 
 from aa_core.advantages import CreditRule, discounted_returns, group_baseline
 from aa_core.checks import check, check_choice, check_that
+from aa_core.files import write_whole
 from aa_core.games.text import METRICS, TextGame, make_text_game, mean_metric
-from aa_core.llm.buffer import AgentBuffer, write_whole
+from aa_core.llm.buffer import AgentBuffer
 from aa_core.llm.players import ModelPlayer, Player, play
 from aa_core.llm.rollout import Engine, Sampling, Transcript
 
@@ -94,9 +95,8 @@ class AdvantageAlignmentConfig(GRPOConfig):
         for name in UNHEEDED:
             came, default = getattr(self, name), type(self).__dataclass_fields__[name].default
             check_that(came == default, name, f"{default!r}: games are played without it", came)
-        if self.steps_per_generation != self.gradient_accumulation_steps:
-            expected = f"gradient_accumulation_steps, {self.gradient_accumulation_steps}"
-            raise ValueError(f"steps_per_generation must be {expected}: an update plays games of its own")
+        came, expected = self.steps_per_generation, self.gradient_accumulation_steps
+        check_that(came == expected, "steps_per_generation", f"gradient_accumulation_steps, {expected}", came)
         limit, seats, alone = self.save_total_limit, self.learning_seats, self.buffer_every is None
         check_that(limit is None or limit >= 2, "save_total_limit", "at least 2 or None", limit)
         check_that(alone or seats != "both", "learning_seats", "'first' or 'alternate' with buffer_every", seats)

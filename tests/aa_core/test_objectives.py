@@ -14,7 +14,6 @@ from aa_core.games.matrix import CLASSIC_PAYOFFS
 from aa_core.objectives import (
     dice_objective,
     magic_box,
-    masked_mean,
     policy_gradient_loss,
     proximal_loss,
 )
@@ -126,10 +125,6 @@ def test_a_batch_of_padding_only_has_loss_zero(loss: Callable[..., Tensor]) -> N
     value, slope = loss_and_gradient(loss, *tensors, torch.zeros(2, 3, dtype=torch.bool))
     assert value == 0
     assert (slope == 0).all()
-
-
-def test_masked_mean_ignores_nan_where_masked() -> None:
-    assert masked_mean(torch.tensor([1.0, 3.0, float("nan")]), torch.tensor([True, True, False])).item() == 2.0
 
 
 # --- gradients

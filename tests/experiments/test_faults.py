@@ -80,7 +80,7 @@ def test_a_table_without_room_is_named_and_the_old_one_stays(project: Path) -> N
     records.write_table(path, pd.DataFrame({"value": [1.0]}), {})
     before = files(project)
     large = pd.DataFrame({"value": [0.123456] * LARGE})
-    with room_for(LARGE), pytest.raises(OSError, match=r"cannot write: .*toys\.csv"):
+    with room_for(LARGE), pytest.raises(OSError, match=r"cannot be written: .*toys\.csv"):
         records.write_table(path, large, {})
     assert files(project) == before
 
@@ -89,7 +89,7 @@ def test_publishing_without_room_changes_no_published_table_by_half(project: Pat
     publish.publish_study("toy_study")
     path = paths.DATA / "extended" / "toy_study.csv"
     before = path.read_bytes()
-    with room_for(10), pytest.raises(OSError, match="cannot write"):
+    with room_for(10), pytest.raises(OSError, match="cannot be written"):
         publish.publish_study("toy_study")
     assert path.read_bytes() == before
     assert not list(project.rglob(".*"))

@@ -136,9 +136,8 @@ class TextGame(ABC):
     def submit(self, replies: Mapping[int, str]) -> None:
         """Take the replies of exactly the players who had to reply, and go on to the next phase.
 
-        Raises:
-            ValueError: wrong players, a reply that is no string, or the game is over.
-            ParseError: an unreadable reply, only with `on_error="raise"`; the game stays where it was.
+        ValueError for wrong players, a reply that is no string, or a game that is over; with `on_error="raise"` a
+        ParseError for an unreadable reply, and the game stays where it was.
         """
         check_that(not self.done, "replies", "for a game that goes on, this one is over", replies)
         fits = isinstance(replies, Mapping) and set(replies) == set(self.awaited)

@@ -188,19 +188,6 @@ def greedy(game: TrustAndSplitTextGame, player: int, rng: Random | None = None, 
     return message(f"My hand is {beats}." if talk == "lie" else "I want all coins.")
 
 
-def greedy_truthful(game: TrustAndSplitTextGame, player: int, rng: Random | None = None) -> str:
-    """Says what `welfare` says, and claims all coins."""
-    return welfare(game, player) if game.speaking else proposal(QUANTITY)
-
-
-def greedy_lying(game: TrustAndSplitTextGame, player: int, rng: Random | None = None) -> str:
-    """Names the hand that beats what the other has named, or else its own hand, and claims all coins."""
-    if not game.speaking:
-        return proposal(QUANTITY)
-    beaten = [*heard_hands(game, player), game.hands[game.round][player]][0]
-    return message(f"My hand is {next(hand for hand in HANDS if BEATS[hand] == beaten)}.")
-
-
 def welfare(game: TrustAndSplitTextGame, player: int, rng: Random | None = None) -> str:
     """Names its hand truthfully; claims 10 with the upper hand, 0 with the lower, 5 if it cannot know.
 
