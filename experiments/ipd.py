@@ -26,9 +26,9 @@ from aa_core.policies import STRATEGIES, classify
 from aa_core.selfplay import Buffer, Mind, SelfPlay, Trajectory, play
 from aa_core.selfplay import train as train_network
 from aa_core.tabular import Tabular, train, train_lola
-from experiments.run import Experiment, Run, Table
+from experiments.run import TEN, Experiment, Run, Table
 
-SEEDS = range(5, 15)  # that figures and verdicts show; settings were chosen on 0 to 4
+SEEDS = TEN
 CHOOSING = range(5)
 Payoffs = tuple[tuple[float, float], ...]
 PAYOFFS: Payoffs = CLASSIC_PAYOFFS["prisoners_dilemma"]
