@@ -51,9 +51,9 @@ claims: setup ## run all that is judged with fresh seeds, and say what holds: ma
 	@$(if $(DRY),,$(FRESH_STEP) judge)
 
 test: setup lint ## lint and types, unit and property tests, every notebook in profile smoke, stored outputs of the exact ones
-	$(PY) -m pytest
+	$(PY) -m pytest -n $(CORES) --dist loadfile
 	AA_HEADLESS=1 AA_BUILD=build/nbval \
-		$(PY) -m pytest --nbval-lax --nbval-current-env notebooks/01* notebooks/02* notebooks/03*
+		$(PY) -m pytest -n $(CORES) --dist loadfile --nbval-lax --nbval-current-env notebooks/01* notebooks/02* notebooks/03*
 
 test-kill: setup ## kill `make figures PROFILE=smoke` at random moments, and compare with an undisturbed run (slow; KILLS=20)
 	$(PY) tests/repository/kill_figures.py --kills $(or $(KILLS),20)
