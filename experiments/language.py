@@ -42,10 +42,11 @@ SPLIT = Training(
     game="split", rounds=4, gamma=0.9, reward_scale=40.0, learning_rate=1.4e-3, num_generations=16,
     per_device_train_batch_size=32, gradient_accumulation_steps=2, max_completion_length=12, max_steps=36,
 )  # fmt: skip
-# A memory of one round sees greed only if the other had the lower hand: cooperation pays less and is found later
+# A memory of one round sees greed only if the other had the lower hand: cooperation pays less and is found later. With
+# half of these chats, which are as many as in the paper, AA too ends in greed in some seeds, with KL or without.
 TRUST = replace(
     SPLIT, game="trust_and_split", gamma=0.96, reward_scale=10.0, learning_rate=2e-3, lr_scheduler_type="cosine",
-    max_completion_length=24, max_steps=64,
+    gradient_accumulation_steps=4, max_completion_length=24, max_steps=48, beta=0.02,
 )  # fmt: skip
 # Strength of alignment. It multiplies two advantages, the naive term is one: beta / reward_scale sets their balance
 BETAS = {"ipd": 1.0, "split": 1.5, "trust_and_split": 0.5}
@@ -180,7 +181,7 @@ def speed_run(profile: str, variant: str = "rollouts", seed: int = 0) -> Run:
 
 def _cost(profile: str, game: str) -> dict[str, Any]:
     """Of a training; a warm-up and a cross-play take as long, roughly."""
-    minutes = 0.1 if profile == "smoke" else {"ipd": 0.7, "split": 0.7, "trust_and_split": 1.8}[game]
+    minutes = 0.1 if profile == "smoke" else {"ipd": 0.7, "split": 0.7, "trust_and_split": 2.7}[game]
     return {"minutes": minutes, "gpu": profile == "paper"}
 
 
