@@ -112,7 +112,7 @@ class ChatTokens:
         self.ends = {*ends, self.end, tokenizer.eos_token_id} - {None}
 
     def _encode(self, text: str, opens: bool) -> tuple[int, ...]:
-        """Tokens of a chat that the user's `text` opens, or of what follows an answer, to where the assistant speaks."""
+        """Tokens of a chat that the user's `text` opens, or of what follows an answer, until the assistant speaks."""
         said = [] if opens else [{"role": "user", "content": "x"}, {"role": "assistant", "content": "@ANSWER@"}]
         chat = [*said, {"role": "user", "content": text}]
         raw = self.tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True, **self.options)
