@@ -100,7 +100,7 @@ class AdvantageAlignmentConfig(GRPOConfig):
         came, expected = self.steps_per_generation, self.gradient_accumulation_steps
         check_that(came == expected, "steps_per_generation", f"gradient_accumulation_steps, {expected}", came)
         limit, seats, alone = self.save_total_limit, self.learning_seats, self.buffer_every is None
-        check_that(limit is None or limit in range(2, 10**9), "save_total_limit", "an integer from 2 on or None", limit)
+        check_that(limit is None or (isinstance(limit, int) and limit > 1), "save_total_limit", "an integer from 2 on or None", limit)
         check_that(alone or seats != "both", "learning_seats", "'first' or 'alternate' with buffer_every", seats)
 
 
