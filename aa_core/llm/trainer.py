@@ -99,8 +99,8 @@ class AdvantageAlignmentConfig(GRPOConfig):
             check_that(came == default, name, f"{default!r}, with which games are played", came)
         came, expected = self.steps_per_generation, self.gradient_accumulation_steps
         check_that(came == expected, "steps_per_generation", f"gradient_accumulation_steps, {expected}", came)
-        limit, seats, alone = self.save_total_limit, self.learning_seats, self.buffer_every is None
-        check_that(limit is None or (isinstance(limit, int) and limit > 1), "save_total_limit", "an integer from 2 on or None", limit)
+        kept, seats, alone = self.save_total_limit, self.learning_seats, self.buffer_every is None
+        check_that(kept is None or (isinstance(kept, int) and kept > 1), "save_total_limit", "at least 2 or None", kept)
         check_that(alone or seats != "both", "learning_seats", "'first' or 'alternate' with buffer_every", seats)
 
 
