@@ -86,29 +86,36 @@ def _integer(value: object, least: int) -> bool:
 # what stands for an object of the library: the attribute that its functions look at
 _OBJECTS = dict(
     game="obs_shape", settings="gamma", network="filters", spaces="choices", buffer="capacity", mind="parts",
-    played="seen", stage="observations", optimizer="param_groups", state="time", path="parent",
+    played="seen", stage="observations", optimizer="param_groups", state="time", path="parent", args="buffer_every",
+    folder="parent", model="generation_config", tokenizer="chat_template", sampling="top_k", chat="ids",
+    processing_class="chat_template",
 )  # fmt: skip
 KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     name: (expected, good)  # type: ignore[misc]
     for names, expected, good in (
-        ("gamma lam critic_lam share script_share buffer_share",
+        ("gamma lam critic_lam share script_share buffer_share min_p",
          "a number in [0, 1]", lambda x: _number(x) and 0 <= x <= 1),
         ("learning_rate critic_learning_rate inner_learning_rate initial_scale temperature clip quantity reward_scale",
          "a finite number above 0", lambda x: _number(x) and x > 0),
+        ("repetition_penalty", "a finite number above 0", lambda x: _number(x) and x > 0),
+        ("top_p", "a number above 0, at most 1", lambda x: _number(x) and 0 < x <= 1),
+        ("top_k", "an integer of at least -1", lambda x: _integer(x, -1)),
         ("max_gradient_norm", "a number above 0, or infinite", lambda x: isinstance(x, Real) and float(x) > 0),
         ("beta step_size entropy critic_weight first second value", "a finite number", _number),
         ("batch games steps horizon height width updates epochs chunk record_every rounds filters hidden seats drawn "
          "scale every until capacity choices token_budget max_new_tokens buffer_every buffer_drawn",
          "a positive integer", lambda x: _integer(x, 1)),
-        ("seed greedy_updates digits free_tries coins", "an integer of at least 0", lambda x: _integer(x, 0)),
+        ("seed greedy_updates digits free_tries coins update", "an integer of at least 0", lambda x: _integer(x, 0)),
         ("player", "0 or 1", lambda x: _integer(x, 0) and x <= 1),
-        ("minds generators agents", "a list or dict, not empty", lambda x: isinstance(x, list | tuple | dict) and x),
-        ("scripts", "a collection, no string", lambda x: isinstance(x, Collection) and not isinstance(x, str)),
+        ("minds generators agents tables seeds",
+         "a list or dict, not empty", lambda x: isinstance(x, list | tuple | dict) and x),
+        ("scripts ends", "a collection, no string", lambda x: isinstance(x, Collection) and not isinstance(x, str)),
         ("generator", "a torch.Generator or None", lambda x: x is None or isinstance(x, Generator)),
         ("rng", "a random.Random, with which the strategy draws", lambda x: isinstance(x, Random)),
         ("name text reply sign population own other", "a string", lambda x: isinstance(x, str)),
         ("act credit gradient co_gradient co_policy", "a function", callable),
-        ("on_step on_update", "a function or None", lambda x: x is None or callable(x)),
+        ("options template", "a dict or None", lambda x: x is None or isinstance(x, dict)),
+        ("on_step on_update engine", "a function or None", lambda x: x is None or callable(x)),
     )
     for name in names.split()
 }  # fmt: skip

@@ -146,6 +146,15 @@ def trials(name: str, make: Callable[[], Call]) -> Iterator[tuple[str, str]]:
             yield f"{name}({argument})={label}", refused(call, argument, label, odd)
 
 
+def fresh(function: Callable[..., Any], arguments: dict[str, Any]) -> Call:
+    """A call with what is made anew for it: arguments that are functions of nothing are called."""
+    return Call(function, {name: value() if _is_maker(value) else value for name, value in arguments.items()})
+
+
+def _is_maker(value: Any) -> bool:
+    return callable(value) and not isinstance(value, torch.nn.Module | torch.Tensor)
+
+
 def listed(trial: str, reasons: Mapping[str, str]) -> str | None:
     """The pattern, if any, under which a reason is given."""
     return next((pattern for pattern in reasons if fnmatchcase(trial, pattern)), None)

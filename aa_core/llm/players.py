@@ -28,11 +28,9 @@ class Player(Protocol):
 
     def sit(self, seats: Sequence[Seat]) -> None:
         """Take seats in games, new ones or ones that go on; seats in other games are left."""
-        ...
 
     def answer(self, turns: Sequence[Turn | None]) -> list[str | None]:
         """Answer the turns of all seats, in their order; None where no reply is due."""
-        ...
 
 
 class Memory(WeakKeyDictionary):
@@ -40,8 +38,7 @@ class Memory(WeakKeyDictionary):
 
     def of(self, seat: Seat, new: Callable[[], Any]) -> Any:
         """The chat of a seat, a `new` one at first."""
-        game, player = seat
-        return self.setdefault(game, {}).setdefault(player, new())
+        return self.setdefault(seat[0], {}).setdefault(seat[1], new())
 
 
 @dataclass(eq=False)
@@ -67,8 +64,7 @@ class ModelPlayer:
         check_fields(self)
         if self.adapter is not None:
             check_choice("adapter", self.adapter, adapters)
-        base = adapters or not self.frozen_base  # a model without adapters has no other form
-        check_that(base, "frozen_base", "False for a model without adapters", self.frozen_base)
+        check_that(adapters or not self.frozen_base, "frozen_base", "False for a model without adapters", True)
         check_that(self.guided or not self.free_tries, "free_tries", "0 without guided", self.free_tries)
         ends = getattr(self.model.generation_config, "eos_token_id", None) or []
         self._tokens = ChatTokens(self.tokenizer, [ends] if isinstance(ends, int) else ends, self.template)
@@ -81,6 +77,7 @@ class ModelPlayer:
 
     def transcript(self, game: TextGame, player: int) -> Transcript:
         """What was read and written in a seat, as long as its game lives."""
+        check_that(isinstance(game, TextGame) and player in self._told.get(game, ()), "game, player", "a seat", player)
         return self._told[game][player]
 
     def sit(self, seats: Sequence[Seat]) -> None:
@@ -169,7 +166,9 @@ def play(games: Sequence[TextGame], seats: Sequence[tuple[Player, Player]]) -> N
         games: in any phase; they are played in place.
         seats: who is player 0 and player 1 of each game; one object may sit at many tables, on both sides.
     """
-    check_that(len(games) == len(seats), "seats", f"one pair per game, {len(games)}", seats)
+    good = isinstance(games, Sequence) and all(isinstance(game, TextGame) for game in games)
+    check_that(good, "games", "a list of text games", games)
+    check_that(isinstance(seats, Sequence) and len(seats) == len(games), "seats", f"pairs of {len(games)} games", seats)
     models = {who for pair in seats for who in pair if isinstance(who, ModelPlayer) and who.engine is None}
     game = min(games, key=lambda game: game.round, default=None)  # of those that go on, the one that has most to come
     # a game has two caches, which have half as much again for growing
@@ -180,25 +179,29 @@ def play(games: Sequence[TextGame], seats: Sequence[tuple[Player, Player]]) -> N
 
 
 def _play_together(games: Sequence[TextGame], seats: Sequence[tuple[Player, Player]]) -> None:
-    taken: dict[int, list[tuple[int, int]]] = {}
-    players: dict[int, Player] = {}
+    taken: dict[int, tuple[Player, list[tuple[int, int]]]] = {}
     for table, pair in enumerate(seats):
         for player, who in enumerate(pair):
-            players[id(who)] = who
-            taken.setdefault(id(who), []).append((table, player))
-    for key, who in players.items():
-        who.sit([(games[table], player) for table, player in taken[key]])
+            taken.setdefault(id(who), (who, []))[1].append((table, player))
+    for who, places in taken.values():
+        who.sit([(games[table], player) for table, player in places])
 
     while not all(game.done for game in games):
         shown = [{turn.player: turn for turn in game.turns()} for game in games]
-        for key, who in players.items():
-            due = [_due(games[table], shown[table].get(player)) for table, player in taken[key]]
-            for (table, player), reply in zip(taken[key], who.answer(due), strict=True):
+        for who, places in taken.values():
+            due = [_due(games[table], shown[table].get(player)) for table, player in places]
+            for (table, player), reply in zip(places, who.answer(due), strict=True):
                 if reply is not None:
                     games[table].said[player] = reply
         for game, turns in zip(games, shown, strict=True):
-            if not game.done:
-                _submit(game, turns)
+            if game.done:
+                continue
+            said, game.said = game.said, {}
+            game.submit(said)
+            for player, turn in turns.items():  # what nobody had to reply to is kept for later
+                before = game.untold.pop(player, "")
+                if player not in said:
+                    game.untold[player] = f"{before}\n{turn.text}".strip()
 
 
 def _due(game: TextGame, turn: Turn | None) -> Turn | None:
@@ -206,13 +209,3 @@ def _due(game: TextGame, turn: Turn | None) -> Turn | None:
     if turn is None or not turn.reply or turn.player in game.said:
         return None
     return replace(turn, text=f"{game.untold.get(turn.player, '')}\n{turn.text}".strip())
-
-
-def _submit(game: TextGame, turns: dict[int, Turn]) -> None:
-    """Submit what was said, and keep what nobody had to reply to for later."""
-    said, game.said = game.said, {}
-    game.submit(said)
-    for player, turn in turns.items():
-        before = game.untold.pop(player, "")
-        if player not in said:
-            game.untold[player] = f"{before}\n{turn.text}".strip()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from typing import Any
 
 import regex
@@ -19,7 +19,7 @@ from torch.nn.functional import pad
 from transformers import Cache, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.generation import logits_process
 
-from aa_core.checks import check_fields
+from aa_core.checks import check, check_fields, check_that
 
 # Takes chats as token ids and, if replies are guided, their pattern; returns sampled ids and their log-probabilities
 Engine = Callable[..., tuple[list[list[int]], list[list[float]]]]
@@ -63,13 +63,10 @@ class Transcript:
 
     def add_text(self, ids: Sequence[int], round_index: int) -> None:
         """Append tokens of the game."""
-        if not self.completion_ids:
+        if self.completion_ids:
+            self._add([*ids], 0, 0.0, round_index)
+        else:
             self.prompt_ids += ids
-            return
-        self.completion_ids += ids
-        self.mask += [0] * len(ids)
-        self.log_probs += [0.0] * len(ids)
-        self.rounds += [round_index] * len(ids)
 
     @property
     def ids(self) -> list[int]:
@@ -83,10 +80,13 @@ class Transcript:
 
     def add_sample(self, token: int, log_prob: float, round_index: int) -> None:
         """Append a sampled token."""
-        self.completion_ids.append(token)
-        self.mask.append(1)
-        self.log_probs.append(log_prob)
-        self.rounds.append(round_index)
+        self._add([token], 1, log_prob, round_index)
+
+    def _add(self, ids: list[int], mask: int, log_prob: float, round_index: int) -> None:
+        self.completion_ids += ids
+        self.mask += [mask] * len(ids)
+        self.log_probs += [log_prob] * len(ids)
+        self.rounds += [round_index] * len(ids)
 
 
 class ChatTokens:
@@ -101,23 +101,22 @@ class ChatTokens:
     def __init__(
         self, tokenizer: PreTrainedTokenizerBase, ends: Sequence[int] = (), options: dict[str, Any] | None = None
     ) -> None:
-        if tokenizer.chat_template is None:
-            raise ValueError("tokenizer must have a chat template; use an instruct model")
+        check(tokenizer=tokenizer, ends=ends, options=options)
+        check_that(tokenizer.chat_template, "tokenizer", "of an instruct model, with a chat template", tokenizer)
         self.tokenizer, self.options = tokenizer, {"enable_thinking": False} | (options or {})
-        self.first, self._following = cache(self._first), cache(self._following_unended)  # texts of games recur
+        encode = cache(self._encode)  # texts of games recur
+        self.first, self._following = partial(encode, opens=True), partial(encode, opens=False)
         known = tokenizer.added_tokens_decoder
         special = (token for token in self._following("x") if token in known and known[token].special)
         self.end = next(special, tokenizer.eos_token_id)  # closes a turn; Gemma's eos is another
         self.ends = {*ends, self.end, tokenizer.eos_token_id} - {None}
 
-    def _encode(self, messages: list[dict[str, str]], after: str = "") -> list[int]:
-        """Tokens of a chat up to where the assistant speaks; of what stands `after` a text only."""
-        text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **self.options)
-        return self.tokenizer.encode(text.partition(after)[2] if after else text, add_special_tokens=False)
-
-    def _first(self, text: str) -> tuple[int, ...]:
-        """Tokens of a chat that opens with `text` as the user's, up to where the assistant speaks."""
-        return tuple(self._encode([{"role": "user", "content": text}]))
+    def _encode(self, text: str, opens: bool) -> tuple[int, ...]:
+        """Tokens of a chat that the user's `text` opens, or of what follows an answer, until the assistant speaks."""
+        said = [] if opens else [{"role": "user", "content": "x"}, {"role": "assistant", "content": "@ANSWER@"}]
+        chat = [*said, {"role": "user", "content": text}]
+        raw = self.tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True, **self.options)
+        return tuple(self.tokenizer.encode(raw if opens else raw.partition("@ANSWER@")[2], add_special_tokens=False))
 
     def following(self, text: str, last: int) -> tuple[int, ...]:
         """Tokens from the assistant's `last` one to where it speaks again, after `text` of the user.
@@ -126,10 +125,6 @@ class ChatTokens:
         """
         ids = self._following(text)
         return ids[ids.index(self.end) + 1 :] if last in self.ends and self.end in ids else ids
-
-    def _following_unended(self, text: str) -> tuple[int, ...]:
-        said = [{"role": "user", "content": "x"}, {"role": "assistant", "content": "@ANSWER@"}]
-        return tuple(self._encode([*said, {"role": "user", "content": text}], "@ANSWER@"))
 
     def text(self, ids: Sequence[int]) -> str:
         """What sampled tokens say, without special ones."""
@@ -238,10 +233,7 @@ class RowCache(Cache):
 
 
 class Chats:
-    """A batch of growing chats with one model, or with an `engine` that samples in its stead.
-
-    `keep_cache=False` reads each chat anew in every turn, for comparison.
-    """
+    """A batch of growing chats with one model, or with an `engine` that samples in its stead; see `ModelPlayer`."""
 
     def __init__(
         self, model: PreTrainedModel, template: ChatTokens, transcripts: list[Transcript], keep_cache: bool = True,
@@ -262,10 +254,9 @@ class Chats:
     def retract(self, row: int, count: int) -> None:
         """Take a reply of `count` tokens back, so that another can be sampled."""
         self.transcripts[row].retract(count)
-        ids = self.transcripts[row].ids
         if self.engine is None:
             self._cache.retract(row, count)  # the last of them was not read, the last one before them is read again
-        self._pending[row] = ids[-1:]
+        self._pending[row] = self.transcripts[row].ids[-1:]
 
     def _read(self, blocks: dict[int, list[int]]) -> Tensor:
         """Let the model read a block of tokens in some rows; returns logits of their last position, in that order."""
@@ -305,7 +296,14 @@ class Chats:
         for length in range(1, max_new_tokens + 1):
             said = [self.transcripts[row].ids for row in blocks] if sampling.repetition_penalty != 1 else []
             log_probs = sampling.log_probs(self._read(blocks), said)
-            tokens = self._draw(log_probs, {row: answers[row] for row in blocks}, patterns, generator)
+            if patterns is not None:
+                each = zip(log_probs.cpu(), blocks, strict=True)
+                drawn = [self.guide.draw(p, patterns[row], answers[row], generator) for p, row in each]
+                tokens = torch.tensor(drawn, device=log_probs.device)
+            elif log_probs.device.type == "cpu":
+                tokens = torch.multinomial(log_probs.exp(), 1, generator=generator)[:, 0]
+            else:
+                tokens = invert(log_probs.exp(), torch.rand(len(log_probs), generator=generator))
             chosen = log_probs.gather(1, tokens[:, None])[:, 0]
             read, blocks = blocks, {}
             for row, token, log_prob in zip(read, tokens.tolist(), chosen.tolist(), strict=True):
@@ -317,19 +315,6 @@ class Chats:
             if not blocks:
                 break
         return answers
-
-    def _draw(
-        self, log_probs: Tensor, before: dict[int, list[int]], patterns: dict[int, str] | None,
-        generator: Generator | None,
-    ) -> Tensor:  # fmt: skip
-        """The next token of every row `(rows,)`, from `log_probs` `(rows, vocabulary)`."""
-        if patterns is None and log_probs.device.type == "cpu":
-            return torch.multinomial(log_probs.exp(), 1, generator=generator)[:, 0]
-        if patterns is None:
-            return invert(log_probs.exp(), torch.rand(len(log_probs), generator=generator))
-        drawn = zip(log_probs.cpu(), before.items(), strict=True)
-        tokens = [self.guide.draw(p, patterns[row], said, generator) for p, (row, said) in drawn]
-        return torch.tensor(tokens, device=log_probs.device)
 
     def _sample_by_engine(self, rounds: dict[int, int], patterns: dict[int, str] | None) -> dict[int, list[int]]:
         answers: dict[int, list[int]] = {}

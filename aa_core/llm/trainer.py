@@ -27,9 +27,9 @@ from transformers.trainer_utils import TrainOutput
 from trl import GRPOConfig, GRPOTrainer
 
 from aa_core.advantages import CreditRule, discounted_returns, group_baseline
-from aa_core.checks import check, check_choice, check_that
+from aa_core.checks import check, check_choice, check_shape, check_that
 from aa_core.files import write_whole
-from aa_core.games.text import METRICS, TextGame, make_text_game, mean_metric
+from aa_core.games.text import METRICS, SCRIPTED, TextGame, make_text_game, mean_metric
 from aa_core.llm.buffer import AgentBuffer
 from aa_core.llm.players import ModelPlayer, Player, play
 from aa_core.llm.rollout import Engine, Sampling, Transcript
@@ -40,7 +40,8 @@ WHOLE = "whole"  # in a checkpoint that every process has finished
 # Settings of GRPO that games played by a rollout function do not heed, or only with vLLM: refused unless at default
 UNHEEDED = (
     "cache_implementation", "generation_kwargs", "multi_objective_aggregation", "num_generations_eval",
-    "reward_weights", "use_adaptive_entropy", "use_transformers_continuous_batching", "vllm_structured_outputs_regex",
+    "reward_weights", "scale_rewards", "use_adaptive_entropy", "use_transformers_continuous_batching",
+    "vllm_structured_outputs_regex", "vllm_mode",  # processes answer at their own pace
 )  # fmt: skip
 
 
@@ -89,16 +90,17 @@ class AdvantageAlignmentConfig(GRPOConfig):
         super().__post_init__()
         check_choice("baseline", self.baseline, BASELINES)
         check_choice("learning_seats", self.learning_seats, SEATS)
-        check(gamma=self.gamma, reward_scale=self.reward_scale, rounds=self.rounds, buffer_share=self.buffer_share)
-        check_choice("scale_rewards", self.scale_rewards, ("none",))
-        check_choice("vllm_mode", self.vllm_mode, ("colocate",))  # processes answer at their own pace
+        check_choice("game", self.game, SCRIPTED)
+        checked = ["gamma", "reward_scale", "rounds", "buffer_share", "buffer_drawn", "free_tries"]
+        checked += [name for name in ("buffer_every", "token_budget") if getattr(self, name) is not None]
+        check(**{name: getattr(self, name) for name in checked})
         for name in UNHEEDED:
             came, default = getattr(self, name), type(self).__dataclass_fields__[name].default
-            check_that(came == default, name, f"{default!r}: games are played without it", came)
+            check_that(came == default, name, f"{default!r}, with which games are played", came)
         came, expected = self.steps_per_generation, self.gradient_accumulation_steps
         check_that(came == expected, "steps_per_generation", f"gradient_accumulation_steps, {expected}", came)
-        limit, seats, alone = self.save_total_limit, self.learning_seats, self.buffer_every is None
-        check_that(limit is None or limit >= 2, "save_total_limit", "at least 2 or None", limit)
+        kept, seats, alone = self.save_total_limit, self.learning_seats, self.buffer_every is None
+        check_that(kept is None or (isinstance(kept, int) and kept > 1), "save_total_limit", "at least 2 or None", kept)
         check_that(alone or seats != "both", "learning_seats", "'first' or 'alternate' with buffer_every", seats)
 
 
@@ -140,9 +142,13 @@ def round_advantages(
         settings: baseline, gamma, reward_scale.
         kinds: integer `(games, 2)`, who sits there (a learner, a past agent, ...).
     """
+    check(settings=settings)
+    check_shape((None, 2, None), rewards=rewards)
+    check_shape((len(rewards),), whole=True, groups=groups)
+    kinds = torch.zeros(len(rewards), 2, dtype=torch.long) if kinds is None else kinds
+    check_shape((len(rewards), 2), (0, torch.inf), whole=True, kinds=kinds)
     returns = discounted_returns(rewards.flatten(0, 1) / settings.reward_scale, settings.gamma)
-    seat = torch.arange(2).repeat(len(rewards))
-    kind = torch.zeros_like(seat) if kinds is None else kinds.flatten()
+    seat, kind = torch.arange(2).repeat(len(rewards)), kinds.flatten()
     group = groups.unique(return_inverse=True)[1].repeat_interleave(2)
     width = int(kind.max()) + 1
     batch = [seat, seat * width + kind]  # from coarse to fine
@@ -156,8 +162,8 @@ def round_advantages(
 
 def round_probabilities(tables: Sequence[Table]) -> Tensor:
     """Probability of what each player wrote in each round `(games, 2, rounds)`; 1 for who is no model."""
-    rounds = tables[0].game.rounds
-    log_probs = [[[0.0] * rounds, [0.0] * rounds] for _ in tables]
+    check(tables=tables)
+    log_probs = [[[0.0] * table.game.rounds for _ in table.players] for table in tables]
     for sums, table in zip(log_probs, tables, strict=True):
         for seat, player in enumerate(table.players):
             if isinstance(player, ModelPlayer):
@@ -169,6 +175,9 @@ def round_probabilities(tables: Sequence[Table]) -> Tensor:
 
 def token_credits(chat: Transcript, credits: Tensor) -> list[float]:
     """A round's credit for every token that was sampled in it, 0 for texts of the game; one per completion token."""
+    check(chat=chat)
+    check_shape((None,), credits=credits)
+    check_that(max(chat.rounds, default=0) < len(credits), "credits", "one for each round of chat", credits)
     per_round = credits.tolist()
     return [per_round[r] * m for r, m in zip(chat.rounds, chat.mask, strict=True)]
 
@@ -194,13 +203,14 @@ class AdvantageAlignmentTrainer(GRPOTrainer):
         self, model: PreTrainedModel | str, args: AdvantageAlignmentConfig, processing_class: PreTrainedTokenizerBase,
         credit: CreditRule, co_player: Player | None = None, **options: Any,
     ) -> None:  # fmt: skip
-        seats = args.learning_seats
-        alone = co_player is None
+        named = {} if isinstance(model, str) else {"model": model}
+        check(args=args, processing_class=processing_class, credit=credit, **named)
+        alone, seats = co_player is None, args.learning_seats
+        check_that(alone or hasattr(co_player, "answer"), "co_player", "a Player or None", co_player)
         check_that(alone or seats != "both", "learning_seats", "'first' or 'alternate' with a co_player", seats)
         self.credit, self.co_player = credit, co_player
         self.history: list[dict[str, float]] = []  # metrics of every update, over the games of all processes
         self.curve = Path(args.output_dir) / "curve.jsonl"
-        self.curve.parent.mkdir(parents=True, exist_ok=True)
         self.rng, self.generator = Random(), torch.Generator()
         groups = Dataset.from_dict({"prompt": [str(seed) for seed in range(100_000)]})
         options |= dict(train_dataset=groups, processing_class=processing_class, rollout_func=_rollout)
@@ -216,9 +226,8 @@ class AdvantageAlignmentTrainer(GRPOTrainer):
             self.vllm_generation._iter_named_params = lambda: (
                 (rename(name, ["modules_to_save.default."]), weights) for name, weights in merged(unwrapped, trained)
             )
-        self.buffer = None
-        if args.buffer_every is not None:
-            self.buffer = AgentBuffer(unwrapped, self.curve.with_name("agents"), args.buffer_every, args.buffer_drawn)
+        every, folder = args.buffer_every, self.curve.with_name("agents")
+        self.buffer = None if every is None else AgentBuffer(unwrapped, folder, every, args.buffer_drawn)
 
     def train(self, resume_from_checkpoint: str | bool | None = None, **options: Any) -> TrainOutput:
         """As TRL's, with the curve; True goes on from the last whole checkpoint, if there is one.
@@ -247,24 +256,26 @@ class AdvantageAlignmentTrainer(GRPOTrainer):
         return super().train(resume_from_checkpoint=checkpoint, **options)
 
     def play_batch(self, seeds: Sequence[int]) -> list[Sample]:
-        """Play one batch and log what happened; `seeds` are the groups of the chats to return.
-
-        Returns the learners' chats with their credits, in the order of `seeds`.
-        """
+        """Play a batch, log it and return the learners' chats with credits: one for each of `seeds`, the groups."""
+        check(seeds=seeds)
         self.rng.seed(f"{self.args.seed} {self.state.global_step} {self.accelerator.process_index}")
         self.generator.manual_seed(self.rng.getrandbits(48))
         learner = self._player(engine=self._vllm if self.use_vllm else None)
         tables = self._deal(list(seeds)[:: 2 if self.args.learning_seats == "both" else 1], learner)
         play([table.game for table in tables], [table.players for table in tables])
         rewards = torch.tensor([table.game.rewards for table in tables], dtype=torch.float64).transpose(1, 2)
-        credits = self.credit(self._advantages(rewards, tables), round_probabilities(tables))
+        own = (rewards, torch.tensor([t.game.seed for t in tables]), torch.tensor([t.kinds for t in tables]))
+        # baselines are over the games of all processes
+        everybody, groups, kinds = (self.accelerator.gather(x.to(self.accelerator.device)).cpu() for x in own)
+        start = self.accelerator.process_index * len(rewards)
+        advantages = round_advantages(everybody, groups, self.args, kinds)[start : start + len(rewards)]
+        credits = self.credit(advantages, round_probabilities(tables))
         self._record(tables)
-        samples = []
-        for table, reward, credit in zip(tables, rewards, credits, strict=True):
-            for seat in table.learners:
-                chat = learner.transcript(table.game, seat)
-                samples.append(Sample(chat, token_credits(chat, credit[seat]), reward[seat].mean().item()))
-        return samples
+        return [
+            Sample(chat := learner.transcript(table.game, s), token_credits(chat, credit[s]), reward[s].mean().item())
+            for table, reward, credit in zip(tables, rewards, credits, strict=True)
+            for s in table.learners
+        ]
 
     def _deal(self, seeds: Sequence[int], learner: ModelPlayer) -> list[Table]:
         """New games, one per seed, with who sits where."""
@@ -275,20 +286,17 @@ class AdvantageAlignmentTrainer(GRPOTrainer):
                 self.buffer.keep(step)
             self.accelerator.wait_for_everyone()
             opponents = [self._player(name) for name in self.buffer.draw(step, self.rng)]
-        first = self.accelerator.process_index * len(seeds)
         # where the update is one group, seats alternate within it
         stretch = settings.num_generations if settings.generation_batch_size > settings.num_generations else 1
         tables = []
-        for index, seed in enumerate(seeds, start=first):
+        for index, seed in enumerate(seeds, start=self.accelerator.process_index * len(seeds)):
             game = make_text_game(settings.game, seed, rounds=settings.rounds, show_rules=settings.show_rules)
-            if settings.learning_seats == "both":
-                tables.append(Table(game, (learner, learner), (0, 1)))
-                continue
             opponent, past = self.co_player or learner, False
             if self.co_player is None and opponents and self.rng.random() < settings.buffer_share:
                 opponent, past = self.rng.choice(opponents), True
             seat = index // stretch % 2 if settings.learning_seats == "alternate" else 0
-            tables.append(Table(game, (opponent, learner) if seat else (learner, opponent), (seat,), past))
+            learners = (0, 1) if settings.learning_seats == "both" else (seat,)  # without other opponents
+            tables.append(Table(game, (opponent, learner) if seat else (learner, opponent), learners, past))
         return tables
 
     def _player(self, adapter: str | None = None, engine: Engine | None = None) -> ModelPlayer:
@@ -305,14 +313,6 @@ class AdvantageAlignmentTrainer(GRPOTrainer):
         self.vllm_generation.structured_outputs_regex = pattern
         _, ids, log_probs, _ = self.vllm_generation.generate(chats, images=None, num_generations=1)
         return ids, [[top[0] for top in answer] for answer in log_probs]
-
-    def _advantages(self, rewards: Tensor, tables: Sequence[Table]) -> Tensor:
-        """Advantages of this process's games, with baselines over the games of all processes."""
-        groups = torch.tensor([table.game.seed for table in tables])
-        kinds = torch.tensor([table.kinds for table in tables])
-        gathered = [self.accelerator.gather(x.to(self.accelerator.device)).cpu() for x in (rewards, groups, kinds)]
-        start = self.accelerator.process_index * len(rewards)
-        return round_advantages(gathered[0], gathered[1], self.args, gathered[2])[start : start + len(rewards)]
 
     def _record(self, tables: Sequence[Table]) -> None:
         """Mean metrics of the learners' own rounds, as the papers plot them: games with past agents are left out."""
@@ -345,10 +345,9 @@ class AdvantageAlignmentTrainer(GRPOTrainer):
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         output = super()._generate_and_score_completions(inputs)
         # TRL keeps what a rollout returns beside its chats in `inputs`; completions are padded on the right
-        credits = [torch.tensor(row["credits"]) for row in inputs]
-        width = output["completion_ids"].shape[1]
-        rows = [torch.nn.functional.pad(credit, (0, width - len(credit))) for credit in credits]
-        output["advantages"] = torch.stack(rows).to(output["completion_ids"].device)
+        ids = output["completion_ids"]
+        rows = [row["credits"] + [0.0] * (ids.shape[1] - len(row["credits"])) for row in inputs]
+        output["advantages"] = torch.tensor(rows, device=ids.device)
         return output
 
 
@@ -369,8 +368,14 @@ def _reward(completions: list[Any], mean_reward: list[float], **_: Any) -> list[
 
 def read_curve(path: Path) -> list[dict[str, float]]:
     """The metrics of every update in a `curve.jsonl`, but for a last line that is cut; empty if there is no file."""
-    lines = path.read_text().splitlines(keepends=True) if path.is_file() else []
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+    check(path=path)
+    try:
+        lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+        rows = [json.loads(line) for line in lines if line.endswith("\n")]
+        check_that(all(row["update"] >= 0 for row in rows), "update", "at least 0", rows)
+        return rows
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise ValueError(f"path must hold lines of metrics: restore or delete {path} ({error})") from error
 
 
 def merged(model: PeftModel, adapter: str) -> Iterator[tuple[str, Tensor]]:

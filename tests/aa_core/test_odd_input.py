@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from odd_input import Call, generator, listed, modules, public_names, rng, trials
+from odd_input import Call, fresh, generator, listed, modules, public_names, rng, trials
 
 import aa_core
 from aa_core import (
@@ -380,15 +380,6 @@ def begun_env(actions: Any) -> Any:
     env = pettingzoo.parallel_env("coin", horizon=2)
     env.reset(0)
     return env.step(actions)
-
-
-def fresh(function: Callable, arguments: dict[str, Any]) -> Call:
-    """A call with what is made anew for it: arguments that are functions of nothing are called."""
-    return Call(function, {name: value() if _is_maker(value) else value for name, value in arguments.items()})
-
-
-def _is_maker(value: Any) -> bool:
-    return callable(value) and not isinstance(value, torch.nn.Module | torch.Tensor)
 
 
 def all_calls(tmp_path: Path) -> dict[str, Callable[[], Call]]:

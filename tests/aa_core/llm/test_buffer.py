@@ -62,5 +62,5 @@ def test_a_copy_is_the_adapter_bit_for_bit(model: Qwen2ForCausalLM, lora: LoraCo
 def test_bad_settings_are_refused(
     model: Qwen2ForCausalLM, lora: LoraConfig, tmp_path: Path, options: dict[str, int]
 ) -> None:
-    with pytest.raises(ValueError, match=f"buffer_{next(iter(options))} must be a positive integer"):
+    with pytest.raises(ValueError, match=f"{next(iter(options))} must be a positive integer"):
         AgentBuffer(get_peft_model(model, lora), tmp_path, **options)
