@@ -17,6 +17,7 @@ import httpx
 from tqdm.auto import tqdm
 
 from aa_core import HEADLESS
+from aa_core.checks import check_that
 from aa_core.games.text import Turn
 from aa_core.llm.players import Memory, Seat
 
@@ -71,12 +72,18 @@ class ApiPlayer:
     longest: int = 4000  # characters of a reply that are kept
 
     def __post_init__(self) -> None:
+        check_that(isinstance(self.model, str) and self.model, "model", "the name that the server knows", self.model)
+        check_that(self.url is None or isinstance(self.url, str), "url", "an address or None", self.url)
+        check_that(isinstance(self.options, dict), "options", "a dict of more of a request", self.options)
+        for name in ("max_new_tokens", "at_once", "tries", "longest"):
+            value = getattr(self, name)
+            check_that(isinstance(value, int) and value > 0, name, "a positive integer", value)
+        check_that(isinstance(self.retries, int) and self.retries >= 0, "retries", "an integer from 0", self.retries)
+        seconds = isinstance(self.timeout, int | float) and 0 < self.timeout < float("inf")
+        check_that(seconds, "timeout", "a positive number of seconds", self.timeout)
         self.url = (self.url or os.environ.get("OPENAI_BASE_URL") or OPENAI).rstrip("/")
         if self.url == OPENAI and not os.environ.get("OPENAI_API_KEY"):
             raise ValueError("OPENAI_API_KEY must be set in the environment for OpenAI's server")
-        for name in ("max_new_tokens", "timeout", "at_once", "tries", "longest"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
         self._told = Memory()  # the chat of each seat ...
         self._ready = Memory()  # ... and replies that are there, but not delivered as others failed
 

@@ -287,6 +287,19 @@ def test_bad_settings_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
     with pytest.raises(ValueError, match="OPENAI_API_KEY"):
         ApiPlayer("m")
-    for name in ("timeout", "at_once", "tries", "longest", "max_new_tokens"):
-        with pytest.raises(ValueError, match=name):
-            ApiPlayer("m", "http://localhost", **{name: 0})
+
+
+ODD = {
+    "model": ("", None, 3),
+    "url": (3, b"http://localhost"),
+    "options": (None, "temperature=1", 3),
+    **dict.fromkeys(("max_new_tokens", "at_once", "tries", "longest"), (0, -1, 1.5, float("nan"), "3", None)),
+    "retries": (-1, 0.5, float("nan"), "3", None),
+    "timeout": (0, -0.5, float("nan"), float("inf"), "3", None),
+}
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in ODD.items() for value in values])
+def test_odd_settings_are_refused_by_name(name: str, value: object) -> None:
+    with pytest.raises(ValueError, match=rf"^{name} must be "):
+        ApiPlayer(**{"model": "m", "url": "http://127.0.0.1:9"} | {name: value})

@@ -23,7 +23,6 @@ from aa_core.llm.buffer import AgentBuffer
 from aa_core.llm.players import ModelPlayer, ScriptedPlayer
 from aa_core.llm.rollout import ChatTokens, Sampling
 from aa_core.llm.trainer import AdvantageAlignmentTrainer, Table, read_curve
-from experiments.api import ApiPlayer
 
 EXEMPT = {
     "llm.players.Player*": "the protocol of players",
@@ -231,16 +230,3 @@ def test_a_foreign_curve_is_named_with_the_way_out(tmp_path: Path, content: byte
     path.mkdir() if content is None else path.write_bytes(content)
     with pytest.raises(ValueError, match=r"path must .*restore or delete .*curve\.jsonl"):
         read_curve(path)
-
-
-# --- a model behind a server
-
-
-POSITIVE = ("max_new_tokens", "timeout", "at_once", "tries", "longest")
-
-
-@pytest.mark.parametrize("value", [0, -1, -0.5, float("-inf")])
-@pytest.mark.parametrize("name", POSITIVE)
-def test_numbers_of_a_player_behind_a_server_are_positive(name: str, value: float) -> None:
-    with pytest.raises(ValueError, match=f"{name} must be positive, got {value}"):
-        ApiPlayer("m", "http://127.0.0.1:9", **{name: value})
