@@ -20,9 +20,9 @@ def git(clone: Path, *arguments: str) -> str:
     ).stdout.strip()
 
 
-@pytest.fixture(scope="session")
-def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("somewhere") / "my clone ä"
+def make_clone(place: Path) -> Path:
+    """The working tree as a fresh clone in a folder there, on the packages that are installed already."""
+    folder = place / "my clone ä"
     folder.mkdir()
     files = git(ROOT, "ls-files", "--cached", "--others", "--exclude-standard", "-z").split("\0")
     for name in filter(None, files):
@@ -35,6 +35,11 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / ".venv").mkdir()  # as `make setup` leaves it, without installing again
     (folder / ".venv" / ".aa-companion-installed").write_text(f"{folder}\n")
     return folder
+
+
+@pytest.fixture(scope="session")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_clone(tmp_path_factory.mktemp("somewhere"))
 
 
 @pytest.fixture(scope="session")
