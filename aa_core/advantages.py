@@ -153,13 +153,13 @@ def aligned_advantages(
         probabilities: pi(a_t|s_t) of the actions taken, same shape; for `loqa` only.
         beta: strength of shaping, a number or a tensor that broadcasts; 0 is plain policy gradient.
         gamma: discount in [0, 1] of the past.
-        include_current: see `shaping_weights`.
-        past: see `shaping_weights`.
+        include_current, past: see `shaping_weights`.
         over: co-players are aggregated by "sum" (the authors' code), "mean" or "product", or by weights
             `(players, players)`, of which entry (i, j) is how much player i cares about j; the diagonal is ignored.
         loqa: multiply each A_i,k of the past by 1 - pi_j(a_k|s_k), for each co-player j (AA, Theorem 2).
 
     Returns `(..., players, time)`; ValueError for unknown options, and weights or probabilities that do not fit.
+
     >>> aligned_advantages(torch.tensor([[1.0, 0.0], [0.0, 1.0]]), beta=1.0, gamma=0.9)
     tensor([[1.0000, 0.8100],
             [0.0000, 1.0000]])

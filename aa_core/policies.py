@@ -35,10 +35,10 @@ _KINDS = {
 
 
 def classify(cooperation: Tensor) -> list[str]:
-    """Name the kind of each memory-one policy `(policies, 5)` by what it does once probabilities are rounded.
+    """Name the kind of each memory-one policy `(policies, 5)` by its rounded probabilities, or call it "other".
 
-    Entries that the policy cannot reach on its own path do not matter: one that opens with D and answers D to DC and DD
-    is "always defect". What answers as none of the kinds is "other".
+    Entries that it cannot reach on its own path do not matter: D at first, and to DC and DD, is "always defect".
+
     >>> classify(torch.tensor([[0.9, 1.0, 0.1, 0.8, 0.0], [0.2, 0.0, 1.0, 0.4, 0.1]]))
     ['tit for tat', 'always defect']
     """
