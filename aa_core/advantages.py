@@ -145,15 +145,15 @@ def aligned_advantages(
     """Advantage Alignment's modified advantages of any number of players (AA, the equation for A*; eq. 68 for many).
 
     A*_i,t = A_i,t + beta c w_i,t sum_{j != i} A_j,t, where w is `shaping_weights` of A_i, and c is the leading gamma
-    that the published formula with its discounted strict past has, 1 otherwise. Sign: an action that is good for the
-    co-player (A_j > 0) is reinforced when the past was good for us.
+    of the published formula (discounted, strict past), else 1. What is good for others is reinforced after a good past.
 
     Args:
         advantages: `(..., players, time)`.
         probabilities: pi(a_t|s_t) of the actions taken, same shape; for `loqa` only.
         beta: strength of shaping, a number or a tensor that broadcasts; 0 is plain policy gradient.
         gamma: discount in [0, 1] of the past.
-        include_current, past: see `shaping_weights`.
+        include_current: see `shaping_weights`.
+        past: see `shaping_weights`.
         over: co-players are aggregated by "sum" (the authors' code), "mean" or "product", or by weights
             `(players, players)`, of which entry (i, j) is how much player i cares about j; the diagonal is ignored.
         loqa: multiply each A_i,k of the past by 1 - pi_j(a_k|s_k), for each co-player j (AA, Theorem 2).
