@@ -69,8 +69,10 @@ lint: setup
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 
-lab: setup ## open the notebooks in JupyterLab
-	$(PY) -m jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb
+# without autosave: the notebooks are tracked, and running one is no change of it
+lab: setup ## open the notebooks in JupyterLab, which saves when you tell it to
+	$(PY) -m jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb \
+		--LabApp.app_settings_dir=profiles/lab
 
 course: setup ## an nbgrader course in build/course: with solutions, without, and an archive for students
 	$(PY) -m experiments.course

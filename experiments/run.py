@@ -12,7 +12,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from fcntl import LOCK_EX, LOCK_NB, flock
 from functools import cached_property
@@ -154,8 +154,13 @@ def _alone(run: Run) -> Iterator[None]:
         return
     lock = run.folder.with_name(f".{run.folder.name}.lock")
     lock.parent.mkdir(parents=True, exist_ok=True)
-    with lock.open("w") as file:
-        flock(file, LOCK_EX)  # until the file is closed, also by a kill
+    with ExitStack() as stack:
+        held = False
+        while not held:
+            file = stack.enter_context(lock.open("w"))
+            flock(file, LOCK_EX)  # until the file is closed, also by a kill
+            with suppress(FileNotFoundError):  # whoever held it has removed it: a newcomer would not wait for us
+                held = os.path.samestat(os.fstat(file.fileno()), lock.stat())
         try:
             yield
         finally:

@@ -14,7 +14,7 @@ import pytest
 
 from experiments import build, fresh, page, paths, records, registry
 from experiments.publish import RefusedError
-from experiments.run import seeds_of
+from experiments.run import SEEN, seeds_of
 
 DECLARED = """
 import json
@@ -61,7 +61,7 @@ def test_seeds_that_cannot_be_read_are_refused(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["0-4", "5-9", "14-20"])
 def test_seeds_that_were_seen_are_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="seeds must be from 25 on"):
+    with pytest.raises(ValueError, match=f"seeds must be from {SEEN} on"):
         seeds_of(text)
 
 

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -160,3 +161,22 @@ def test_two_processes_that_want_one_run_make_it_once(project: Path) -> None:
     assert [process.exitcode for process in both] == [0, 0]
     assert marks.read_text() == "x"
     assert [path.name for path in run.folder.parent.iterdir()] == [run.folder.name], "no lock is left"
+
+
+def test_who_waits_for_a_run_that_fails_does_not_go_on_beside_a_newcomer(project: Path) -> None:
+    """Whoever made it removes its lock: a process that waited for that one must not take it for its own."""
+    present, most = [0], [0]
+
+    def fails_slowly(settings: Toy, folder: Path, needs: list[Path]) -> pd.DataFrame:
+        present[0] += 1
+        most[0] = max(most[0], present[0])
+        time.sleep(0.05)
+        present[0] -= 1
+        raise RuntimeError("does not work")
+
+    run = Run("toy", "never", 0, Toy(0.5, 0), fails_slowly)
+    with ThreadPoolExecutor(8) as pool:
+        errors = [future.exception() for future in [pool.submit(make, run) for _ in range(24)]]
+    assert {str(error) for error in errors} == {"does not work"}
+    assert most[0] == 1
+    assert not list(run.folder.parent.glob(".*.lock"))

@@ -16,6 +16,7 @@ import yaml
 
 from experiments import build, paths, registry
 from experiments.identity import reached
+from experiments.run import SEEN
 
 Make = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -170,7 +171,7 @@ def test_claims_are_judged_with_fresh_seeds(make: Make, changed: Callable[[], st
     assert "run ipd/" not in again.stdout
     refused = make("claims", "PROFILE=smoke", "SEEDS=5-9")
     assert refused.returncode != 0
-    assert "seeds must be from 15 on" in refused.stderr
+    assert f"seeds must be from {SEEN} on" in refused.stderr
     assert "Traceback" not in refused.stderr
 
 
