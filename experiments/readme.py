@@ -28,7 +28,7 @@ def commands(load: Load) -> str:
     rows = (
         ("type", "to", f"took, on {CORES} cores"),
         ("---", "---", "---"),
-        ("`make lab`", "open the notebooks in JupyterLab", "4 seconds"),
+        ("`make lab`", "open the notebooks in JupyterLab, without autosave", "4 seconds"),
         ("`make redraw`", "execute them all on the committed tables and agents, into `build/`", f"{drawn:.0f} minutes"),
         ("`make figures`", "train everything, execute, draw every figure", f"{cost / CORES + drawn:.0f} minutes"),
     )

@@ -13,6 +13,7 @@ from pathlib import Path
 import nbformat
 import pytest
 import yaml
+from jupyterlab_server.settings_utils import get_settings
 
 from experiments import build, paths, registry
 from experiments.identity import reached
@@ -173,6 +174,15 @@ def test_claims_are_judged_with_fresh_seeds(make: Make, changed: Callable[[], st
     assert refused.returncode != 0
     assert f"seeds must be from {SEEN} on" in refused.stderr
     assert "Traceback" not in refused.stderr
+
+
+def test_jupyterlab_saves_only_when_the_reader_says_so(make: Make, clone: Path, tmp_path: Path) -> None:
+    """Autosave would rewrite tracked notebooks that somebody only runs."""
+    folder = re.search(r"--LabApp\.app_settings_dir=(\S+)", make("-n", "lab").stdout)
+    assert folder is not None
+    schemas, plugin = Path(sys.prefix) / "share/jupyter/lab/schemas", "@jupyterlab/docmanager-extension:plugin"
+    settings, _ = get_settings(str(clone / folder[1]), str(schemas), str(tmp_path), plugin)
+    assert settings["schema"]["properties"]["autosave"]["default"] is False
 
 
 def test_slurm_profile_gives_every_job_what_it_needs(clone: Path, environment: dict[str, str], tmp_path: Path) -> None:
