@@ -22,7 +22,7 @@ from aa_core.estimates import Estimate, show
 from aa_core.games.matrix import STATES
 from experiments import language_runs, records
 from experiments.language_runs import SCRIPTS, TINY, CrossPlay, Prior, Speed, Training
-from experiments.run import JUDGED, PROFILES, Experiment, Run, Table
+from experiments.run import JUDGED, PROFILES, TEN, Experiment, Run, Table
 
 __all__ = ["SCRIPTS"]
 TITLES = {"ipd": "Prisoner's dilemma", "split": "Split", "trust_and_split": "Trust-and-Split"}
@@ -164,7 +164,7 @@ def training_run(profile: str, variant: str, seed: int) -> Run:
 def crossplay_run(profile: str, game: str, seed: int = 0) -> Run:
     """Every seed of the three algorithms, and two scripted players, against each other."""
     run = training(profile, game, "advantage_alignment", seed)
-    agents = tuple((algorithm, number) for algorithm in MAIN for number in seeds(profile))
+    agents = tuple((algorithm, number) for algorithm in MAIN for number in seeds(profile, game))
     priors = [prior_run(profile, game)] if run.model == TINY else []
     needs = (*priors, *(training_run(profile, f"{game}-{algorithm}", number) for algorithm, number in agents))
     settings = CrossPlay(run, agents, max(2, run.evaluation_games // 4))
@@ -186,13 +186,14 @@ def _cost(profile: str, game: str) -> dict[str, Any]:
     return {"minutes": minutes, "gpu": profile == "paper"}
 
 
-def seeds(profile: str) -> range:
-    """Seeds of the three algorithms."""
-    return {"smoke": JUDGED[:2], "paper": JUDGED[:3]}.get(profile, JUDGED)
+def seeds(profile: str, game: str = GAMES[0]) -> range:
+    """Seeds of the three algorithms; in Trust-and-Split 5 to 9 were looked at before its last setting was chosen."""
+    judged = TEN[-len(JUDGED) :] if game == GAMES[2] else JUDGED
+    return {"smoke": judged[:2], "paper": judged[:3]}.get(profile, judged)
 
 
-def _few(profile: str) -> range:
-    return seeds(profile)[: 1 if profile == "smoke" else 3]
+def _few(profile: str, game: str = GAMES[0]) -> range:
+    return seeds(profile, game)[: 1 if profile == "smoke" else 3]
 
 
 def _variants(profile: str) -> list[str]:
@@ -220,19 +221,29 @@ def _each(algorithms: tuple[str, ...], profiles: tuple[str, ...] = PROFILES) -> 
     return lambda profile: [f"{g}-{a}" for g in GAMES for a in algorithms] if profile in profiles else []
 
 
+def _by_game(name: str, variants: Callable[[str], list[str]], seeds: Callable[..., range]) -> tuple[Experiment, ...]:
+    """Trainings of the first two games, and those of Trust-and-Split, whose seeds are others."""
+
+    def kept(last: bool) -> Callable[[str], list[str]]:
+        return lambda profile: [each for each in variants(profile) if each.startswith(GAMES[2]) == last]
+
+    trust = Experiment(f"{name}_trust", kept(True), partial(seeds, game=GAMES[2]), training_run)
+    return Experiment(name, kept(False), seeds, training_run), trust
+
+
 _PRIORS = Experiment("llm_prior", lambda profile: GAMES, _once, prior_run)
-_MAIN = Experiment("llm", _each(MAIN), seeds, training_run)
-_OTHERS = Experiment("llm_variants", _variants, _few, training_run)
+_MAIN = _by_game("llm", _each(MAIN), seeds)
+_OTHERS = _by_game("llm_variants", _variants, _few)
 _SIDE = Experiment("llm_side", _side_variants, _few, training_run)
 _FRESH = Experiment("llm_fresh", lambda profile: ["ipd-advantage_alignment"], _fresh, training_run)
 _MODELS = Experiment("llm_models", _each(OTHER_MODELS, ("paper",)), _once, training_run)
 _CROSSPLAY = Experiment("llm_crossplay", lambda profile: GAMES, _once, crossplay_run)
 _SPEED = Experiment("llm_speed", lambda profile: ("rollouts",), _once, speed_run)
-EXPERIMENTS = (_PRIORS, _MAIN, _OTHERS, _SIDE, _FRESH, _MODELS, _CROSSPLAY, _SPEED)
+EXPERIMENTS = (_PRIORS, *_MAIN, *_OTHERS, _SIDE, _FRESH, _MODELS, _CROSSPLAY, _SPEED)
 
 
 def _trained(profile: str) -> list[Run]:
-    return [run for experiment in (_PRIORS, _MAIN, _OTHERS, _MODELS) for run in experiment.runs(profile)]
+    return [run for experiment in (_PRIORS, *_MAIN, *_OTHERS, _MODELS) for run in experiment.runs(profile)]
 
 
 def _beside(profile: str) -> list[Run]:
@@ -270,8 +281,8 @@ def agents(profile: str) -> list[Run]:
     """Kept in the repository: the priors, one agent of each kind, and all of Trust-and-Split that notebook 11 reads."""
     if profile == "paper":
         return []
-    main = [run for run in _MAIN.runs(profile) if run.settings.game == GAMES[2] or run.seed == seeds(profile)[0]]
-    return _PRIORS.runs(profile) + main
+    one = [run for run in _MAIN[0].runs(profile) if run.seed == seeds(profile)[0]]
+    return _PRIORS.runs(profile) + one + _MAIN[1].runs(profile)
 
 
 # --- reading `llm_training`
