@@ -229,10 +229,10 @@ def alignment_shaping(
 
 
 def advantage_alignment_gradient(
-    logits: Tensor, co_logits: Tensor, game: MatrixGame, gamma: float, beta: float = 1.0, **options: Any
+    logits: Tensor, co_logits: Tensor, game: MatrixGame, gamma: float, beta: float | Tensor = 1.0, **options: Any
 ) -> Tensor:
-    """grad_1 V1 + beta * `alignment_shaping` (AA), whose `options` it takes; `softmax="taken"` is LOQA."""
-    check(beta=beta)
+    """grad_1 V1 + beta (may broadcast) * `alignment_shaping` (AA), which takes `options`; `softmax="taken"` is LOQA."""
+    check_shape((...,), beta=beta) if isinstance(beta, Tensor) else check(beta=beta)
     shaping = alignment_shaping(logits, co_logits, game, gamma, **options)
     return naive_gradient(logits, co_logits, game, gamma) + beta * shaping
 

@@ -704,3 +704,15 @@ def test_theorem_3_does_not_reach_mixed_equilibria_of_coordination_games(name: s
     assert exact.naive_gradient(x, y, game, 0.9).abs().max() < 1e-9
     assert exact.naive_gradient(y, x, game.swapped(), 0.9).abs().max() < 1e-9
     assert exact.alignment_shaping(x, y, game, 0.9).abs().max() > 0.1
+
+
+def test_alignment_may_be_of_another_strength_in_every_pair() -> None:
+    (logits, co_logits), game = normal(2, 3, 5, seed=34), games.make("chicken")
+    beta = torch.tensor([0.0, 0.5, 2.0], dtype=torch.float64)
+    together = exact.advantage_alignment_gradient(logits, co_logits, game, GAMMA, beta[:, None])
+    for index, one in enumerate(beta.tolist()):
+        alone = exact.advantage_alignment_gradient(logits[index], co_logits[index], game, GAMMA, one)
+        torch.testing.assert_close(together[index], alone)
+    for odd in (beta * float("nan"), beta.long(), beta[:0]):
+        with pytest.raises(ValueError, match="beta must be"):
+            exact.advantage_alignment_gradient(logits, co_logits, game, GAMMA, odd)
