@@ -89,6 +89,12 @@ class Entry:
         """Those of the result that has fewest."""
         return min((result.seeds for result in self.results if result.seeds), key=len, default=())
 
+    @property
+    def shown_seeds(self) -> str:
+        """Those of all results that have so few, as text: games may have others."""
+        sets = sorted({result.seeds for result in self.results if len(result.seeds) == len(self.seeds)})
+        return "; ".join(map(show_seeds, sets)) or show_seeds(())
+
 
 # whose seeds stand in which column
 SEEDS = (("algorithm", "seed"), ("agent", "seed"), ("row_agent", "row_seed"), ("column_agent", "column_seed"))

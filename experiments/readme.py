@@ -52,7 +52,7 @@ def verdicts(load: Load) -> str:
         cells = (
             f"[{key.split('_')[0].upper()}, {title}](notebooks/{registry.NOTEBOOKS[number].name}.ipynb)",
             found.verdict + signs, _counts(found),
-            show_seeds(found.seeds).replace("*", "\\*"),
+            found.shown_seeds.replace("*", "\\*"),
         )  # fmt: skip
         lines.append("| " + " | ".join(cells) + " |")
     legend = {
