@@ -17,7 +17,7 @@ RUN_SNAKEMAKE = if [ ! -e $(INSTALLED) ]; then echo "(first installs the package
 
 FRESH_STEP = $(PY) -m experiments.fresh --profile $(PROFILE) --seeds '$(SEEDS)' --only '$(ONLY)' --cores $(CORES)
 
-.PHONY: figures claims soak redraw test test-kill rehearsal lint lab course site slides bench setup clean clean-all help
+.PHONY: figures claims soak redraw test test-kill test-lab rehearsal lint lab course site slides bench setup clean clean-all help
 .DEFAULT_GOAL := help
 
 figures: setup ## train, execute the notebooks, draw every figure (PROFILE=smoke|laptop|paper, FRESH=1 to repeat runs)
@@ -57,6 +57,9 @@ test: setup lint ## lint and types, unit and property tests, every notebook in p
 
 test-kill: setup ## kill `make figures PROFILE=smoke` at random moments, and compare with an undisturbed run (slow; KILLS=20)
 	$(PY) tests/repository/kill_figures.py --kills $(or $(KILLS),20)
+
+test-lab: setup ## open every notebook in JupyterLab as `make lab` does, in headless Chromium, and choose Run All (slow; ONLY="00 05")
+	$(PY) tests/repository/run_all.py $(ONLY)
 
 soak: setup ## an hour of self-play with the embedded model: memory, threads and open files (MINUTES=60)
 	$(PY) tests/repository/soak.py --minutes $(or $(MINUTES),60)

@@ -1,6 +1,6 @@
 """Open notebooks in JupyterLab as `make lab` does, in headless Chromium, and choose Run All, as a reader does.
 
-python tests/repository/run_all.py 00 05: in a clone of the working tree; without numbers all of them. `make lab-check`.
+python tests/repository/run_all.py 00 05: in a clone of the working tree; without numbers all of them. `make test-lab`.
 """
 
 from __future__ import annotations
@@ -28,13 +28,15 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 RUN_ALL = """(async () => {
   const wait = milliseconds => new Promise(go => setTimeout(go, milliseconds));
   while (!window.jupyterapp) await wait(200);
-  const app = window.jupyterapp, open = () => app.shell.currentWidget;
+  const app = window.jupyterapp;
   await app.restored;
-  while (!open()?.sessionContext || !open()?.context?.path.endsWith(NAME)) await wait(200);
+  const open = () => [...app.shell.widgets('main')].find(one => one.sessionContext && one.context?.path.endsWith(NAME));
+  while (!open()) await wait(200);
   const panel = open();
   await panel.context.ready;
   await panel.sessionContext.ready;
   while (!panel.sessionContext.session?.kernel) await wait(200);
+  while (app.shell.currentWidget !== panel) { app.shell.activateById(panel.id); await wait(200); }
   await app.commands.execute('notebook:run-all-cells');
   const cells = JSON.parse(JSON.stringify(panel.content.model)).cells.filter(cell => cell.cell_type === 'code');
   const outputs = cells.flatMap(cell => cell.outputs);
@@ -114,7 +116,7 @@ class Page:
         """What a promise in the page comes to."""
         told = self.ask("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
         assert "exceptionDetails" not in told, told
-        return told["result"]["value"]
+        return told["result"].get("value")
 
 
 def run_all(clone: Path, environment: dict[str, str], names: list[str], timeout: float = 600) -> dict[str, Any]:
@@ -133,6 +135,7 @@ def run_all(clone: Path, environment: dict[str, str], names: list[str], timeout:
         ):
             answer(f"http://127.0.0.1:{port}/api")
             page = Page(window, timeout)
+            page.ask("Emulation.setFocusEmulationEnabled", enabled=True)  # commands act on what has the focus
             for name in names:
                 started_at = time.perf_counter()
                 page.ask("Page.navigate", url=f"http://127.0.0.1:{port}/lab/tree/notebooks/{name}?reset")
