@@ -173,7 +173,19 @@ def read() -> pd.DataFrame:
 
     path = paths.DATA / "extended" / f"{NAME}.csv"
     table, record = records.read_table(path, "`make claims SEEDS=100-104` makes it")
-    return remember(NAME, _with_gaps(table), record | {"stale": bool(stale(record))})
+    table = remember(NAME, _with_gaps(table), record | {"stale": bool(stale(record))})
+    table.attrs["asked"] = record["settings"]["seeds"]
+    return table
+
+
+def summary(table: pd.DataFrame) -> str:
+    """How many claims of a published comparison hold with both sets of seeds: a sentence."""
+    judged, again = (int((table[f"{side}_holds"] == "yes").sum()) for side in SIDES)
+    asked, old = table.attrs["asked"], " (by earlier code)" if table.attrs["stale"] else ""
+    return (
+        f"**Unseen seeds.** Of {len(table)} claims of {table.figure.nunique()} figures {again} hold with seeds "
+        f"{asked[0]}–{asked[-1]}{old}; with those above, {judged}."
+    )
 
 
 def show(table: pd.DataFrame) -> str:

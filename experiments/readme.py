@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pandas as pd
 
-from experiments import language, paths, records, registry
+from experiments import fresh, language, paths, records, registry
 from experiments.claims import Load
 from experiments.page import FIGURES, Entry, entry, reader, show_seeds
 
@@ -62,7 +62,15 @@ def verdicts(load: Load) -> str:
     }
     table = "\n".join(lines)
     used = [f"{sign} {words}" for sign, words in legend.items() if sign in table]
-    return "\n\n".join([table, *(["; ".join(used) + "."] if used else [])])
+    return "\n\n".join([table, *(["; ".join(used) + "."] if used else []), *_unseen()])
+
+
+def _unseen() -> list[str]:
+    """What holds with seeds that nobody has seen, if that has been run."""
+    try:
+        return [fresh.summary(fresh.read())]
+    except records.MissingTable:
+        return []
 
 
 def _counts(found: Entry) -> str:

@@ -12,7 +12,7 @@ import made_up
 import pandas as pd
 import pytest
 
-from experiments import build, fresh, page, paths, records, registry
+from experiments import build, fresh, page, paths, readme, records, registry
 from experiments.publish import RefusedError
 from experiments.run import SEEN, seeds_of
 
@@ -151,11 +151,14 @@ def test_a_comparison_is_published_and_knows_when_it_is_out_of_date(
     assert not read.attrs["stale"]
     assert read.claim.tolist() == table.claim.tolist()
     assert read.fresh_holds.tolist() == table.fresh_holds.tolist()
+    assert f"Of {len(table)} claims of 2 figures {len(table)} hold with seeds 100–104; with" in fresh.summary(read)
+    assert fresh.summary(read) in readme.verdicts(made_up.reader(world))
     record = records.read_record(paths.DATA / "extended" / "fresh_seeds.json")
     assert record["settings"] == {"seeds": [100, 101, 102, 103, 104]}
     assert set(record["made_by"]) == {"ipd_policy", "negotiation_league", "negotiation_curves"}
     monkeypatch.setattr(fresh, "made_by", lambda profile: record["made_by"] | {"ipd_policy": "of other code"})
     assert fresh.read().attrs["stale"]
+    assert "seeds 100–104 (by earlier code)" in fresh.summary(fresh.read())
     line = next(line for line in build.status("laptop").splitlines() if "fresh_seeds" in line)
     assert line == "stale    data/extended/fresh_seeds.csv: ipd_policy; `make claims SEEDS=...` makes it again"
     monkeypatch.setattr(records, "git_commit", lambda: "0123abc-dirty")
