@@ -61,6 +61,7 @@ PAPER = {"updates": 25400, "games": 512, "learning_rate": 1e-3, "critic_learning
 PAPER_LOLA = {"updates": 50001, "games": 2000, "learning_rate": 3e-3}  # POLA's
 NAMES = (*AGENTS, "lola_dice")
 SIDE = dict.fromkeys(NAMES, 3) | {"advantage_alignment": None}  # seeds, at most
+LONGER = 10  # times as many updates, to see what becomes of an agent
 MINUTES = {"advantage_alignment": 1.1, "proximal_advantage_alignment": 1.7, "loqa_credit": 0.8}
 
 
@@ -159,6 +160,13 @@ def episode_run(profile: str, variant: str = "all", seed: int = 0) -> Run:
     return Run("coin_episode", variant, seed, settings, play_episodes, needs)
 
 
+def long_run(profile: str, variant: str, seed: int) -> Run:
+    """The league's agent, trained `LONGER` times as long."""
+    self_play, credit = AGENTS[variant]
+    settings = _training(profile, variant, replace(self_play, updates=LONGER * self_play.updates), credit, seed)
+    return Run("coin_long", variant, seed, settings, train_agent, minutes=LONGER * MINUTES[variant])
+
+
 # --- the map of settings: Advantage Alignment, one thing at a time: the rest is as the league's
 
 MAP: dict[str, Cell] = {  # cell -> credit, changes
@@ -224,14 +232,16 @@ EXPERIMENTS = (
     Experiment("coin_league", lambda profile: ("all",), _once, league_run),
     Experiment("coin_episode", lambda profile: ("all",), _once, episode_run),
     settings_map("coin_map", ALIGNED, MAP, _training, minutes=0.35),
+    Experiment("coin_long", lambda profile: ("advantage_alignment",), lambda p: SEEDS[p][:3], long_run),
     Experiment("shaping_cost", lambda profile: PRICED, _once, cost_run),
 )
-_AGENTS, _LEAGUE, _EPISODE, _MAP, _COST = EXPERIMENTS
+_AGENTS, _LEAGUE, _EPISODE, _MAP, _LONG, _COST = EXPERIMENTS
 TABLES = (
     Table("coin_curves", agent_runs),
     Table("coin_league", _LEAGUE.runs),
     Table("coin_episode", _EPISODE.runs),
     Table("coin_map", _MAP.runs, side=True),
+    Table("coin_long", _LONG.runs, side=True),
     Table("shaping_cost", _COST.runs, side=True),
 )
 
