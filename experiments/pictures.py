@@ -38,6 +38,7 @@ PICTURES: Mapping[str, Picture] = {
     "aa_fig2": Picture("05", "AA fig. 2: the Coin Game league, ours beside the published numbers", "aa_2"),
     "coin_episode": Picture("05", "A game of two trained agents, and one against always defect, step by step"),
     "coin_map": Picture("05", "The map of settings in the Coin Game"),
+    "coin_long": Picture("05", "Trained on: the Coin Game's agent after ten times as many updates"),
     "shaping_cost": Picture("05", "The price of opponent shaping"),
     "negotiation_learning_curves": Picture("06", "Negotiation: every seed against three players", "aa_appendix"),
     "aa_fig3": Picture("06", "AA fig. 3: the Negotiation league", "aa_3"),
