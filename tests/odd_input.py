@@ -146,6 +146,26 @@ def trials(name: str, make: Callable[[], Call]) -> Iterator[tuple[str, str]]:
             yield f"{name}({argument})={label}", refused(call, argument, label, odd)
 
 
+def walk(calls: Mapping[str, Callable[[], Call]], legal: Mapping[str, str]) -> tuple[list[str], set[str | None], int]:
+    """Every trial of every call, whose valid form must be taken.
+
+    Returns odd values that were neither named nor `legal`, the patterns of `legal` that were needed, and the number of
+    trials.
+    """
+    taken, used, count = [], set(), 0
+    for name, make in calls.items():
+        call = make()
+        call.function(**call.arguments)
+        for trial, result in trials(name, make):
+            count += 1
+            pattern = listed(trial, legal)
+            if result != "named" and pattern is None:
+                taken.append(f"{trial}: {result}")
+            elif result != "named":
+                used.add(pattern)
+    return taken, used, count
+
+
 def fresh(function: Callable[..., Any], arguments: dict[str, Any]) -> Call:
     """A call with what is made anew for it: arguments that are functions of nothing are called."""
     return Call(function, {name: value() if _is_maker(value) else value for name, value in arguments.items()})

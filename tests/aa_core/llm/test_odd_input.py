@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from odd_input import Call, fresh, generator, listed, modules, public_names, rng, trials
+from odd_input import Call, fresh, generator, listed, modules, public_names, rng, walk
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save
 from trainers import ALIGNED, LORA, config
@@ -151,17 +151,7 @@ def test_every_public_name_has_a_valid_call_or_a_reason(calls: dict[str, Callabl
 
 
 def test_odd_values_are_refused_by_name_and_good_ones_taken(calls: dict[str, Callable[[], Call]]) -> None:
-    taken, used, count = [], set(), 0
-    for name, make in calls.items():
-        call = make()
-        call.function(**call.arguments)
-        for trial, result in trials(name, make):
-            count += 1
-            pattern = listed(trial, LEGAL)
-            if result != "named" and pattern is None:
-                taken.append(f"{trial}: {result}")
-            elif result != "named":
-                used.add(pattern)
+    taken, used, count = walk(calls, LEGAL)
     assert not taken, "\n".join(taken)
     assert count > 150
     assert sorted(LEGAL.keys() - used) == []  # what was mended leaves the list
