@@ -6,7 +6,7 @@ marked *second hand*. The second paper's figures are named by what they show, no
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import combinations, product
@@ -18,7 +18,7 @@ import pandas as pd
 from aa_core import league
 from aa_core.estimates import Statistic, mean_of
 from experiments import paths
-from experiments.judge import CONTROL, OURS, TENTH, Result
+from experiments.judge import BY_RULES, CONTROL, OURS, TENTH, Result
 from experiments.language import OTHER_MODELS, TITLES, TOGETHER
 from experiments.language_runs import SCRIPTS
 
@@ -36,7 +36,7 @@ NAMES = {
 }  # fmt: skip
 LONGER = {  # table -> that of the same runs trained longer, and what AA is called there
     "ipd_gru_curves": ("ipd_gru_long", "longer"), "ipd_policy": ("ipd_long", AA), "coin_curves": ("coin_long", AA),
-    "negotiation_curves": ("negotiation_long", "trained on"), "llm_training": ("llm_side_training", "aa_long"),
+    "negotiation_curves": ("negotiation_longer", AA), "llm_training": ("llm_side_training", "aa_long"),
 }  # fmt: skip
 COLUMNS = {"state": "metric", "probability": "value", "row_reward": "value", "step": "update"}  # by the names used here
 
@@ -57,6 +57,7 @@ class Quantity:
     rows: tuple[tuple[str, Any], ...]  # (column, value) of those that count; the algorithm names a set of seeds
     who: str  # in words
     first: bool = False  # read at the start of training instead
+    less: str = ""  # a metric that is taken from it
 
     def looked_at(self, load: Load) -> pd.DataFrame:
         """The rows that count, with the names of COLUMNS; NoRunError if there are none."""
@@ -72,9 +73,11 @@ class Quantity:
             table = table[table["update"] == table["update"].min() if self.first else 3 * table["update"] >= 2 * last]
         return table
 
-    def measured(self, load: Load) -> tuple[Statistic, str]:
-        """Mean over seeds, and at which updates it was read; NoRunError if there are no such runs."""
+    def measured(self, load: Load, seeds: tuple[int, ...] = ()) -> tuple[Statistic, str]:
+        """Mean over (these) seeds, and at which updates it was read; NoRunError if there are no such runs."""
         table, rows, read = self.looked_at(load), dict(self.rows), "end"
+        if seeds and "seed" in table and table.seed.isin(seeds).any():
+            table = table[table.seed.isin(seeds)]
         if "update" in table:
             low, high = table["update"].min(), table["update"].max()
             read = f"{low:g}" if low == high else f"{low:g}–{high:g}"
@@ -82,6 +85,9 @@ class Quantity:
             table = table.rename(columns={"value": "row_reward"})
             return league.cell(table, rows["row_agent"], rows["column_agent"], SCRIPTED), read
         samples, population = table.groupby("seed").value.mean(), rows.get("algorithm", rows.get("agent", PRIOR))
+        if self.less:
+            other = replace(self, rows=tuple((rows | {"metric": self.less}).items()), less="").looked_at(load)
+            samples -= other.groupby("seed").value.mean()
         return mean_of(samples, population) if population != PRIOR else Statistic(samples.mean()), read  # one model
 
     def later(self, load: Load) -> Statistic | None:
@@ -107,7 +113,7 @@ class Claim:
     figure: str  # key of `page.FIGURES`
     left: Quantity
     right: Quantity | float
-    source: str  # where that can be seen; OURS or CONTROL
+    source: str  # where that can be seen; OURS, BY_RULES or CONTROL
     span: float | tuple[Quantity, Quantity] = 0.0  # what the game offers in a number's cell, or its two ends
     least: float = 0.0  # margin where a tenth of that is less: error bar or rounding of what is printed
 
@@ -127,14 +133,25 @@ class Claim:
         """The claim beside our runs; NoRunError or FileNotFoundError if there are none."""
         ends = [end.measured(load)[0].value for end in self.span] if isinstance(self.span, tuple) else [self.span, 0.0]
         now, read = zip(*(side.measured(load) for side in self.sides), strict=True)
-        later = [side.later(load) for side in self.sides]
-        trained_on = [new or old for new, old in zip(later, now, strict=True)]
-        ours, longer = (one[0] - one[1] if len(one) > 1 else one[0] for one in (now, trained_on))
         margin = max(TENTH * abs(ends[0] - ends[1]), self.least)
-        return Result(
-            self.what, ours.interval(), self.source, None if len(now) > 1 else self.right, margin, ours.seeds,  # type: ignore[arg-type]
-            "; ".join(dict.fromkeys(read)), longer.interval() if any(later) else None,
+        published = None if len(now) > 1 else self.right
+        ours = _apart(now)
+        result = Result(
+            self.what, ours.interval(), self.source, published, margin, ours.seeds,  # type: ignore[arg-type]
+            "; ".join(dict.fromkeys(read)),
         )  # fmt: skip
+        later = [side.later(load) for side in self.sides]
+        if not any(later):
+            return result
+        longer = _apart([new or old for new, old in zip(later, now, strict=True)])
+        same = _apart([side.measured(load, longer.seeds)[0] for side in self.sides]).interval()
+        fewer = set(longer.seeds) < set(ours.seeds)
+        return replace(result, longer=longer.interval(), longer_seeds=longer.seeds, same_seeds=same if fewer else None)
+
+
+def _apart(sides: Sequence[Statistic]) -> Statistic:
+    """What a claim is about: its one quantity, or the difference of the two."""
+    return sides[0] - sides[1] if len(sides) > 1 else sides[0]
 
 
 def more(figure: str, source: str, *pairs: tuple[Quantity, Quantity]) -> tuple[Claim, ...]:
@@ -211,14 +228,16 @@ def _league(figure: str, game: str, cells: Iterable[Cell]) -> Iterator[Claim]:
     for cell in cells:  # a tenth of what kind and greedy scripts get in the learners' place
         ends = ([agent if agent in SCRIPTED else script for agent in cell[:2]] for script in (KIND, GREEDY))
         span = tuple(readings(game, *end)["league"] for end in ends)
+        source = BY_RULES if {*cell[:2]} <= {*SCRIPTED} else cell.source
         for ours in readings(game, *cell[:2]).values():
-            yield Claim(figure, ours, cell.reward, cell.source, span, 0.005)  # type: ignore[arg-type]
+            yield Claim(figure, ours, cell.reward, source, span, 0.005)  # type: ignore[arg-type]
     for high, low in combinations(sorted(cells, key=lambda cell: -cell.reward), 2):
         diagonal = high.row == high.column and low.row == low.column
         beside = high.row == low.row or high.column == low.column or high[:2] == low[1::-1] or diagonal
         if beside and high.reward - low.reward >= APART and not {*high[:2], *low[:2]} & NOT_TRAINED:
             one, other = readings(game, *high[:2]), readings(game, *low[:2])
-            yield from more(figure, high.source, *((one[way], other[way]) for way in one if way in other))
+            source = BY_RULES if {*high[:2], *low[:2]} <= {*SCRIPTED} else high.source
+            yield from more(figure, source, *((one[way], other[way]) for way in one if way in other))
 
 
 def _coin(aligned: str) -> Iterator[Cell]:
@@ -310,6 +329,10 @@ def _language_models(game: str) -> Iterator[Claim]:
     run, meet, (kind, greedy) = partial(llm, game), partial(met, game), SCRIPTS[game]
     how, versus = TOGETHER[game], f"reward_vs_{greedy}"
     pupil, victim = run("naive_vs_kind", "reward"), run("naive_vs_kind", "reward_other", "the prior")
+    ahead = [
+        replace(run(f"naive_vs_{who}", "reward", name), of=f"{TITLES[game]}, naive ahead of", less="reward_other")
+        for who, name in (("kind", "the prior"), ("aligned", "fixed AA"))
+    ]
     greeds = (NAIVE, greedy)[: 1 if game == "trust_and_split" else 2]  # there naive agents stand for greed in the paper
     models = [(replace(run(name, how, f"{name} at first"), first=True), run(name, how)) for name in OTHER_MODELS]
     ablations = ((AA, "aa_no_buffer"), (AA, "aa_batch_baseline"))
@@ -320,11 +343,16 @@ def _language_models(game: str) -> Iterator[Claim]:
         ("llm_curves", SUMMARY, (run(AA, "reward"), run(NAIVE, "reward")), (run(AA, versus), run(SUM, versus))),
         ("llm_curves", CONTROL, (run(AA, "reward"), run(PRIOR, "reward")), (run(AA, versus), run(PRIOR, versus))),
         ("llm_ablations", OURS, *((run(one, of), run(other, of)) for of in (how, versus) for one, other in ablations)),
-        ("llm_teaches", SUMMARY, (run("naive_vs_aligned", how), run(NAIVE, how))),
+        ("llm_teaches", SUMMARY, (run("naive_vs_aligned", how), run(NAIVE, how)), tuple(ahead)),
         ("llm_teaches", CONTROL, (run("naive_vs_aligned", "reward_other", "fixed AA"), victim)),
         ("llm_crossplay", SUMMARY, (meet(AA, AA), meet(NAIVE, NAIVE))),
         ("llm_crossplay", SUMMARY, *((meet(AA, greed), meet(SUM, greed)) for greed in greeds)),
         ("llm_crossplay", CONTROL, (meet(AA, AA), meet(greedy, greedy)), (meet(AA, NAIVE), meet(kind, NAIVE))),
+        (
+            "llm_crossplay",
+            CONTROL,
+            *((meet(AA, AA), meet(greed, AA)) for greed in (NAIVE, greedy)),
+        ),  # greed does not pay
     ):
         yield from more(figure, source, *pairs)  # type: ignore[arg-type]
 

@@ -30,12 +30,12 @@ def figures(only: str = "") -> dict[str, set[str]]:
     """
     from experiments import registry
     from experiments.claims import CLAIMS
-    from experiments.judge import OURS, Verdict
+    from experiments.judge import SHOWN, Verdict
     from experiments.page import FIGURES
 
     read: dict[str, set[str]] = {}
     for claim in CLAIMS:
-        if claim.source != OURS and FIGURES[claim.figure].lacks == Verdict.NO_RUN:
+        if claim.source not in SHOWN and FIGURES[claim.figure].lacks == Verdict.NO_RUN:
             ends = claim.span if isinstance(claim.span, tuple) else ()
             read.setdefault(claim.figure, set()).update(side.table for side in (*claim.sides, *ends))
     read = {figure: names for figure, names in read.items() if names <= set(registry.tables())}
@@ -81,13 +81,13 @@ def judge(profile: str, seeds: str) -> pd.DataFrame:
     """
     from experiments import page
     from experiments.claims import CLAIMS
-    from experiments.judge import OURS
+    from experiments.judge import SHOWN
 
     loads = {"judged": page.reader(profile, stale=True), "fresh": reader(profile, seeds)}
     made = [name for name, needed in figures().items() if all(_is_there(loads["fresh"], table) for table in needed)]
     verdicts = {(figure, side): str(page.entry(figure, loads[side]).verdict) for figure in made for side in SIDES}
     rows: list[dict[str, Any]] = []
-    for claim in (claim for claim in CLAIMS if claim.figure in made and claim.source != OURS):
+    for claim in (claim for claim in CLAIMS if claim.figure in made and claim.source not in SHOWN):
         kind = "number" if isinstance(claim.right, float) else "control" if claim.source == "control" else "ordering"
         row: dict[str, Any] = {"figure": claim.figure, "claim": claim.what, "kind": kind}
         row["published"] = claim.right if kind == "number" else ""

@@ -5,10 +5,12 @@ are judged, beside 95% intervals over seeds.
 
 - A number **agrees** if our mean lies within a margin of it and our whole interval within twice that margin. The margin
   is a tenth of what the game offers in that cell: the distance between what always cooperate and always defect get
-  there. Only where the paper prints a larger error bar, or so few digits that their rounding is larger, is that taken.
+  there, or in Commons Harvest between the two ends by which the published scores are normalised. Only where the paper
+  prints a larger error bar, or so few digits that their rounding is larger, is that taken.
 - An ordering **holds** if the whole interval of the difference lies above zero.
 - A *control* is an ordering that no paper states: who learned nothing would fail it. It can only cost a verdict.
-- An ordering called *ours* is shown and decides nothing.
+- What is *ours*, an ordering that no paper states, and what follows *by the rules alone*, since only scripts play, is
+  shown and decides nothing.
 - With fewer than three seeds a claim tells nothing, whether it holds or fails.
 
 | verdict | if |
@@ -35,6 +37,8 @@ from aa_core.estimates import Estimate
 
 TENTH, ENOUGH = 0.1, 3  # margin by the range of a cell; seeds
 OURS, CONTROL = "ours", "control"  # sources of claims that no paper makes
+BY_RULES = "by the rules alone"  # what a paper prints of scripts among themselves
+SHOWN = (OURS, BY_RULES)  # and decide nothing
 
 
 class Verdict(StrEnum):
@@ -59,12 +63,14 @@ class Result:
 
     what: str  # is claimed, in words
     ours: Estimate  # the number, or the difference that should be above zero
-    source: str = ""  # where the claim can be seen; OURS or CONTROL
+    source: str = ""  # where the claim can be seen; OURS, BY_RULES or CONTROL
     published: float | None = None  # the number; None: it is an ordering
     margin: float = 0.0  # of a number
     seeds: tuple[int, ...] = ()  # of the side that has fewest; none: nothing random
     read: str = ""  # at which updates
     longer: Estimate | None = None  # the same after longer training; None: not run
+    longer_seeds: tuple[int, ...] = ()
+    same_seeds: Estimate | None = None  # ours of the seeds that were trained longer, where these are fewer
 
     @property
     def passes(self) -> bool:
@@ -84,7 +90,7 @@ class Result:
 
 def judge(results: Sequence[Result], missing: int = 0) -> Verdict:
     """Apply the rule of this module to one figure, of which `missing` more claims have no run."""
-    deciding = [result for result in results if result.source != OURS]
+    deciding = [result for result in results if result.source not in SHOWN]
     stated = [result for result in deciding if result.source != CONTROL]
     if not stated:
         return Verdict.NO_RUN if missing else Verdict.NOT_STATED if results else Verdict.ILLUSTRATION

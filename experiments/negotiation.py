@@ -50,6 +50,7 @@ PAPER = {
     "entropy": 0.005, "network": Network(hidden=64, shared=True),
 }  # fmt: skip
 STOP = 0.4  # AA's code ends training when both earn more
+LONGER = 2  # times as many updates, to see what becomes of the league's agent
 # a copy of AA's credit on a laptop: cooperation that is unconditional, and that some seeds leave again
 KIND = replace(
     NAIVE, network=Network(hidden=64), entropy=0.005, updates=300, learning_rate=3e-3, critic_learning_rate=3e-3
@@ -87,6 +88,13 @@ def long_run(profile: str, variant: str, seed: int) -> Run:
     return Run(
         "negotiation_long", variant, seed, settings, train_agent, minutes=1.5 if variant == "trained on" else 0.6
     )
+
+
+def longer_run(profile: str, variant: str, seed: int) -> Run:
+    """The league's agent, trained `LONGER` times as long."""
+    self_play, credit = agent(profile, variant)
+    settings = _training(profile, variant, replace(self_play, updates=LONGER * self_play.updates), credit, seed)
+    return Run("negotiation_longer", variant, seed, settings, train_agent, minutes=1.0)
 
 
 def league_run(profile: str, variant: str = "all", seed: int = 0) -> Run:
@@ -150,14 +158,16 @@ EXPERIMENTS = (
     Experiment("negotiation_league", lambda profile: ("all",), coin._once, league_run),
     Experiment("negotiation_episode", lambda profile: ("all",), coin._once, episode_run),
     Experiment("negotiation_long", lambda profile: ("trained on", "stopped"), lambda p: SEEDS[p][:3], long_run),
+    Experiment("negotiation_longer", lambda profile: (AA,), SEEDS.__getitem__, longer_run),
     settings_map("negotiation_map", MAP_BASE, MAP, _training, minutes=0.2),
 )
-_AGENTS, _LEAGUE, _EPISODE, _LONG, _MAP = EXPERIMENTS
+_AGENTS, _LEAGUE, _EPISODE, _LONG, _LONGER, _MAP = EXPERIMENTS
 TABLES = (
     Table("negotiation_curves", _AGENTS.runs),
     Table("negotiation_league", _LEAGUE.runs),
     Table("negotiation_episode", _EPISODE.runs),
     Table("negotiation_long", _LONG.runs, side=True),
+    Table("negotiation_longer", _LONGER.runs, side=True),
     Table("negotiation_map", _MAP.runs, side=True),
 )
 

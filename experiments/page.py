@@ -74,14 +74,14 @@ class Entry:
 
     def passed(self, numbers: bool) -> str:
         """How many of the published numbers, or of the orderings that decide, pass: "3 of 5"."""
-        pass_ = [r.passes for r in self.results if (r.published is not None) == numbers and r.source != judge.OURS]
+        pass_ = [r.passes for r in self.results if (r.published is not None) == numbers and r.source not in judge.SHOWN]
         waiting = sum((number is not None) == numbers for _, number in self.missing)
         return (f"{sum(pass_)} of {len(pass_)}" if pass_ else "–") + (f", {waiting} without run" if waiting else "")
 
     @property
     def failed(self) -> tuple[str, ...]:
         """Claims that stand between the figure and "reproduced", orderings first."""
-        bad = [result for result in self.results if not result.passes and result.source != judge.OURS]
+        bad = [result for result in self.results if not result.passes and result.source not in judge.SHOWN]
         return tuple(result.what for result in sorted(bad, key=lambda result: result.published is not None))
 
     @property
@@ -104,8 +104,11 @@ def show_seeds(seeds: tuple[int, ...]) -> str:
     """Seeds as text; an asterisk where settings were chosen on some of them."""
     if not seeds:
         return "–"
-    text = f"{min(seeds)}–{max(seeds)}" if len(seeds) == max(seeds) - min(seeds) + 1 > 1 else ", ".join(map(str, seeds))
-    return text + ("*" if min(seeds) < JUDGED.start else "")
+    ordered = sorted(seeds)
+    starts = [index for index, seed in enumerate(ordered) if index == 0 or seed > ordered[index - 1] + 1]
+    stretches = [ordered[start:end] for start, end in zip(starts, [*starts[1:], None], strict=True)]
+    texts = [f"{first[0]}–{first[-1]}" if len(first) > 1 else str(first[0]) for first in stretches]
+    return ", ".join(texts) + ("*" if ordered[0] < JUDGED.start else "")
 
 
 def reader(profile: str, seeds: int | None = None, stale: bool = False) -> Load:
@@ -137,7 +140,7 @@ def entry(key: str, load: Load) -> Entry:
         try:
             results.append(claim.compare(load))
         except (FileNotFoundError, NoRunError):
-            if claim.source not in (judge.OURS, judge.CONTROL):
+            if claim.source not in (*judge.SHOWN, judge.CONTROL):
                 missing.append((claim.what, claim.right if isinstance(claim.right, float) else None))
     verdict = judge.judge(results, len(missing))
     if verdict in (Verdict.ILLUSTRATION, Verdict.NO_RUN):

@@ -16,7 +16,7 @@ import pytest
 
 from experiments import page, paths, records
 from experiments.claims import AA, CLAIMS, FREE, GREEDY, KIND, NAIVE, PRIOR, PROXIMAL_AA, RANDOM, Load
-from experiments.judge import CONTROL, OURS, Verdict
+from experiments.judge import CONTROL, SHOWN, Verdict
 from experiments.language_runs import SCRIPTS
 from experiments.page import FIGURES, entry
 
@@ -26,7 +26,7 @@ ABOUT_AA = sorted(
     {
         claim.figure
         for claim in CLAIMS
-        if claim.source not in (OURS, CONTROL) and ALIGNED & {value for side in claim.sides for _, value in side.rows}
+        if claim.source not in (*SHOWN, CONTROL) and ALIGNED & {value for side in claim.sides for _, value in side.rows}
     }
 )
 NULLS = ("untrained", "prior", "kind", "greedy", "random")
@@ -198,7 +198,7 @@ def test_a_null_in_its_place_fails(figure: str, null: str, world: dict[str, pd.D
 
 def test_without_controls_the_prior_would_pass(world: dict[str, pd.DataFrame], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(page, "CLAIMS", [claim for claim in CLAIMS if claim.source != CONTROL])
-    for figure in ("llm_curves", "llm_policy", "llm_teaches"):
+    for figure in ("llm_curves", "llm_policy"):
         assert entry(figure, with_null(made_up.reader(world), "prior")).verdict in PASSING
 
 

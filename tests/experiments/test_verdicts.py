@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from aa_core.estimates import Estimate
 from experiments import page, paths, records, registry
-from experiments.claims import AA, CLAIMS, Claim, NoRunError, readings
-from experiments.judge import CONTROL, OURS, Result, Verdict, judge
+from experiments.claims import AA, CLAIMS, LONGER, Claim, NoRunError, readings
+from experiments.judge import BY_RULES, CONTROL, OURS, SHOWN, Result, Verdict, judge
 from experiments.page import FIGURES, Entry, entry, show_seeds
 from experiments.pictures import PICTURES, drawn_by, pictures_of
 
@@ -52,6 +52,8 @@ SINGLE = ordering(NAN, NAN, seeds=(5,))
         ([FAR], Verdict.NOT_REPRODUCED),
         ([AGREES, HOLDS, replace(OPEN, source=CONTROL)], Verdict.NOT_REPRODUCED),
         ([AGREES, HOLDS, replace(WRONG, source=OURS)], Verdict.REPRODUCED),
+        ([FAR, HOLDS, replace(AGREES, source=BY_RULES)], Verdict.OTHER_SCALE),
+        ([replace(AGREES, source=BY_RULES)], Verdict.NOT_STATED),
         ([SINGLE], Verdict.FEW_SEEDS),
         ([ordering(0.1, 0.5, seeds=(5, 6))], Verdict.FEW_SEEDS),
         ([ordering(-0.5, -0.1, seeds=(5, 6))], Verdict.FEW_SEEDS),
@@ -95,7 +97,7 @@ def test_an_ordering_whose_interval_touches_zero_does_not_hold() -> None:
 
 value = st.floats(-2, 2).map(lambda x: round(x, 3))
 estimates = st.tuples(value, value, value).map(lambda three: Estimate(sorted(three)[1], min(three), max(three)))
-sources = st.sampled_from(["fig.", CONTROL, OURS])
+sources = st.sampled_from(["fig.", CONTROL, *SHOWN])
 numbers = st.builds(Result, st.just("n"), estimates, st.just("fig."), value, st.floats(0, 1), st.just(SEEDS))
 orderings = st.builds(Result, st.just("o"), estimates, sources, seeds=st.just(SEEDS))
 RANK = [Verdict.NOT_REPRODUCED, Verdict.OTHER_SCALE, Verdict.REPRODUCED]
@@ -108,7 +110,7 @@ def test_larger_margins_never_harm_and_reproduced_means_that_nothing_failed(
     found = judge([*some, *others])
     wider = [replace(one, margin=one.margin + more) for one in some]
     assert RANK.index(judge([*wider, *others])) >= RANK.index(found)
-    deciding = [one for one in (*some, *others) if one.source != OURS]
+    deciding = [one for one in (*some, *others) if one.source not in SHOWN]
     assert (found == Verdict.REPRODUCED) == all(one.passes for one in deciding)
 
 
@@ -120,7 +122,7 @@ def test_one_more_claim_never_makes_a_verdict_better_unless_it_is_the_first_of_i
     before, after = judge([*some, *others]), judge([*some, *others, more])
     if before == Verdict.NOT_REPRODUCED:
         assert after == before
-    if more.source != OURS and not more.passes:
+    if more.source not in SHOWN and not more.passes:
         assert after == Verdict.NOT_REPRODUCED
 
 
@@ -132,7 +134,7 @@ def world() -> dict[str, pd.DataFrame]:
     return made_up.world()
 
 
-COMPARED = [claim for claim in CLAIMS if claim.source != OURS]
+COMPARED = [claim for claim in CLAIMS if claim.source not in SHOWN]
 
 
 def compare(claim: Claim, load: Callable[[str], pd.DataFrame]) -> Result | None:
@@ -204,11 +206,38 @@ def test_what_longer_training_does_stands_beside_a_claim(world: dict[str, pd.Dat
     claim = next(one for one in CLAIMS if one.what == "reward, window: AA from AA" and one.figure == "aa_3")
     assert claim.compare(made_up.reader(world)).longer is None
     curves = world["negotiation_curves"]
-    longer = curves[curves.agent == AA].assign(value=lambda table: table.value - 0.2, agent="trained on")
-    load = made_up.reader(world | {"negotiation_long": longer})
-    assert claim.compare(load).longer.mean == pytest.approx(claim.compare(load).ours.mean - 0.2)
+    longer = curves[curves.agent == AA].assign(value=lambda table: table.value - 0.2)
+    load = made_up.reader(world | {"negotiation_longer": longer})
+    found = claim.compare(load)
+    assert found.longer.mean == pytest.approx(found.ours.mean - 0.2)
+    assert (found.longer_seeds, found.same_seeds) == (found.seeds, None), "as many seeds"
     assert entry("aa_3", load).longer == Verdict.NOT_REPRODUCED
     assert entry("aa_3", made_up.reader(world)).longer == "not run"
+
+
+def test_what_was_trained_longer_with_fewer_seeds_stands_beside_the_same_seeds(world: dict[str, pd.DataFrame]) -> None:
+    curves = world["coin_curves"].copy()
+    curves["value"] += 0.01 * curves.seed  # the seeds differ
+    few = curves[(curves.agent == AA) & (curves.seed < 7)]
+    load = made_up.reader(world | {"coin_curves": curves, "coin_long": few})
+    for claim in (one for one in CLAIMS if one.figure == "aa_2" and one.left.table == "coin_curves"):
+        found = claim.compare(load)
+        assert found.longer_seeds == (5, 6)
+        assert found.same_seeds == pytest.approx(found.longer), "the runs are the same, and so are the seeds"
+        if found.published is not None:
+            assert found.same_seeds.mean < found.ours.mean
+
+
+@pytest.mark.parametrize("name", sorted(LONGER))
+def test_what_was_trained_longer_differs_in_the_number_of_updates_and_in_names(name: str) -> None:
+    def settings(table: str, agent: str) -> str:
+        runs = registry.tables()[table].at_home("laptop")
+        found = next(run.settings for run in runs if run.variant.split("-")[-1] == agent)
+        free = r"(updates|max_steps|evaluate_every|record_every)=\d+|algorithm='\w+'|0x\w+"
+        return re.sub(free, "", repr(found))
+
+    longer, agent = LONGER[name]
+    assert settings(name, AA) == settings(longer, agent)
 
 
 def test_one_seed_settles_nothing(world: dict[str, pd.DataFrame]) -> None:
@@ -228,7 +257,10 @@ def test_claims_are_different_and_say_what_and_where_from() -> None:
     assert {claim.figure for claim in CLAIMS} <= set(FIGURES)
     printed = [claim for claim in CLAIMS if isinstance(claim.right, float)]
     assert all(claim.source not in (OURS, CONTROL) for claim in printed), "what is printed is not ours"
-    assert all("second hand" in claim.source for claim in printed if claim.figure in ("aa_2", "aa_3"))
+    league = [claim for claim in printed if claim.figure in ("aa_2", "aa_3")]
+    assert all("second hand" in claim.source or claim.source == BY_RULES for claim in league)
+    scripts = [claim for claim in CLAIMS if claim.source == BY_RULES]
+    assert {side.who for claim in scripts for side in claim.sides} == {"always cooperate from always cooperate"}
     names = " ".join(claim.what for claim in CLAIMS)
     assert "LOQA from AA" in names
     assert "loqa" not in names, "AA with LOQA's factor is not LOQA"
@@ -261,6 +293,7 @@ def test_counts_and_seeds_as_text() -> None:
     assert replace(found, results=()).shown_seeds == "–"
     assert (show_seeds(()), show_seeds((7,)), show_seeds((5, 7))) == ("–", "7", "5, 7")
     assert (show_seeds((0, 1, 2)), show_seeds((4, 5))) == ("0–2*", "4–5*"), "settings were chosen on 0 to 4"
+    assert show_seeds((100, 5, 6, 101, 9)) == "5–6, 9, 100–101"
 
 
 def test_every_figure_with_a_papers_name_is_on_the_page() -> None:
