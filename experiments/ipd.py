@@ -293,7 +293,7 @@ def ipd_gru(profile: str, variant: str, seed: int) -> Run:
 
 def window(table: pd.DataFrame, updates: str) -> pd.DataFrame:
     """What a learner is judged on: the last third of its updates, a column of the table."""
-    return table[table[updates] > table[updates].max() * 2 / 3]
+    return table[3 * table[updates] >= 2 * table[updates].max()]
 
 
 def policies_of(table: pd.DataFrame, states: Sequence[str] = STATES) -> pd.DataFrame:

@@ -12,6 +12,7 @@ from experiments.page import FIGURES, Entry, entry, reader, show_seeds
 
 HOLDS = 0.8  # share of rounds in which a seed that holds cooperates
 HEADLINE = {"advantage_alignment": "", "aa_long": " trained twice as long,"}
+FROM_GREED = {"advantage_alignment": "AA earns", "prior": "its prior", "sum_of_rewards": "sum of rewards"}  # all kind
 CORES = 2  # that the times of the README are for
 ASIDE = 16  # seconds of a notebook that are not in its record, as `time make redraw` tells: to start, and to end
 
@@ -86,7 +87,15 @@ def headline(load: Load) -> str:
         late = language.final(table, "ipd", name, "cooperation")
         seeds = show_seeds(tuple(language.curves(table, "ipd", name, "cooperation")))
         counted.append(f"{words} in {(late > HOLDS).sum()} of {len(late)} seeds ({seeds}, worst {late.min():.2f})")
-    return f"**Language models, prisoner's dilemma.** AA cooperates in over {HOLDS:.0%} of rounds{';'.join(counted)}."
+    table = load("llm_training")
+    greed = [
+        f"{words} {language.final(table, 'ipd', name, 'reward_vs_defect').mean():.2f}"
+        for name, words in FROM_GREED.items()
+    ]
+    return (
+        f"**Language models, prisoner's dilemma.** AA cooperates in over {HOLDS:.0%} of rounds{';'.join(counted)}. "
+        f"So do players that are merely kind; from always defect {', '.join(greed)} a round."
+    )
 
 
 GENERATED: dict[str, Callable[[Load], str]] = {"commands": commands, "headline": headline, "verdicts": verdicts}
