@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aa_core.estimates import Estimate
-from experiments import page, paths, records, registry
+from experiments import ipd, language, page, paths, records, registry
 from experiments.claims import AA, CLAIMS, LONGER, Claim, NoRunError, readings
 from experiments.judge import BY_RULES, CONTROL, OURS, SHOWN, Result, Verdict, judge
 from experiments.page import FIGURES, Entry, entry, show_seeds
@@ -200,6 +200,19 @@ def test_learners_are_read_in_the_last_third_of_their_updates() -> None:
         quantity.measured(lambda name: curves.iloc[:0])
     with pytest.raises(NoRunError):
         quantity.measured(lambda name: curves.drop(columns="agent"))
+
+
+def test_everybody_who_reads_the_last_third_reads_the_same(world: dict[str, pd.DataFrame]) -> None:
+    updates = np.arange(0, 889, 37)  # the 17th lies on the edge: 592 of 888
+    table = pd.DataFrame({"update": updates, "value": updates.astype(float)})
+    table = table.assign(game="ipd", algorithm=AA, agent=AA, metric="START", seed=5, map="m", players=7)
+    read = {
+        "policies": ipd.policies_of(table).probability.item(),
+        "claims": replace(readings("coin", AA, AA)["window"], rows=(("agent", AA),)).measured(lambda _: table)[0].value,
+        "language": language.final(table, "ipd", AA, "START").item(),
+        "harvest": registry.tables()["harvest"].keep(table).value.item(),
+    }
+    assert set(read.values()) == {updates[updates >= 592].mean()}, read
 
 
 def test_what_longer_training_does_stands_beside_a_claim(world: dict[str, pd.DataFrame]) -> None:
