@@ -78,11 +78,15 @@ SIDECAR = ("figure", "notebook", "parameters", "data", "stale", "seeds", "second
 
 
 def alternative_text(source: str) -> str:
-    """What the picture shows that a notebook's cell draws, for who cannot see it: the caption of what it saves."""
+    """What the picture shows that a notebook's cell draws, for who cannot see it.
+
+    The caption of what the cell saves, or else what follows `# picture:` in it.
+    """
     saved = re.search(r"figures\.save\(\s*\w+,\s*\"(\w+)\"", source)
-    return (
-        PICTURES[saved[1]].caption if saved and saved[1] in PICTURES else "A picture, described in the text beside it"
-    )
+    if saved and saved[1] in PICTURES:
+        return PICTURES[saved[1]].caption
+    said = re.search(r"^# picture: (.+)$", source, re.MULTILINE)
+    return said[1] if said else "A picture, described in the text beside it"
 
 
 def drawn_by(notebook: str) -> list[str]:
