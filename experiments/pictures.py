@@ -42,7 +42,7 @@ PICTURES: Mapping[str, Picture] = {
     "shaping_cost": Picture("05", "The price of opponent shaping"),
     "negotiation_learning_curves": Picture("06", "Negotiation: every seed against three players", "aa_appendix"),
     "aa_fig3": Picture("06", "AA fig. 3: the Negotiation league", "aa_3"),
-    "negotiation_long": Picture("06", "Trained on: cooperation in Negotiation does not last"),
+    "negotiation_long": Picture("06", "Negotiation, AA's credit: stopped by a rule, and trained on, every seed"),
     "negotiation_sample": Picture("06", "A sample negotiation, step by step", "aa_3_sample"),
     "negotiation_map": Picture("06", "The map of settings in Negotiation"),
     "harvest_dilemma": Picture("07", "Commons Harvest: what a patch can give, by how much of it is always left"),
