@@ -110,8 +110,7 @@ def execute(number: str, profile: str, stale: bool = False) -> None:
         for output in cell.get("outputs", []):
             if "image/png" in output.get("data", {}):
                 output.data["image/png"] = b64encode(lighter(b64decode(output.data["image/png"]))).decode()
-                alt = cell.metadata.get("alt") or alternative_text(cell.source)  # its own, where it saves no picture
-                output.metadata.setdefault("image/png", {})["alt"] = alt
+                output.metadata.setdefault("image/png", {})["alt"] = alternative_text(cell)
     target = paths.BUILD / profile / "notebooks" / source.name
     records.write_atomically(target, nbformat.writes(notebook) + "\n")
     Path(stamp(number, profile, stale)).touch()

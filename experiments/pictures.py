@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class Picture(NamedTuple):
@@ -77,16 +77,14 @@ PICTURES: Mapping[str, Picture] = {
 SIDECAR = ("figure", "notebook", "parameters", "data", "stale", "seeds", "seconds", "drawn", "git_commit", "packages")
 
 
-def alternative_text(source: str) -> str:
+def alternative_text(cell: Mapping[str, Any]) -> str:
     """What the picture shows that a notebook's cell draws, for who cannot see it.
 
-    The caption of what the cell saves, or else what follows `# picture:` in it.
+    What stands in the cell's metadata under "alt", or else the caption of the picture that it saves.
     """
-    saved = re.search(r"figures\.save\(\s*\w+,\s*\"(\w+)\"", source)
-    if saved and saved[1] in PICTURES:
-        return PICTURES[saved[1]].caption
-    said = re.search(r"^# picture: (.+)$", source, re.MULTILINE)
-    return said[1] if said else "A picture, described in the text beside it"
+    saved = re.search(r"figures\.save\(\s*\w+,\s*\"(\w+)\"", "".join(cell["source"]))
+    caption = PICTURES[saved[1]].caption if saved and saved[1] in PICTURES else ""
+    return cell["metadata"].get("alt", caption)
 
 
 def drawn_by(notebook: str) -> list[str]:

@@ -106,7 +106,7 @@ def _name_pictures(app, doctree) -> None:
         for container in doctree.findall(nodes.container):
             if container.get("nb_element") == "cell_code":
                 for image in container.findall(nodes.image):
-                    image["alt"] = alternative_text("".join(cells[container["cell_index"]]["source"]))
+                    image["alt"] = alternative_text(cells[container["cell_index"]])
 
 
 def _spell_relations(app, doctree) -> None:

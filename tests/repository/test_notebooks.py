@@ -14,6 +14,7 @@ import pytest
 
 from experiments import registry
 from experiments.paths import ROOT
+from experiments.pictures import alternative_text
 
 NOTEBOOKS = [notebook.path for notebook in registry.NOTEBOOKS.values()]
 every_notebook = pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
@@ -72,6 +73,8 @@ def test_committed_notebook_reads_well(notebook: Path) -> None:
     counts = [cell.execution_count for cell in code if cell.source.strip()]
     assert counts == sorted(counts), "not executed top to bottom"
     outputs = [output for cell in code for output in cell.outputs]
+    drawing = [cell for cell in code if any("image/png" in output.get("data", {}) for output in cell.outputs)]
+    assert not [cell.id for cell in drawing if not alternative_text(cell)], "pictures without an alternative text"
     assert not [output for output in outputs if output.output_type == "error"]
     assert not [output for output in outputs if output.get("name") == "stderr"], "warnings spilled"
     assert not re.search(r"/(home|root|work|tmp|Users)/\w", str(outputs)), "a path of somebody's machine"
