@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from functools import cache
+from itertools import product
 from pathlib import Path
 
 import nbformat
@@ -16,6 +17,7 @@ import yaml
 from jupyterlab_server.settings_utils import get_settings
 
 from experiments import build, paths, registry
+from experiments.__main__ import declared, parser
 from experiments.identity import reached
 from experiments.run import SEEN
 
@@ -86,11 +88,14 @@ def test_what_does_not_exist_is_refused_with_what_there_is(make: Make, arguments
     assert "Traceback" not in done.stdout + done.stderr
 
 
-def test_the_command_line_refuses_an_unknown_variant(clone: Path, environment: dict[str, str]) -> None:
-    command = [sys.executable, "-m", "experiments", "run", "coin", "advantage", "7"]
-    done = subprocess.run(command, cwd=clone, env=environment, capture_output=True, text=True, timeout=100)
-    assert done.returncode == 2
-    assert "variant of coin must be one of naive, ppo" in done.stderr
+@pytest.mark.parametrize("name", registry.experiments())
+def test_the_command_line_refuses_an_unknown_variant(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    top = parser()
+    for profile, variant in product(("smoke", "laptop"), ("nonsense", "Stopped")):
+        with pytest.raises(SystemExit):
+            declared(top.parse_args(["run", name, variant, "7", "--profile", profile]), top)
+        known = ", ".join(registry.experiments()[name].variants(profile))
+        assert f"variant of {name} must be one of {known}, got {variant!r}" in capsys.readouterr().err
 
 
 def test_every_run_has_resources_for_a_cluster() -> None:
