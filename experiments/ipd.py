@@ -229,7 +229,10 @@ def read_policy(mind: ActorCritic, first: Mind, game: MatrixGame, games: int, se
 
 
 def play_gru(settings: FullHistory, folder: Path, needs: Sequence[Path] = ()) -> pd.DataFrame:
-    """Train; rows of P(cooperate) by state, after own and after random play, and of the mean reward, along training."""
+    """Train; rows of P(cooperate) by state, after own and after random play, and of the mean reward, along training.
+
+    `update` is the number of the update whose games the network plays, from 1: it has learned from those before.
+    """
     game, rows, updates = MatrixGame(settings.payoffs, settings.rounds), [], settings.training.updates
 
     def record(update: int, mind: ActorCritic, played: Trajectory) -> None:

@@ -19,7 +19,7 @@ from experiments import page, paths, records, registry
 from experiments.claims import AA, CLAIMS, LONGER, Claim, NoRunError, readings
 from experiments.judge import BY_RULES, CONTROL, OURS, SHOWN, Result, Verdict, judge
 from experiments.page import FIGURES, Entry, entry, show_seeds
-from experiments.pictures import PICTURES, drawn_by, pictures_of
+from experiments.pictures import PICTURES, pictures_of
 
 SEEDS, NAN = (5, 6, 7), np.nan
 
@@ -309,7 +309,8 @@ def test_notebooks_draw_the_pictures_of_the_list() -> None:
         path = paths.ROOT / "notebooks" / f"{notebook.name}.ipynb"
         sources = [cell.source for cell in nbformat.read(path, as_version=4).cells] if path.is_file() else []
         drawn = re.findall(r'figures\.save\(\w+, "(\w+)"', "\n".join(sources))
-        assert sorted(drawn) == sorted(drawn_by(number)), notebook.name
+        listed = [name for name, picture in PICTURES.items() if picture.notebook == number]
+        assert sorted(drawn) == sorted(listed), notebook.name
 
 
 def test_notebook_shows_and_judges_every_figure() -> None:
