@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 
 import made_up
@@ -200,6 +201,18 @@ def test_learners_are_read_in_the_last_third_of_their_updates() -> None:
         quantity.measured(lambda name: curves.iloc[:0])
     with pytest.raises(NoRunError):
         quantity.measured(lambda name: curves.drop(columns="agent"))
+
+
+def test_it_is_said_where_tables_were_read_that_hold_no_updates(world: dict[str, pd.DataFrame]) -> None:
+    load, read = made_up.reader(world), {}
+    for side in (side for claim in CLAIMS for side in claim.sides if side.table in world):
+        with suppress(NoRunError):
+            read.setdefault((side.table, "scenario" in side.of), set()).add(side.measured(load)[1])
+    for name in ("ipd_policy", "harvest", "harvest_open", "harvest_beta"):
+        assert read[name, False] == {"last third"}
+    for name in ("harvest", "harvest_open"):
+        assert read[name, True] == {"end"}
+    assert read["coin_league", False] == read["llm_policy", False] == {"end"}
 
 
 def test_what_longer_training_does_stands_beside_a_claim(world: dict[str, pd.DataFrame]) -> None:
