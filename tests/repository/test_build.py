@@ -42,6 +42,25 @@ def test_a_notebook_is_executed_with_pictures_and_changes_nothing_tracked(
     assert "notebook 01" not in again.stdout, "executed although nothing had changed"
 
 
+@pytest.mark.parametrize(("flags", "dry"), [(["-n"], True), (["-n", "--no-print-directory"], True), (["-k"], False),
+                                            (["--no-print-directory"], False), (["PROFILE=smoke"], False)])  # fmt: skip
+def test_a_dry_run_is_known_by_its_flag(clone: Path, flags: list[str], dry: bool) -> None:
+    asked = "include Makefile\n$(info [$(DRY)])\nasked: ;\n"
+    done = subprocess.run(["make", *flags, "-f", "-", "asked"], cwd=clone, input=asked, capture_output=True, text=True)
+    assert done.stdout.startswith("[--dry-run]\n" if dry else "[]\n")
+
+
+def test_the_readers_home_is_found_where_the_shell_does_not_look_for_it(
+    clone: Path, environment: dict[str, str], tmp_path: Path
+) -> None:
+    home = environment | {"HOME": str(tmp_path)}
+    command = ["make", "-n", f'PY="{sys.executable}"', "notebooks/01", "PROFILE=smoke", "AA_BUILD=~/it's  mine"]
+    done = subprocess.run(command, cwd=clone, env=home, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [path.name for path in tmp_path.iterdir() if not path.name.startswith(".")] == ["it's  mine"]
+    assert not (clone / "~").exists()
+
+
 def test_papermill_from_anywhere_changes_nothing_tracked(
     clone: Path, environment: dict[str, str], changed: Callable[[], str], tmp_path: Path
 ) -> None:
