@@ -7,13 +7,15 @@ FRESH ?=
 
 include setup.mk
 
-DRY := $(if $(findstring n,$(firstword -$(MAKEFLAGS))),--dry-run)
+# -n is among the short flags, which come first; GNU make 3.81 has long ones in their place if there are none
+DRY := $(if $(findstring n,$(filter-out --%,$(firstword -$(MAKEFLAGS)))),--dry-run)
 # $(1): what to make, $(2): mode, see Snakefile. `make -n` comes here too, but cannot ask Snakemake before it is there.
 RUN_SNAKEMAKE = if [ ! -e $(INSTALLED) ]; then echo "(first installs the packages of requirements.lock)"; exit 0; fi; \
+	case "$$AA_BUILD" in ("~/"*) AA_BUILD="$$HOME/$${AA_BUILD\#??}";; esac; \
 	[ -w "$$HOME" ] || export XDG_CACHE_HOME="$${XDG_CACHE_HOME:-$${TMPDIR:-/tmp}/aa-companion-$$(id -u)}"; \
 	$(PY) $(if $(DRY),,-m experiments.progress $(PY)) -m snakemake $(1) --cores $(CORES) --nolock --rerun-incomplete \
 	--max-checksum-file-size 0 --rerun-triggers mtime --quiet rules host $(DRY) $(if $(FRESH),--forceall) \
-	$(if $(AA_BUILD),--directory '$(AA_BUILD)') --config profile=$(PROFILE) mode=$(2) fresh=$(if $(FRESH),1,0)
+	$(if $(AA_BUILD),--directory "$$AA_BUILD") --config profile=$(PROFILE) mode=$(2) fresh=$(if $(FRESH),1,0)
 
 FRESH_STEP = $(PY) -m experiments.fresh --profile $(PROFILE) --seeds '$(SEEDS)' --only '$(ONLY)' --cores $(CORES)
 
@@ -106,4 +108,4 @@ clean-all: clean ## clean, and remove the virtual environment
 
 help: ## this list
 	@echo "aa-companion: make TARGET"
-	@sed -n 's/^\([a-z%/-]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 16
+	@awk -F ':.*## ' '/^[a-z%\/-]+:.*## / { printf "  %-14s%s\n", $$1, $$2 }' Makefile

@@ -1,6 +1,7 @@
 # runs -> notebooks. Called by the Makefile; on a cluster: see README, "Beyond one machine".
 # What has to be made is told by names: a run's folder and a notebook's stamp hold the identity of settings and code.
 
+import shlex
 import sys
 
 sys.path.insert(0, workflow.basedir)
@@ -13,7 +14,8 @@ MODE = config.get("mode", "figures")  # figures: makes every run; one: what is m
 RUNS = build.every_run(PROFILE)
 FRESH = "--fresh" if str(config.get("fresh", 0)) == "1" else ""
 STALE = "" if MODE == "figures" else "--stale"  # what is committed is drawn all the same, and says how old it is
-PYTHON = f"cd '{workflow.basedir}' && env -u MPLBACKEND PYTHONDONTWRITEBYTECODE=1 '{sys.executable}' -m experiments"
+PLACE, INTERPRETER = shlex.quote(str(workflow.basedir)), shlex.quote(sys.executable)
+PYTHON = f"cd {PLACE} && env -u MPLBACKEND PYTHONDONTWRITEBYTECODE=1 {INTERPRETER} -m experiments"
 STAMPS = {number: build.stamp(number, PROFILE, bool(STALE)) for number in registry.NOTEBOOKS}
 
 

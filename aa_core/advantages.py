@@ -154,8 +154,8 @@ def aligned_advantages(
         gamma: discount in [0, 1] of the past.
         include_current: see `shaping_weights`.
         past: see `shaping_weights`.
-        over: co-players are aggregated by "sum" (the authors' code), "mean" or "product", or by weights
-            `(players, players)`, of which entry (i, j) is how much player i cares about j; the diagonal is ignored.
+        over: co-players are aggregated by "sum" (the authors' code), "mean", "product" (two players at least), or by
+            weights `(players, players)`: entry (i, j) is how much player i cares about j; the diagonal is ignored.
         loqa: multiply each A_i,k of the past by 1 - pi_j(a_k|s_k), for each co-player j (AA, Theorem 2).
 
     Returns `(..., players, time)`; ValueError for unknown options, and weights or probabilities that do not fit.

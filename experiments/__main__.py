@@ -69,8 +69,11 @@ def declared(options: argparse.Namespace, top: argparse.ArgumentParser) -> list[
     try:
         return [experiment.run(options.profile, options.variant, seed) for seed in seeds]
     except (KeyError, ValueError) as error:
-        known = ", ".join(experiment.variants(options.profile))
-        top.error(f"variant of {options.experiment} must be one of {known}, got {options.variant!r} ({error})")
+        known = experiment.variants(options.profile)
+        if options.variant in known:  # it is something else
+            raise
+        words = f"must be one of {', '.join(known)}, got {options.variant!r}"
+        top.error(f"variant of {options.experiment} {words} ({error})")
 
 
 def make_runs(runs: list[Run], fresh: bool) -> None:

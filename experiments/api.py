@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
+from threading import Event
 from typing import Any
 
 import httpx
@@ -22,6 +23,7 @@ from aa_core.games.text import Turn
 from aa_core.llm.players import Memory, Seat
 
 OPENAI = "https://api.openai.com/v1"
+HERE = ("localhost", "127.0.0.1", "::1")  # hosts to which nobody listens in
 LARGEST = 2**22  # bytes of an answer
 Message = dict[str, str]
 
@@ -56,7 +58,8 @@ class ApiError(RuntimeError):
 class ApiPlayer:
     """A model behind a server, in many games at once.
 
-    The key is read from the environment variable OPENAI_API_KEY, at each request; a server of one's own needs none.
+    The key is read from the environment variable OPENAI_API_KEY, at each request, and sent to whatever server `url`
+    names, but over https or to this machine only; a server of one's own needs none.
     As in the LLM paper a reply that cannot be read is answered with what is wrong, `tries` times in all; the last one
     counts whatever it is. What goes wrong on the way (time-outs, overload, odd answers) is tried again, too.
     """
@@ -95,28 +98,29 @@ class ApiPlayer:
         """See `Player.answer`; raises `ApiError` after all replies that did come are kept."""
         told, ready = ([memory.of(seat, list) for seat in self._seats] for memory in (self._told, self._ready))
         todo = [row for row, turn in enumerate(turns) if turn is not None and not ready[row]]
-        pool = ThreadPoolExecutor(self.at_once)
+        pool, stop = ThreadPoolExecutor(self.at_once), Event()
         with (
             httpx.Client(timeout=self.timeout) as client,
             tqdm(total=len(todo), desc=self.model, leave=False, disable=HEADLESS or len(todo) < 2) as bar,
         ):
-            jobs = {pool.submit(self._reply, client, row, told[row], turns[row]): row for row in todo}
+            jobs = {pool.submit(self._reply, client, stop, row, told[row], turns[row]): row for row in todo}
             try:
                 for job in as_completed(jobs):
                     job.result()
                     bar.update()
             finally:  # an error, or the user's patience: nothing new starts, what is under way is kept
+                stop.set()
                 pool.shutdown(cancel_futures=True)
                 for job, row in jobs.items():
                     if not job.cancelled() and job.exception() is None:
                         ready[row].append(job.result())
         return [ready[row].pop() if turn is not None else None for row, turn in enumerate(turns)]
 
-    def _reply(self, client: httpx.Client, row: int, told: list[Message], turn: Turn) -> str:
+    def _reply(self, client: httpx.Client, stop: Event, row: int, told: list[Message], turn: Turn) -> str:
         """A reply that can be read, or the last one; what the seat was `told` grows only once it is there."""
         chat = [*told, {"role": "user", "content": turn.text}]
         for count in range(self.tries):
-            chat.append({"role": "assistant", "content": self._request(client, chat)})
+            chat.append({"role": "assistant", "content": self._request(client, stop, chat)})
             problem = self._seats[row][0].problem(chat[-1]["content"])
             if problem is None or count == self.tries - 1:
                 break
@@ -124,8 +128,10 @@ class ApiPlayer:
         told[:] = chat
         return chat[-1]["content"]
 
-    def _request(self, client: httpx.Client, chat: list[Message]) -> str:
+    def _request(self, client: httpx.Client, stop: Event, chat: list[Message]) -> str:
         for count in range(self.retries + 1):
+            if stop.is_set():  # another game's request failed, or the user has had enough
+                raise ApiError(f"model {self.model!r} was not asked any more")
             try:
                 return _content(*self._post(client, chat))[: self.longest]
             except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
@@ -135,7 +141,7 @@ class ApiPlayer:
                         os.environ.get("OPENAI_API_KEY") or "\0", "***"
                     )
                     raise ApiError(f"model {self.model!r} at {self.url.rpartition('@')[2]}: {what}") from error
-                time.sleep(2**count)
+                stop.wait(2**count)
         raise AssertionError("the last try returns or raises")
 
     def _post(self, client: httpx.Client, chat: list[Message]) -> tuple[int, bytes]:
@@ -143,9 +149,7 @@ class ApiPlayer:
         until, body = time.monotonic() + self.timeout, b""
         asked = {"model": self.model, "messages": chat, "max_completion_tokens": self.max_new_tokens} | self.options
         asked = {name: value for name, value in asked.items() if value is not None}
-        key = os.environ.get("OPENAI_API_KEY")
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
-        with client.stream("POST", f"{self.url}/chat/completions", json=asked, headers=headers) as answer:
+        with client.stream("POST", f"{self.url}/chat/completions", json=asked, headers=self._headers()) as answer:
             for part in answer.iter_bytes():
                 body += part
                 if time.monotonic() > until:
@@ -153,6 +157,10 @@ class ApiPlayer:
                 if len(body) > LARGEST:
                     raise ValueError(f"an answer of more than {LARGEST} bytes")
             return answer.status_code, body
+
+    def _headers(self) -> dict[str, str]:
+        key, url = os.environ.get("OPENAI_API_KEY"), httpx.URL(self.url)
+        return {"Authorization": f"Bearer {key}"} if key and (url.scheme == "https" or url.host in HERE) else {}
 
 
 class _RefusalError(ValueError):

@@ -38,6 +38,7 @@ LONGER = {  # table -> that of the same runs trained longer, and what AA is call
     "ipd_gru_curves": ("ipd_gru_long", "longer"), "ipd_policy": ("ipd_long", AA), "coin_curves": ("coin_long", AA),
     "negotiation_curves": ("negotiation_longer", AA), "llm_training": ("llm_side_training", "aa_long"),
 }  # fmt: skip
+REDUCED = ("ipd_policy", "harvest", "harvest_open", "harvest_beta")  # to means over a window, but for SCENARIOS
 COLUMNS = {"state": "metric", "probability": "value", "row_reward": "value", "step": "update"}  # by the names used here
 
 
@@ -75,7 +76,9 @@ class Quantity:
 
     def measured(self, load: Load, seeds: tuple[int, ...] = ()) -> tuple[Statistic, str]:
         """Mean over (these) seeds, and at which updates it was read; NoRunError if there are no such runs."""
-        table, rows, read = self.looked_at(load), dict(self.rows), "end"
+        table, rows = self.looked_at(load), dict(self.rows)
+        reduced = self.table in REDUCED and rows["metric"] not in SCENARIOS.values()
+        read = "last third" if reduced else "end"
         if seeds and "seed" in table and table.seed.isin(seeds).any():
             table = table[table.seed.isin(seeds)]
         if "update" in table:

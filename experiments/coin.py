@@ -17,6 +17,7 @@ from torch import Tensor
 
 from aa_core.actor_critic import ActorCritic, Network
 from aa_core.advantages import CreditRule, aligned_advantages, naive_advantages, summed_advantages
+from aa_core.checks import check_choice
 from aa_core.games.coin import SCRIPTED, CoinGame, CoinState
 from aa_core.selfplay import Buffer, SelfPlay, train
 from experiments import lola
@@ -137,6 +138,7 @@ def agent_runs(profile: str, names: tuple[str, ...] = NAMES) -> list[Run]:
 
 def league_run(profile: str, variant: str = "all", seed: int = 0) -> Run:
     """Every seed of every agent, and the scripted players, against each other."""
+    check_choice("variant", variant, ("all",))
     size, needs = SIZES[profile], tuple(agent_runs(profile))
     seeds = dict(Counter(need.variant for need in needs))
     settings = League(CoinGame(horizon=size.horizon), seeds, SCRIPTED, size.league_games)
@@ -154,6 +156,7 @@ def columns(state: CoinState, actions: Tensor, rewards: Tensor) -> dict[str, Ten
 
 def episode_run(profile: str, variant: str = "all", seed: int = 0) -> Run:
     """Games of the first seed of Advantage Alignment, step by step."""
+    check_choice("variant", variant, ("all",))
     size = SIZES[profile]
     settings = Episodes(CoinGame(horizon=size.horizon), SCRIPTED, size.episode_games, columns)
     needs = tuple(agent_runs(profile, ("advantage_alignment",))[:2])
@@ -197,6 +200,7 @@ PRICED = ("naive", "lola_dice", "loqa_credit", "advantage_alignment")
 
 def cost_run(profile: str, variant: str, seed: int = 0) -> Run:
     """What an update of an algorithm costs: the same network, batch and optimiser for all, no agent buffer."""
+    check_choice("variant", variant, PRICED)
     small = profile == "smoke"
     amount = {"updates": 3 if small else 7, "games": 4 if small else 128}
     if variant == "lola_dice":

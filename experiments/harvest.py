@@ -1,8 +1,8 @@
 """Commons Harvest, notebook 07 (AA, figures 4, 5 and appendix 8): agents on two maps, and who they meet there.
 
-Every agent trains with two of its seven seats held by its past selves, as AA's do. It is looked at along training, and
-at its end in two scenarios, where two seats are held by *background players*: PPO that was trained with the beam
-(scenario 0) or without it (scenario 1), seeds of their own that no agent has met.
+On the published map two of an agent's seven seats are held by its past selves, as AA's are; in the orchard none. It is
+looked at along training, and at its end in two scenarios, where two seats are held by *background players*: PPO that
+was trained with the beam (scenario 0) or without it (scenario 1), seeds of their own that no agent has met.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from aa_core.actor_critic import ActorCritic, Network, load, save
 from aa_core.advantages import CreditRule, aligned_advantages, naive_advantages, summed_advantages
+from aa_core.checks import check_choice
 from aa_core.games.base import Script
 from aa_core.games.harvest import (
     COOLDOWN,
@@ -200,6 +201,7 @@ def _setting(place: str, profile: str) -> Setting:
 
 def background_run(profile: str, variant: str, seed: int, place: str = "harvest_background") -> Run:
     """Training of a background player of SCENARIOS, for a third of the updates, by when PPO is as greedy as it gets."""
+    check_choice("variant", variant, SCENARIOS.values())
     setting, beam = _setting(place, profile), variant == SCENARIOS["scenario_zapping"]
     updates = max(1, setting.self_play.updates // 3)
     setting = replace(setting, self_play=replace(setting.self_play, updates=updates), evaluate_every=updates)
@@ -214,6 +216,7 @@ def agent_run(profile: str, variant: str, seed: int, place: str = "harvest") -> 
     """
     setting = _setting(place, profile)
     rules = {"ppo": naive_advantages, "ppo_sum_of_rewards": summed_advantages, AA: setting.aligned} | BETAS
+    check_choice("variant", variant, (*rules, *REFERENCES))
     script = SCRIPTED[REFERENCES[variant]] if variant in REFERENCES else None
     settings = Training(variant, setting, rules.get(variant), script, seed)
     home = "harvest_background" if place == "harvest" else "harvest_open_background"
@@ -224,19 +227,22 @@ def agent_run(profile: str, variant: str, seed: int, place: str = "harvest") -> 
 # --- what the figures show of the trained
 
 
-def _shown(name: str, compute: Any, needs: list[Run]) -> Run:
+def _shown(name: str, variant: str, compute: Any, needs: list[Run]) -> Run:
+    check_choice("variant", variant, ("all",))
     setting, agents = needs[0].settings.setting, tuple((need.variant, need.seed) for need in needs)
-    return Run(name, "all", 0, Shown(setting, agents), compute, tuple(needs), minutes=0.2)
+    return Run(name, variant, 0, Shown(setting, agents), compute, tuple(needs), minutes=0.2)
 
 
-def frames_run(profile: str, *_: Any, place: str = "harvest_beta_frames") -> Run:
+def frames_run(profile: str, variant: str = "all", *_: Any, place: str = "harvest_beta_frames") -> Run:
     """Frames of the first seed of BETAS."""
-    return _shown(place, keep_frames, [agent_run(profile, who, _seeds(profile)[0], "harvest_beta") for who in BETAS])
+    needs = [agent_run(profile, who, _seeds(profile)[0], "harvest_beta") for who in BETAS]
+    return _shown(place, variant, keep_frames, needs)
 
 
-def credit_run(profile: str, *_: Any, place: str = "harvest_credit") -> Run:
+def credit_run(profile: str, variant: str = "all", *_: Any, place: str = "harvest_credit") -> Run:
     """What the credit says of eating, in the worlds of AA and PPO."""
-    return _shown(place, credit_of_eating, [agent_run(profile, who, s) for who in (AA, "ppo") for s in _seeds(profile)])
+    needs = [agent_run(profile, who, seed) for who in (AA, "ppo") for seed in _seeds(profile)]
+    return _shown(place, variant, credit_of_eating, needs)
 
 
 # --- what there is

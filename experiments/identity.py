@@ -1,8 +1,9 @@
 """What code a function executes: the identity of a run without any list of files kept by hand.
 
 From a function on, names are followed through the project's own modules, definition by definition: functions, classes
-and constants, imports at the head of a module or inside a function. Docstrings, comments, annotations, the words of
-error messages and whatever is not reached (drawing, another game's rules) do not count.
+and constants, imports at the head of a module (also within `if` and `try`) or inside a function. Docstrings, comments,
+annotations, what `raise` says and whatever is not reached (drawing, another game's rules) do not count; words that are
+given to a function, as to `check_that`, do.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import fields, is_dataclass
 from functools import cache, partial
@@ -34,9 +36,20 @@ class Module:
         self.definitions: dict[str, list[ast.stmt]] = {}
         self.imports: dict[str, Target] = {}
         for statement in ast.parse(source).body:
-            self.imports |= _imported(statement, package)
+            for inner in _executed(statement):
+                self.imports |= _imported(inner, package)
             for bound in _bound(statement):
                 self.definitions.setdefault(bound, []).append(statement)
+
+
+def _executed(statement: ast.AST) -> Iterator[ast.AST]:
+    """A statement of a module, with those within `if` and `try`, but for what only a type checker reads."""
+    yield statement
+    if isinstance(statement, ast.If) and "TYPE_CHECKING" in _dotted(statement.test):
+        return
+    if isinstance(statement, ast.If | ast.Try | ast.ExceptHandler):
+        for inner in ast.iter_child_nodes(statement):
+            yield from _executed(inner)
 
 
 def _imported(statement: ast.AST, package: str) -> dict[str, Target]:
@@ -197,18 +210,27 @@ def short_hash(content: Any) -> str:
 
 @cache
 def code_identity(function: Callable[..., Any], root: Path = ROOT) -> str:
-    """Identity of the code that a module-level function or class executes."""
-    return short_hash(reached((function.__module__, function.__qualname__.split(".")[0]), root))
+    """Identity of the code that a function or class executes; what is no code of the project has its name alone.
+
+    Raises:
+        ValueError: it stands in a notebook or script, or in no definition of its module: nobody could follow it.
+    """
+    module, name = function.__module__, function.__qualname__.split(".")[0]
+    found = reached((module, name), root)
+    if not found and (module == "__main__" or _module(module, root)):
+        raise ValueError(f"functions in settings must be defined in a module, by def or class, got {name} of {module}")
+    return short_hash(found)
 
 
 def settings_as_data(settings: Any) -> Any:
     """Settings as JSON types.
 
-    A function among them stands for its name and its code, a `partial` for that with its options, a dataclass
-    (settings, a game with its rules) for its fields and its code.
+    A function among them stands for its name and its code, a `partial` for that with its arguments, a dataclass
+    (settings, a game with its rules) for its fields and its code. JSON has no infinity: that is a word.
     """
     if isinstance(settings, partial):
-        return {**settings_as_data(settings.func), "options": settings_as_data(settings.keywords)}
+        given = {"arguments": settings_as_data(settings.args)} if settings.args else {}
+        return {**settings_as_data(settings.func), "options": settings_as_data(settings.keywords), **given}
     if is_dataclass(settings):
         data = {field.name: settings_as_data(getattr(settings, field.name)) for field in fields(settings)}
         return data | {"class": type(settings).__name__, "code": code_identity(type(settings))}  # type: ignore[arg-type]
@@ -218,4 +240,6 @@ def settings_as_data(settings: Any) -> Any:
         return [settings_as_data(value) for value in settings]
     if callable(settings):
         return {"function": settings.__name__, "code": code_identity(settings)}
-    return settings.tolist() if isinstance(settings, Tensor) else settings
+    if isinstance(settings, Tensor):
+        return settings_as_data(settings.tolist())
+    return repr(settings) if isinstance(settings, float) and math.isinf(settings) else settings

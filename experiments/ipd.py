@@ -20,6 +20,7 @@ from torch import Generator
 
 from aa_core.actor_critic import ActorCritic, Network, Seen, save
 from aa_core.advantages import CreditRule, aligned_advantages, naive_advantages, summed_advantages
+from aa_core.checks import check_choice
 from aa_core.games.base import random_player
 from aa_core.games.matrix import CLASSIC_PAYOFFS, STATES, MatrixGame
 from aa_core.policies import STRATEGIES, classify
@@ -65,6 +66,7 @@ MAP |= {
 
 def rule(algorithm: str, gamma: float) -> CreditRule | None:
     """What makes an algorithm; None for LOLA-DiCE, which is no credit rule."""
+    check_choice("variant", algorithm, ALGORITHMS)
     return {
         "naive": naive_advantages,
         "sum_of_rewards": summed_advantages,
@@ -227,7 +229,10 @@ def read_policy(mind: ActorCritic, first: Mind, game: MatrixGame, games: int, se
 
 
 def play_gru(settings: FullHistory, folder: Path, needs: Sequence[Path] = ()) -> pd.DataFrame:
-    """Train; rows of P(cooperate) by state, after own and after random play, and of the mean reward, along training."""
+    """Train; rows of P(cooperate) by state, after own and after random play, and of the mean reward, along training.
+
+    `update` is the number of the update whose games the network plays, from 1: it has learned from those before.
+    """
     game, rows, updates = MatrixGame(settings.payoffs, settings.rounds), [], settings.training.updates
 
     def record(update: int, mind: ActorCritic, played: Trajectory) -> None:
@@ -283,6 +288,7 @@ def ipd_tournament(profile: str, variant: str, seed: int) -> Run:
 
 def ipd_gru(profile: str, variant: str, seed: int) -> Run:
     """Self-play of the GRU by an algorithm, or by Advantage Alignment with the changes of MAP."""
+    check_choice("variant", variant, ("naive", "advantage_alignment", *MAP))
     changes = MAP.get(variant, {}) | (dict(updates=6) if profile == "smoke" else {})
     of_credit = {name: changes.pop(name) for name in ("beta", "include_current") if name in changes}
     aligned = partial(aligned_advantages, **(dict(beta=GRU_BETA, gamma=GRU_PAST) | of_credit))

@@ -173,6 +173,7 @@ def crossplay_run(profile: str, game: str, seed: int = 0) -> Run:
 
 def speed_run(profile: str, variant: str = "rollouts", seed: int = 0) -> Run:
     """The embedded model's speed in every game (in profile paper, too)."""
+    check_choice("variant", variant, ("rollouts",))
     size = "smoke" if profile == "smoke" else "laptop"
     trainings = tuple(training(size, game, "naive", seed) for game in GAMES)
     settings = Speed(trainings, *((4, 1) if size == "smoke" else (64, 3)))

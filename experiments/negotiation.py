@@ -9,6 +9,7 @@ from torch import Tensor
 
 from aa_core.actor_critic import Network
 from aa_core.advantages import CreditRule, aligned_advantages, naive_advantages, summed_advantages
+from aa_core.checks import check_choice
 from aa_core.games.negotiation import SCRIPTED, NegotiationGame, NegotiationState
 from aa_core.selfplay import Buffer, SelfPlay
 from experiments import coin
@@ -83,6 +84,7 @@ def agent_run(profile: str, variant: str, seed: int) -> Run:
 
 def long_run(profile: str, variant: str, seed: int) -> Run:
     """The credit of AA's code, "trained on" or "stopped" when both seats earn `STOP`."""
+    check_choice("variant", variant, ("trained on", "stopped"))
     settings = _training(profile, variant, KIND, AVERAGED, seed)
     settings = replace(settings, stop_above=STOP if variant == "stopped" else None)
     return Run(
@@ -99,6 +101,7 @@ def longer_run(profile: str, variant: str, seed: int) -> Run:
 
 def league_run(profile: str, variant: str = "all", seed: int = 0) -> Run:
     """Every seed of every agent, and the scripted players, against each other."""
+    check_choice("variant", variant, ("all",))
     size, seeds = SIZES[profile], SEEDS[profile]
     settings = League(
         NegotiationGame(horizon=size.horizon), dict.fromkeys(AGENTS, len(seeds)), SCRIPTED, size.league_games
@@ -117,6 +120,7 @@ def columns(state: NegotiationState, actions: Tensor, rewards: Tensor) -> dict[s
 
 def episode_run(profile: str, variant: str = "all", seed: int = 0) -> Run:
     """Games of the first seed of Advantage Alignment, step by step."""
+    check_choice("variant", variant, ("all",))
     size = SIZES[profile]
     settings = Episodes(NegotiationGame(horizon=size.horizon), SCRIPTED, size.episode_games, columns)
     needs = tuple(agent_run(profile, AA, seed) for seed in SEEDS[profile][:2])

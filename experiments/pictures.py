@@ -87,11 +87,6 @@ def alternative_text(cell: Mapping[str, Any]) -> str:
     return cell["metadata"].get("alt", caption)
 
 
-def drawn_by(notebook: str) -> list[str]:
-    """Names of the pictures that a notebook draws, by its number."""
-    return [name for name, picture in PICTURES.items() if picture.notebook == notebook]
-
-
 def pictures_of(figure: str) -> list[str]:
     """Names of the pictures that stand for a figure of a paper."""
     return [name for name, picture in PICTURES.items() if picture.shows == figure]

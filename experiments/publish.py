@@ -1,7 +1,8 @@
 """Put what was made where readers see it: tables, agents, figures, executed notebooks and the README's generated parts.
 
-The only code that changes tracked files. It runs at the end of `make figures`, when everything has succeeded, and of
-`make studies/NAME`, for that side study's table. All is checked before the first file is written.
+It runs at the end of `make figures`, when everything has succeeded, and of `make studies/NAME`, for that side study's
+table. All is checked before the first file is written. Other tracked files are changed by `make claims` and `make soak`
+only, each by a table in data/extended.
 """
 
 from __future__ import annotations

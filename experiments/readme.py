@@ -75,8 +75,10 @@ def _unseen() -> list[str]:
 
 
 def _counts(found: Entry) -> str:
-    """How many numbers and how many orderings pass; those without a run stand in notebook 12."""
-    numbers, orderings = (found.passed(numbers=kind).partition(",")[0].replace(" of ", "/") for kind in (True, False))
+    """How many numbers and how many orderings pass, and how many have no run."""
+    if not found.results:
+        return "–"
+    numbers, orderings = (found.passed(numbers=kind).replace(" of ", "/") for kind in (True, False))
     return orderings if numbers == "–" else f"{numbers}; {orderings}"
 
 

@@ -29,6 +29,7 @@ PROFILES = ("smoke", "laptop", "extended", "paper")
 JUDGED = range(5, 10)  # seeds that figures and verdicts show; settings were chosen on 0 to 4
 TEN = range(5, 15)  # the same, where runs are cheap
 SEEN = 25  # seeds below were looked at
+WRITTEN = ("runs", "*/tables", "*/figures", "*/notebooks")  # folders below build/ that are ours
 
 
 @dataclass(frozen=True)
@@ -207,17 +208,22 @@ def _compute(run: Run, needs: list[Path], fresh: bool) -> Path:
 
 
 def sweep_leftovers() -> None:
-    """Remove what killed processes left half-made: its name ends with the number of a process that is gone."""
+    """Remove what killed processes left half-made: its name ends with the number of a process that is gone.
+
+    A run whose lock is held is being made, perhaps by another machine of a cluster, whose processes nobody sees here.
+    """
     import psutil  # Snakemake, which alone asks for this, has it
 
-    for leftover in [part for top in (paths.BUILD, paths.DATA, paths.FIGURES) for part in top.glob("**/.*.*")]:
-        owner = leftover.name.rpartition(".")[2]
-        if owner.isdigit() and not psutil.pid_exists(int(owner)):
-            shutil.rmtree(leftover, ignore_errors=True) if leftover.is_dir() else leftover.unlink(missing_ok=True)
-    for lock in paths.BUILD.glob("runs/**/.*.lock"):
-        with lock.open() as file, suppress(BlockingIOError):  # somebody makes the run
+    builds = [paths.BUILD, *paths.BUILD.glob("seeds/*")]
+    for lock in [lock for build in builds for lock in build.glob("runs/*/.*.lock")]:
+        with suppress(OSError), lock.open("r+") as file:  # held, or gone
             flock(file, LOCK_EX | LOCK_NB)
-            lock.unlink(missing_ok=True)
+            lock.unlink()
+    made = [top for build in builds for part in WRITTEN for top in build.glob(part)]
+    for leftover in [part for top in (*made, paths.DATA, paths.FIGURES) for part in top.glob("**/.*.*")]:
+        owner = leftover.name.rpartition(".")[2]
+        if owner.isdigit() and not psutil.pid_exists(int(owner)) and not leftover.with_suffix(".lock").exists():
+            shutil.rmtree(leftover, ignore_errors=True) if leftover.is_dir() else leftover.unlink(missing_ok=True)
 
 
 def table_of(folder: Path) -> pd.DataFrame:

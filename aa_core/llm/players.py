@@ -160,7 +160,7 @@ def play(games: Sequence[TextGame], seats: Sequence[tuple[Player, Player]]) -> N
     """Play all games to their end, each phase of all of them together, or of as many as `token_budget` allows.
 
     A text that waits for no reply is shown with the next one that does. If a player fails, what was played is kept, and
-    the same call plays on from there.
+    the same call plays on; but a ModelPlayer that was interrupted while it answered must be given new games.
 
     Args:
         games: in any phase; they are played in place.

@@ -45,10 +45,14 @@ def toy_league(profile: str, variant: str = "all", seed: int = 0) -> Run:
     return Run("toy_league", variant, seed, Toy(1.0, 0), play_toys, tuple(TOYS.runs(profile)))
 
 
+def last_row(table: pd.DataFrame) -> pd.DataFrame:
+    return table.iloc[-1:]
+
+
 TOYS = Experiment("toy", lambda profile: ["slow"], lambda profile: range(2), toy_run)
 LEAGUE = Experiment("toy_league", lambda profile: ["all"], lambda profile: [0], toy_league)
 TABLES = (
-    Table("toys", TOYS.runs, lambda table: table.iloc[-1:]),
+    Table("toys", TOYS.runs, last_row),
     Table("toy_league", LEAGUE.runs),
     Table("toy_study", lambda profile: [toy_run(profile, "fast", 0)], side=True),
 )

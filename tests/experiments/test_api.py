@@ -69,10 +69,17 @@ def saying(*contents: object, wait: float = 0.0) -> Behaviour:
     return behave
 
 
+class Hurried(threading.Event):
+    """Waits for nothing."""
+
+    def wait(self, timeout: float | None = None) -> bool:
+        return self.is_set()
+
+
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    monkeypatch.setattr(api.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(api, "Event", Hurried)
     served = Server()
     yield served
     served.http.shutdown()
@@ -265,6 +272,37 @@ def test_a_failure_keeps_what_was_played_and_the_match_goes_on(server: Server) -
         assert texts.count("A new round starts.") == 3
         assert texts.count("The other player had the") == 2
     assert other.asked == 6 * 3 * 2
+
+
+@pytest.mark.parametrize("status", [500, 200])
+def test_after_a_failure_no_new_request_is_made(server: Server, monkeypatch: pytest.MonkeyPatch, status: int) -> None:
+    monkeypatch.setattr(api, "Event", threading.Event)  # which waits
+    under_way = threading.Event()
+
+    def behave(handler: BaseHTTPRequestHandler, body: dict[str, Any]) -> None:
+        if body is server.asked[0]:  # it fails as soon as another one is under way, which would be tried again
+            under_way.wait(5)
+            return send(handler, b"", 400)
+        under_way.set()
+        time.sleep(0.2)
+        return send(handler, answer("what?"), status)
+
+    server.behave = behave
+    games, started = [make_text_game("ipd", seed) for seed in range(4)], time.perf_counter()
+    with pytest.raises(ApiError, match="status 400"):
+        play(games, [(ApiPlayer("m", server.url, at_once=2), ScriptedPlayer("defect"))] * 4)
+    assert len(server.asked) <= 3  # two, and perhaps one that was taken up just then
+    assert time.perf_counter() - started < 0.9  # it does not wait for a second before a try that will not be made
+
+
+@pytest.mark.parametrize(
+    ("url", "sent"),
+    [("https://a.example/v1", True), ("http://localhost:1/v1", True), ("http://[::1]:1", True),
+     ("http://a.example/v1", False), ("http://localhost.a.example", False), ("http://10.0.0.3:8000/v1", False)],
+)  # fmt: skip
+def test_a_key_is_sent_where_nobody_listens_in(url: str, sent: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "secret")
+    assert ApiPlayer("m", url)._headers() == ({"Authorization": "Bearer secret"} if sent else {})
 
 
 class Remembering:

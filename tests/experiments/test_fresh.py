@@ -53,6 +53,13 @@ def test_every_run_behind_a_claim_is_declared_with_the_seeds_that_were_asked_for
     assert said["identity"] == one.identity  # the same run as anybody's who asks for seed 101
 
 
+def test_seeds_that_the_environment_has_wrong_are_refused_in_a_line() -> None:
+    command = [sys.executable, "-c", "import experiments"]
+    done = subprocess.run(command, env=os.environ | {"AA_SEEDS": "abc"}, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "AA_SEEDS: seeds must be first and last one, as 100-104, got 'abc'\n"
+
+
 @pytest.mark.parametrize("text", ["", "100", "104-100", "a-b", "-3-5", "100..104"])
 def test_seeds_that_cannot_be_read_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match="seeds must be first and last one, as 100-104, got"):

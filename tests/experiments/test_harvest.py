@@ -12,8 +12,9 @@ import torch
 from torch import Generator, Tensor
 
 from aa_core.actor_critic import ActorCritic, Seen, load
+from aa_core.advantages import naive_advantages
 from aa_core.games.harvest import SCRIPTED, TURN_LEFT, ZAP, HarvestGame, HarvestState
-from aa_core.selfplay import play
+from aa_core.selfplay import credits, play
 from experiments import harvest, harvest_picture, leagues, paths
 from experiments.harvest import Setting
 from experiments.harvest_picture import Shown, frame_state, keep_frames
@@ -268,3 +269,22 @@ def test_credit_of_eating_is_that_of_a_literal_loop(past: str) -> None:
     assert len(rows) == len(eaten) > 3
     expected = pd.DataFrame(rows, columns=["neighbours", *harvest_picture.CREDIT])
     pd.testing.assert_frame_equal(eaten, expected, check_dtype=False, atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("place", ["laptop", "published map", "paper"])
+def test_the_alignment_of_eating_is_what_the_rule_adds_in_training(place: str) -> None:
+    mind, rule = load(make(harvest.agent_run("smoke", "ppo", 6)) / leagues.AGENT), harvest.SETTINGS[place].aligned
+    setting, who = replace(SETTING, aligned=rule), torch.zeros(SETTING.evaluation_worlds, POND.num_players).long()
+    played = play(POND, [mind], who, Generator().manual_seed(3))
+    with torch.no_grad():
+        values = mind(played.seen.at(slice(None)))[1]
+
+    def by_chunks(advantages: Tensor, probabilities: Tensor) -> Tensor:
+        chunks = advantages.unflatten(-1, (-1, setting.self_play.chunk)).transpose(1, 2)  # (worlds, chunks, players, k)
+        return rule(chunks).transpose(1, 2).flatten(-2)
+
+    both, options = (by_chunks, naive_advantages), setting.self_play
+    credit, own = (credits([mind], who, played, values, options, one)[0] for one in both)
+    eaten = harvest_picture._eaten(mind, Shown(setting, ()), 3)
+    assert eaten.own.tolist() == pytest.approx(own[played.rewards > 0].tolist(), rel=1e-4)
+    assert eaten.alignment.tolist() == pytest.approx((credit - own)[played.rewards > 0].tolist(), rel=1e-3, abs=1e-5)

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 
 from aa_core.advantages import aligned_advantages, naive_advantages
 from aa_core.games.coin import CoinGame
@@ -138,6 +139,44 @@ def test_settings_hold_the_code_of_rules_and_games() -> None:
     assert rule["game"]["code"] != settings_as_data(naive_advantages)["code"]
 
 
-def test_settings_that_are_no_numbers_are_refused() -> None:
+def test_what_a_partial_was_given_counts_by_place_too() -> None:
+    one, other = (settings_as_data(partial(naive_advantages, number)) for number in (1, 2))
+    assert one["arguments"] == [1]
+    assert one != other
+    assert "arguments" not in settings_as_data(partial(naive_advantages))
+
+
+def test_settings_that_are_no_numbers_are_refused_and_infinity_is_one() -> None:
     with pytest.raises(ValueError, match="Out of range float"):
-        short_hash({"beta": float("nan")})
+        short_hash(settings_as_data({"beta": float("nan")}))
+    ends = settings_as_data({"top": float("inf"), "ends": (-float("inf"), torch.tensor(float("inf")))})
+    assert ends == {"top": "inf", "ends": ["-inf", "inf"]}
+    assert short_hash(ends)
+
+
+def of_a_notebook() -> None: ...
+
+
+of_a_notebook.__module__ = "__main__"
+FIRST, SECOND = (lambda x: x), (lambda x: 2 * x)
+
+
+@pytest.mark.parametrize(("function", "name"), [(of_a_notebook, "of_a_notebook of __main__"), (FIRST, "<lambda> of ")])
+def test_what_cannot_be_followed_has_no_identity(function: Callable[..., object], name: str) -> None:
+    with pytest.raises(ValueError, match=f"functions in settings must be defined in a module.* got {name}"):
+        settings_as_data({"credit": function})
+
+
+def test_code_of_others_is_known_by_its_name() -> None:
+    assert settings_as_data(re.escape)["function"] == "escape"
+
+
+def test_imports_that_depend_on_something_are_followed_unless_only_a_type_checker_reads_them(tmp_path: Path) -> None:
+    (tmp_path / "toy.py").write_text("def used():\n    return 1\n\ndef typed():\n    return 2\n")
+    (tmp_path / "asks.py").write_text(
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from toy import typed\ntry:\n    import nothing\n"
+        "except ImportError:\n    if True:\n        from toy import used\ndef compute():\n    return used(), typed\n"
+    )
+    _module.cache_clear()
+    _definition.cache_clear()
+    assert set(reached(("asks", "compute"), tmp_path)) == {"asks:compute", "toy:used"}

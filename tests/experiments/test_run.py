@@ -8,6 +8,7 @@ import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from fcntl import LOCK_EX, flock
 from pathlib import Path
 
 import pandas as pd
@@ -102,6 +103,22 @@ def test_a_killed_run_is_no_run_and_is_swept(project: Path) -> None:
     assert finished(run) is None
     sweep_leftovers()
     assert everything(project / "build" / "runs" / "toy") == []
+
+
+def test_what_is_swept_is_ours_and_nobody_makes_it(project: Path) -> None:
+    build, gone = project / "build", 2**22 + 1  # no process has so large a number
+    ours = [build / place / f".x.{gone}" for place in ("runs/toy", "laptop/tables", "seeds/100-104/runs/toy")]
+    others = [build / f".history.{gone}", build / "sub" / f".notes.{gone}", build / "runs" / "toy" / ".x.txt"]
+    locked = [build / "runs" / "toy" / f".{name}.{gone}" for name in ("held", "left")]  # on another machine; no more
+    locks = [path.with_suffix(".lock") for path in locked]
+    for path in (*ours, *others, *locked, *locks):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    with locks[0].open() as file:
+        flock(file, LOCK_EX)
+        sweep_leftovers()
+    assert [path.exists() for path in (*ours, *others)] == [False] * 3 + [True] * 3
+    assert [path.exists() for path in (*locked, *locks)] == [True, False, True, False]
 
 
 @pytest.mark.parametrize("damage", ["cut", "altered", "missing", "no record"])

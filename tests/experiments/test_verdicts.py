@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 
 import made_up
@@ -19,7 +20,7 @@ from experiments import ipd, language, page, paths, records, registry
 from experiments.claims import AA, CLAIMS, LONGER, Claim, NoRunError, readings
 from experiments.judge import BY_RULES, CONTROL, OURS, SHOWN, Result, Verdict, judge
 from experiments.page import FIGURES, Entry, entry, show_seeds
-from experiments.pictures import PICTURES, drawn_by, pictures_of
+from experiments.pictures import PICTURES, pictures_of
 
 SEEDS, NAN = (5, 6, 7), np.nan
 
@@ -215,6 +216,18 @@ def test_everybody_who_reads_the_last_third_reads_the_same(world: dict[str, pd.D
     assert set(read.values()) == {updates[updates >= 592].mean()}, read
 
 
+def test_it_is_said_where_tables_were_read_that_hold_no_updates(world: dict[str, pd.DataFrame]) -> None:
+    load, read = made_up.reader(world), {}
+    for side in (side for claim in CLAIMS for side in claim.sides if side.table in world):
+        with suppress(NoRunError):
+            read.setdefault((side.table, "scenario" in side.of), set()).add(side.measured(load)[1])
+    for name in ("ipd_policy", "harvest", "harvest_open", "harvest_beta"):
+        assert read[name, False] == {"last third"}
+    for name in ("harvest", "harvest_open"):
+        assert read[name, True] == {"end"}
+    assert read["coin_league", False] == read["llm_policy", False] == {"end"}
+
+
 def test_what_longer_training_does_stands_beside_a_claim(world: dict[str, pd.DataFrame]) -> None:
     claim = next(one for one in CLAIMS if one.what == "reward, window: AA from AA" and one.figure == "aa_3")
     assert claim.compare(made_up.reader(world)).longer is None
@@ -322,7 +335,8 @@ def test_notebooks_draw_the_pictures_of_the_list() -> None:
         path = paths.ROOT / "notebooks" / f"{notebook.name}.ipynb"
         sources = [cell.source for cell in nbformat.read(path, as_version=4).cells] if path.is_file() else []
         drawn = re.findall(r'figures\.save\(\w+, "(\w+)"', "\n".join(sources))
-        assert sorted(drawn) == sorted(drawn_by(number)), notebook.name
+        listed = [name for name, picture in PICTURES.items() if picture.notebook == number]
+        assert sorted(drawn) == sorted(listed), notebook.name
 
 
 def test_notebook_shows_and_judges_every_figure() -> None:

@@ -1,4 +1,4 @@
-"""A clone of the working tree, as a stranger has it, in a folder whose name holds a space and an umlaut."""
+"""A clone of the working tree, as a stranger has it: its name holds a space, an apostrophe and an umlaut."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def git(clone: Path, *arguments: str) -> str:
 
 def make_clone(place: Path) -> Path:
     """The working tree as a fresh clone in a folder there, on the packages that are installed already."""
-    folder = place / "my clone ä"
+    folder = place / "my clone's ä"
     folder.mkdir()
     files = git(ROOT, "ls-files", "--cached", "--others", "--exclude-standard", "-z").split("\0")
     for name in filter(None, files):

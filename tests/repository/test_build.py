@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from functools import cache
+from itertools import product
 from pathlib import Path
 
 import nbformat
@@ -16,6 +17,7 @@ import yaml
 from jupyterlab_server.settings_utils import get_settings
 
 from experiments import build, paths, registry
+from experiments.__main__ import declared, parser
 from experiments.identity import reached
 from experiments.run import SEEN
 
@@ -38,6 +40,25 @@ def test_a_notebook_is_executed_with_pictures_and_changes_nothing_tracked(
     assert changed() == ""
     again = make("notebooks/01", "PROFILE=smoke")
     assert "notebook 01" not in again.stdout, "executed although nothing had changed"
+
+
+@pytest.mark.parametrize(("flags", "dry"), [(["-n"], True), (["-n", "--no-print-directory"], True), (["-k"], False),
+                                            (["--no-print-directory"], False), (["PROFILE=smoke"], False)])  # fmt: skip
+def test_a_dry_run_is_known_by_its_flag(clone: Path, flags: list[str], dry: bool) -> None:
+    asked = "include Makefile\n$(info [$(DRY)])\nasked: ;\n"
+    done = subprocess.run(["make", *flags, "-f", "-", "asked"], cwd=clone, input=asked, capture_output=True, text=True)
+    assert done.stdout.startswith("[--dry-run]\n" if dry else "[]\n")
+
+
+def test_the_readers_home_is_found_where_the_shell_does_not_look_for_it(
+    clone: Path, environment: dict[str, str], tmp_path: Path
+) -> None:
+    home = environment | {"HOME": str(tmp_path)}
+    command = ["make", "-n", f'PY="{sys.executable}"', "notebooks/01", "PROFILE=smoke", "AA_BUILD=~/it's  mine"]
+    done = subprocess.run(command, cwd=clone, env=home, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [path.name for path in tmp_path.iterdir() if not path.name.startswith(".")] == ["it's  mine"]
+    assert not (clone / "~").exists()
 
 
 def test_papermill_from_anywhere_changes_nothing_tracked(
@@ -86,11 +107,14 @@ def test_what_does_not_exist_is_refused_with_what_there_is(make: Make, arguments
     assert "Traceback" not in done.stdout + done.stderr
 
 
-def test_the_command_line_refuses_an_unknown_variant(clone: Path, environment: dict[str, str]) -> None:
-    command = [sys.executable, "-m", "experiments", "run", "coin", "advantage", "7"]
-    done = subprocess.run(command, cwd=clone, env=environment, capture_output=True, text=True, timeout=100)
-    assert done.returncode == 2
-    assert "variant of coin must be one of naive, ppo" in done.stderr
+@pytest.mark.parametrize("name", registry.experiments())
+def test_the_command_line_refuses_an_unknown_variant(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    top = parser()
+    for profile, variant in product(("smoke", "laptop"), ("nonsense", "Stopped")):
+        with pytest.raises(SystemExit):
+            declared(top.parse_args(["run", name, variant, "7", "--profile", profile]), top)
+        known = ", ".join(registry.experiments()[name].variants(profile))
+        assert f"variant of {name} must be one of {known}, got {variant!r}" in capsys.readouterr().err
 
 
 def test_every_run_has_resources_for_a_cluster() -> None:
