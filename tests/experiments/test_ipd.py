@@ -33,9 +33,9 @@ def test_a_policy_is_the_mean_of_the_last_third_of_its_updates(algorithm: str, t
     policies = policies_of(table)
     assert len(policies) == 2 * 2 * 5
     assert sorted(policies.seed.unique()) == [5, 9]
-    last = table[(table.step == 3) & (table.metric == "DC") & (table.seed == 9) & (table.player == 1)].value.item()
+    late = table[(table.step >= 2) & (table.metric == "DC") & (table.seed == 9) & (table.player == 1)]
     ours = policies[(policies.state == "DC") & (policies.seed == 9) & (policies.player == 1)].probability.item()
-    assert ours == pytest.approx(last)
+    assert ours == pytest.approx(late.value.mean())
     assert returns_of(table).reward.between(-3, 0).all()
 
 
