@@ -96,7 +96,7 @@ def headline(load: Load) -> str:
     ]
     return (
         f"**Language models, prisoner's dilemma.** AA cooperates in over {HOLDS:.0%} of rounds{';'.join(counted)}. "
-        f"So do players that are merely kind; from always defect {', '.join(greed)} a round."
+        f"So do merely kind players; from always defect, a round, {', '.join(greed)}."
     )
 
 
