@@ -179,13 +179,43 @@ def read() -> pd.DataFrame:
 
 
 def summary(table: pd.DataFrame) -> str:
-    """How many claims of a published comparison hold with both sets of seeds: a sentence."""
-    judged, again = (int((table[f"{side}_holds"] == "yes").sum()) for side in SIDES)
-    asked, old = table.attrs["asked"], " (by earlier code)" if table.attrs["stale"] else ""
+    """How many claims of a published comparison hold with each set of seeds, and in how many verdicts they differ."""
+    ran = table[(table.judged_holds != "no run") & (table.fresh_holds != "no run")]
+    judged, again = (ran[f"{side}_holds"] == "yes" for side in SIDES)
+    figures = ran.drop_duplicates("figure")
+    differ = (figures.judged_verdict != figures.fresh_verdict).sum()
     return (
-        f"**Unseen seeds.** Of {len(table)} claims of {table.figure.nunique()} figures {again} hold with seeds "
-        f"{asked[0]}–{asked[-1]}{old}; with those above, {judged}."
+        f"**Unseen seeds.** With {_asked(table)}, {again.sum()} of {len(ran)} claims hold (above: {judged.sum()}), "
+        f"{(judged & again).sum()} with both; {differ} of {len(figures)} verdicts differ (12)."
     )
+
+
+def _asked(table: pd.DataFrame) -> str:
+    asked, old = table.attrs["asked"], " (by earlier code)" if table.attrs["stale"] else ""
+    return f"seeds {asked[0]}–{asked[-1]}{old}"
+
+
+def about(*figures: str) -> str:
+    """What unseen seeds say of some figures, in Markdown: which claims hold with one set of seeds alone."""
+    from experiments import records
+    from experiments.page import FIGURES
+
+    try:
+        table = read()
+    except records.MissingTable:
+        return ""
+    lines = [f"**Unseen seeds.** The same claims with {_asked(table)}, which nobody had looked at (notebook 12):\n"]
+    for figure in figures:
+        rows = table[(table.figure == figure) & (table.fresh_holds != "no run")]
+        if rows.empty:
+            continue
+        judged, again = (rows[f"{side}_holds"] == "yes" for side in SIDES)
+        line = f"- {FIGURES[figure].title}: **{rows.fresh_verdict.iloc[0]}**, {again.sum()} of {len(rows)} claims hold"
+        line += f" (with the seeds above {judged.sum()})."
+        for words, alone in ((" Only above", judged & ~again), (" Only with these", again & ~judged)):
+            line += f"{words}: {'; '.join(rows.claim[alone])}." if alone.any() else ""
+        lines.append(line)
+    return "\n".join(lines) if len(lines) > 1 else ""
 
 
 def show(table: pd.DataFrame) -> str:

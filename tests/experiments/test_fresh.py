@@ -141,6 +141,21 @@ def test_seeds_beyond_those_asked_for_do_not_count(world: dict[str, pd.DataFrame
     assert set(fresh.judge("laptop", "100-104").fresh_holds) == {"yes"}
 
 
+def test_a_notebook_says_what_holds_with_one_set_of_seeds_alone(
+    world: dict[str, pd.DataFrame], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert fresh.about("aa_3") == "", "nothing was run"
+    table = fresh.judge("laptop", "100-104")
+    lost, won = table.index[table.figure == "aa_3"][:2]
+    table.loc[lost, "fresh_holds"], table.loc[won, "judged_holds"] = "no", "no"
+    fresh.publish(table, "laptop", "100-104")
+    said, count = fresh.about("aa_3", "llm_curves"), (table.figure == "aa_3").sum()
+    assert f"{count - 1} of {count} claims hold (with the seeds above {count - 1})" in said
+    assert f"Only above: {table.claim[lost]}. Only with these: {table.claim[won]}." in said
+    assert said.count("\n- ") == 1, "of the other figure nothing was run"
+    assert fresh.about("llm_curves") == ""
+
+
 def test_tables_of_other_seeds_are_refused(world: dict[str, pd.DataFrame]) -> None:
     write("ipd_policy", world["ipd_policy"])
     with pytest.raises(ValueError, match=r"seeds must be among range\(100, 105\), got \(5, 6, 7, 8, 9\)"):
@@ -158,7 +173,8 @@ def test_a_comparison_is_published_and_knows_when_it_is_out_of_date(
     assert not read.attrs["stale"]
     assert read.claim.tolist() == table.claim.tolist()
     assert read.fresh_holds.tolist() == table.fresh_holds.tolist()
-    assert f"Of {len(table)} claims of 2 figures {len(table)} hold with seeds 100–104; with" in fresh.summary(read)
+    held = f"{len(table)} of {len(table)} claims hold (above: {len(table)}), {len(table)} with both; 0 of 2 verdicts"
+    assert f"With seeds 100–104, {held}" in fresh.summary(read)
     assert fresh.summary(read) in readme.verdicts(made_up.reader(world))
     record = records.read_record(paths.DATA / "extended" / "fresh_seeds.json")
     assert record["settings"] == {"seeds": [100, 101, 102, 103, 104]}
