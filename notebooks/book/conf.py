@@ -106,7 +106,8 @@ def _name_pictures(app, doctree) -> None:
         for container in doctree.findall(nodes.container):
             if container.get("nb_element") == "cell_code":
                 for image in container.findall(nodes.image):
-                    image["alt"] = alternative_text(cells[container["cell_index"]])
+                    named = alternative_text(cells[container["cell_index"]])  # pictures in Markdown have their own
+                    image["alt"] = named or image.get("alt", "")
 
 
 def _spell_relations(app, doctree) -> None:

@@ -70,7 +70,7 @@ def test_signs_say_what_a_verdict_rests_on(monkeypatch: pytest.MonkeyPatch) -> N
     assert {line.split("]")[0] for line in table.splitlines() if "‡ |" in line} == {
         "| [AA, fig. 2: the Coin Game league", "| [AA, fig. 2: the same with the clipped form of AA",
     }  # fmt: skip
-    assert table.endswith("‡ from tables that earlier code made.")
+    assert "\n\n‡ from tables that earlier code made." in table
 
 
 def test_committed_readme_is_short() -> None:
