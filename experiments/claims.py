@@ -90,7 +90,7 @@ class Quantity:
         samples, population = table.groupby("seed").value.mean(), rows.get("algorithm", rows.get("agent", PRIOR))
         if self.less:
             other = replace(self, rows=tuple((rows | {"metric": self.less}).items()), less="").looked_at(load)
-            samples -= other.groupby("seed").value.mean()
+            samples = samples - other.groupby("seed").value.mean().reindex(samples.index)
         return mean_of(samples, population) if population != PRIOR else Statistic(samples.mean()), read  # one model
 
     def later(self, load: Load) -> Statistic | None:
@@ -351,11 +351,7 @@ def _language_models(game: str) -> Iterator[Claim]:
         ("llm_crossplay", SUMMARY, (meet(AA, AA), meet(NAIVE, NAIVE))),
         ("llm_crossplay", SUMMARY, *((meet(AA, greed), meet(SUM, greed)) for greed in greeds)),
         ("llm_crossplay", CONTROL, (meet(AA, AA), meet(greedy, greedy)), (meet(AA, NAIVE), meet(kind, NAIVE))),
-        (
-            "llm_crossplay",
-            CONTROL,
-            *((meet(AA, AA), meet(greed, AA)) for greed in (NAIVE, greedy)),
-        ),  # greed does not pay
+        ("llm_crossplay", CONTROL, *((meet(AA, AA), meet(rival, AA)) for rival in (NAIVE, greedy))),  # greed pays less
     ):
         yield from more(figure, source, *pairs)  # type: ignore[arg-type]
 

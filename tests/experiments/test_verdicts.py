@@ -254,6 +254,17 @@ def test_what_was_trained_longer_with_fewer_seeds_stands_beside_the_same_seeds(w
             assert found.same_seeds.mean < found.ours.mean
 
 
+def test_one_metric_less_another_is_taken_seed_by_seed(world: dict[str, pd.DataFrame]) -> None:
+    claim = next(one for one in CLAIMS if one.figure == "llm_teaches" and one.left.less)
+    load, whole = made_up.reader(world), claim.left
+    one, other = (replace(whole, less="", rows=tuple((dict(whole.rows) | {"metric": name}).items()))
+                  for name in ("reward", "reward_other"))  # fmt: skip
+    for seeds in ((), (5, 6)):
+        found, _ = whole.measured(load, seeds)
+        assert found.value == pytest.approx(one.measured(load, seeds)[0].value - other.measured(load, seeds)[0].value)
+        assert found.seeds == one.measured(load, seeds)[0].seeds
+
+
 @pytest.mark.parametrize("name", sorted(LONGER))
 def test_what_was_trained_longer_differs_in_the_number_of_updates_and_in_names(name: str) -> None:
     def settings(table: str, agent: str) -> str:
