@@ -18,7 +18,7 @@ import pandas as pd
 from aa_core import league
 from aa_core.estimates import Statistic, mean_of
 from experiments import paths
-from experiments.judge import BY_RULES, CONTROL, OURS, TENTH, Result
+from experiments.judge import BY_RULES, CONTROL, OURS, TENTH, Result, last_third
 from experiments.language import OTHER_MODELS, TITLES, TOGETHER
 from experiments.language_runs import SCRIPTS
 
@@ -70,8 +70,9 @@ class Quantity:
         if table.empty:
             raise NoRunError(f"no runs with {', '.join(f'{column} {value}' for column, value in self.rows)}")
         if "update" in table:
-            last = table.groupby("seed")["update"].transform("max")
-            table = table[table["update"] == table["update"].min() if self.first else 3 * table["update"] >= 2 * last]
+            updates = table["update"]
+            late = updates.groupby(table["seed"]).transform(last_third)
+            table = table[updates == updates.min() if self.first else late]
         return table
 
     def measured(self, load: Load, seeds: tuple[int, ...] = ()) -> tuple[Statistic, str]:

@@ -33,6 +33,7 @@ from aa_core.games.harvest import (
 )  # fmt: skip
 from aa_core.selfplay import Buffer, Mind, SelfPlay, play, train
 from experiments.harvest_picture import Shown, credit_of_eating, keep_frames
+from experiments.judge import last_third
 from experiments.leagues import AGENT
 from experiments.run import JUDGED, Experiment, Run, Table
 
@@ -254,9 +255,8 @@ def _seeds(profile: str) -> range:
 
 def _window(table: pd.DataFrame) -> pd.DataFrame:
     """A run's metrics as they are judged: means over evaluations in the last third of its updates."""
-    late = table[table["update"] >= 2 / 3 * table["update"].max()]
     keys = ["map", "players", "algorithm", "seed", "metric"]
-    return late.groupby(keys, sort=False, as_index=False).value.mean()
+    return table[last_third(table["update"])].groupby(keys, sort=False, as_index=False).value.mean()
 
 
 def _experiment(name: str, variants: tuple[str, ...], seeds: Any = _seeds, run: Any = agent_run) -> Experiment:

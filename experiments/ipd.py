@@ -27,6 +27,7 @@ from aa_core.policies import STRATEGIES, classify
 from aa_core.selfplay import Buffer, Mind, SelfPlay, Trajectory, play
 from aa_core.selfplay import train as train_network
 from aa_core.tabular import Tabular, train, train_lola
+from experiments.judge import last_third
 from experiments.run import TEN, Experiment, Run, Table
 
 SEEDS = TEN
@@ -297,15 +298,10 @@ def ipd_gru(profile: str, variant: str, seed: int) -> Run:
     return Run("ipd_gru", variant, seed, settings, play_gru, minutes=settings.training.updates / 4000)
 
 
-def window(table: pd.DataFrame, updates: str) -> pd.DataFrame:
-    """What a learner is judged on: the last third of its updates, a column of the table."""
-    return table[3 * table[updates] >= 2 * table[updates].max()]
-
-
 def policies_of(table: pd.DataFrame, states: Sequence[str] = STATES) -> pd.DataFrame:
     """P(cooperate) of each learner, a row per state: the mean over the last third of its updates."""
     updates = "step" if "step" in table else "update"
-    states = window(table, updates).query("metric in @states").rename(columns={"metric": "state"})
+    states = table[last_third(table[updates])].query("metric in @states").rename(columns={"metric": "state"})
     learner = [name for name in states.columns if name not in (updates, "value")]
     return states.groupby(learner, sort=False).value.mean().rename("probability").reset_index()
 

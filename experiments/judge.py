@@ -32,6 +32,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
+import pandas as pd
 
 from aa_core.estimates import Estimate
 
@@ -55,6 +56,11 @@ class Verdict(StrEnum):
     NO_RUN = "no run yet"
     NEEDS_GPU = "needs GPUs"
     CLOSED_MODEL = "needs a closed model"
+
+
+def last_third(updates: pd.Series | pd.Index) -> np.ndarray:
+    """What a learner is judged on: which of its evaluations, by their updates, lie in the last third of training."""
+    return np.asarray(3 * updates >= 2 * updates.max())
 
 
 @dataclass(frozen=True)

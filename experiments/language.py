@@ -21,6 +21,7 @@ from aa_core.checks import check_choice
 from aa_core.estimates import Estimate, show
 from aa_core.games.matrix import STATES
 from experiments import language_runs, records
+from experiments.judge import last_third
 from experiments.language_runs import SCRIPTS, TINY, CrossPlay, Prior, Speed, Training
 from experiments.run import JUDGED, PROFILES, TEN, Experiment, Run, Table
 
@@ -334,7 +335,7 @@ def curves(table: pd.DataFrame, game: str, algorithm: str, metric: str) -> pd.Da
 def final(table: pd.DataFrame, game: str, algorithm: str, metric: str) -> np.ndarray:
     """Mean of a metric over the last third of training `(seeds,)`, so far as it was measured; empty without runs."""
     wide = curves(table, game, algorithm, metric)
-    return wide[wide.index >= wide.index.max() * 2 / 3].mean().to_numpy() if len(wide) else np.empty(0)
+    return wide[last_third(wide.index)].mean().to_numpy() if len(wide) else np.empty(0)
 
 
 def claim(estimate: Estimate, seeds: int, above: float | None = None, below: float | None = None) -> dict[str, Any]:
