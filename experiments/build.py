@@ -16,8 +16,11 @@ import torch
 from experiments import fresh, paths, records, registry
 from experiments.identity import reached, short_hash
 from experiments.paths import relative
-from experiments.run import Run, Table, finished, with_needs
+from experiments.pictures import PICTURES, alternative_text
+from experiments.run import Run, Table, finished, verified, with_needs
 from experiments.tables import command, minutes, out_of_date
+
+COST = "cost"  # the table of what every run took
 
 
 def record_of(run: Run) -> str:
@@ -58,8 +61,8 @@ def runtime(run: Run) -> int:
 def stamp(number: str, profile: str, stale: bool = False) -> str:
     """The file that is there when a notebook has been executed, as it stands, on its present tables.
 
-    Its name holds a hash of the notebook's code and text, of the code of the project that it executes, and of the
-    tables that it reads.
+    Its name holds a hash of the notebook's code and text, of the code of the project that it executes, of the tables
+    that it reads and of the papers' numbers. In it stand the checksums of what the notebook left behind.
     """
     notebook = registry.NOTEBOOKS[number]
     texts, code = notebook.content
@@ -70,8 +73,25 @@ def stamp(number: str, profile: str, stale: bool = False) -> str:
     if fresh.NAME in notebook.quoted:
         studies[fresh.NAME] = records.read_record(paths.DATA / "extended" / f"{fresh.NAME}.json")
     sums = {name: (record or {}).get("table_sha256") for name, record in studies.items()}
-    identity = short_hash([texts, reached(("notebook", None), source=code), tables, sums])
+    published = {path.name: records.checksum(path) for path in sorted(paths.PUBLISHED.glob("*.csv"))}
+    identity = short_hash([texts, reached(("notebook", None), source=code), tables, sums, published])
     return str(paths.BUILD / profile / "notebooks" / f"{number}.{identity}.{'stale' if stale else 'done'}")
+
+
+def left_by(number: str) -> list[str]:
+    """Files under build/PROFILE that a notebook leaves: itself executed, its pictures, the tables that it records."""
+    notebook = registry.NOTEBOOKS[number]
+    drawn = [name for name, picture in PICTURES.items() if picture.notebook == number]
+    pictures = [f"figures/{name}.{end}" for name in drawn for end in ("png", "svg", "json")]
+    tables = [f"tables/{name}.{end}" for name in notebook.recorded for end in ("csv", "json")]
+    return [f"notebooks/{notebook.path.name}", *pictures, *tables]
+
+
+def seal(number: str, profile: str, stale: bool = False) -> None:
+    """Write the stamp of an executed notebook."""
+    left = {file: paths.BUILD / profile / file for file in left_by(number)}
+    sums = {file: records.checksum(path) for file, path in left.items() if path.is_file()}
+    records.write_record(Path(stamp(number, profile, stale)), sums)
 
 
 def execute(number: str, profile: str, stale: bool = False) -> None:
@@ -83,7 +103,6 @@ def execute(number: str, profile: str, stale: bool = False) -> None:
     import papermill
 
     from experiments.figures import lighter
-    from experiments.pictures import alternative_text
 
     started, name, source = time.perf_counter(), registry.NOTEBOOKS[number].name, registry.NOTEBOOKS[number].path
     for line in drawn_stale(number, profile) if stale else []:
@@ -113,7 +132,7 @@ def execute(number: str, profile: str, stale: bool = False) -> None:
                 output.metadata.setdefault("image/png", {})["alt"] = alternative_text(cell)
     target = paths.BUILD / profile / "notebooks" / source.name
     records.write_atomically(target, nbformat.writes(notebook) + "\n")
-    Path(stamp(number, profile, stale)).touch()
+    seal(number, profile, stale)
     print(f"notebook {name}: {time.perf_counter() - started:.0f} s", flush=True)
 
 
@@ -139,16 +158,37 @@ def outdated(tables: Iterable[Table], profile: str) -> Iterator[str]:
 
 def status(profile: str) -> str:
     """A line for each committed table and agent that is not current."""
-    lines = sorted(outdated(registry.tables().values(), profile))
-    for run in registry.agents(profile):
-        record = records.read_record(run.committed / "record.json") or {}
-        if record.get("identity") != run.identity:
-            lines.append(f"{'stale' if record else 'missing':8} {relative(run.committed)}")
-    record = records.read_record(paths.DATA / "extended" / f"{fresh.NAME}.json")
-    if profile == "laptop" and record and (old := fresh.stale(record)):
-        words = f"stale    data/extended/{fresh.NAME}.csv: {', '.join(old)}"
-        lines.append(f"{words}; `make claims SEEDS=...` makes it again")
+    lines = sorted([*outdated(registry.tables().values(), profile), *_other_tables(profile), *_agents(profile)])
     return "\n".join(lines) or "every committed table and agent was made by the present settings and code"
+
+
+def _agents(profile: str) -> Iterator[str]:
+    for run in registry.agents(profile):
+        try:
+            if not run.committed.is_dir():
+                yield f"missing  {relative(run.committed)}"
+            elif verified(run.committed).get("identity") != run.identity:
+                yield f"stale    {relative(run.committed)}"
+        except records.DamagedTable as error:
+            yield f"damaged  {relative(run.committed)}: {error}"
+
+
+def _other_tables(profile: str) -> Iterator[str]:
+    """Of those that notebooks record, and those that no declaration makes."""
+    folders = [paths.DATA / profile, *([paths.DATA / "extended"] if profile == "laptop" else [])]
+    for path in [path for folder in folders for path in sorted(folder.glob("*.csv"))]:
+        if path.stem in registry.tables():
+            continue
+        try:
+            record = records.read_table(path)[1]
+        except records.DamagedTable as error:
+            yield f"damaged  {relative(path)}: {error}"
+            continue
+        notebook = registry.author(path.stem)
+        if notebook and record.get("code") != notebook.identity:
+            yield f"stale    {relative(path)}: {notebook.name} has changed; `make figures` makes it again"
+        if path.stem == fresh.NAME and (old := fresh.stale(record)):
+            yield f"stale    {relative(path)}: {', '.join(old)}; `make claims SEEDS=...` makes it again"
 
 
 def calibration() -> float:
@@ -185,9 +225,9 @@ def reckon(runs: list[Run], which: str, profile: str, cores: int, fresh: bool = 
     head = f"{len(todo)} of {len(runs)} runs {which} are to be made"
     if not todo:
         return head
-    path, known = paths.DATA / profile / "cost.csv", {}
+    path, known = paths.DATA / profile / f"{COST}.csv", {}
     if path.is_file():  # whatever the seed
-        table = pd.read_csv(path)
+        table = records.read_table(path, "restore it from git, or remove it")[0]
         known = table.groupby(table.run.str.replace(r"-\d+$", "", regex=True)).seconds.mean().to_dict()
     speed = calibration() / known["calibration"] if "calibration" in known else 1.0
     seconds = [known.get(f"{run.experiment}/{run.variant}", 60 * run.minutes / speed) * speed for run in todo]

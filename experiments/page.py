@@ -120,11 +120,11 @@ def reader(profile: str, seeds: int | None = None, stale: bool = False) -> Load:
         if name in registry.tables():
             home = registry.tables()[name].home(profile)
             made = all(run.is_made() for run in registry.tables()[name].runs(home))
-            if not made and not records.find_table(name, home).is_file():
+            if not made and not records.places(name, home):
                 raise records.MissingTable(f"no table {name} of profile {profile}")  # tables.load would train
             table = tables.load(name, profile, stale=stale)
         else:
-            table = tables.read(name, profile)  # a notebook's
+            table = tables.read(name, profile, stale=stale)  # a notebook's
         for whose, column in SEEDS:
             if seeds and {whose, column} <= {*table}:
                 table = table[table.groupby(whose)[column].rank("dense") <= seeds]

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from experiments import paths, records, registry
-from experiments.build import cost
+from experiments.build import COST, cost, stamp
 from experiments.pictures import PICTURES, SIDECAR
 from experiments.records import read_record, write_atomically
 from experiments.run import Run, make, verified
@@ -39,9 +39,8 @@ def publish(profile: str = "laptop") -> None:
         raise RefusedError("AA_SEEDS must not be set: figures are published with the seeds that are judged")
     built, data = paths.BUILD / profile, paths.DATA / profile
     check_figures(built / "figures")
-    notebooks = [built / "notebooks" / notebook.path.name for notebook in registry.NOTEBOOKS.values()]
-    if missing := [path.name for path in notebooks if not path.is_file()]:
-        raise RefusedError(f"notebooks must all be executed, {built / 'notebooks'} lacks {', '.join(missing)}")
+    for number in registry.NOTEBOOKS:
+        check_notebook(number, profile)
     if profile != "laptop":
         return
     from experiments import readme  # here: it reads tables
@@ -50,17 +49,19 @@ def publish(profile: str = "laptop") -> None:
     mine = [table.name for table in registry.tables().values() if not table.side]
     for name in mine:
         assemble(registry.tables()[name], profile)
-    recorded = set().union(*(notebook.quoted for notebook in registry.NOTEBOOKS.values())) - set(registry.tables())
-    tables = [_whole(path) for path in sorted((built / "tables").glob("*.csv")) if path.stem in {*mine, *recorded}]
+    recorded = set().union(*(notebook.recorded for notebook in registry.NOTEBOOKS.values()))
+    records.write_table(built / "tables" / f"{COST}.csv", cost(profile), {"table": COST})
+    wanted = {*mine, *recorded, COST}
+    tables = [_whole(path) for path in sorted((built / "tables").glob("*.csv")) if path.stem in wanted]
     agents = [(run, make(run)) for run in registry.agents(profile)]
     _check_agents(agents)
     text = (paths.ROOT / "README.md").read_text(encoding="utf-8")
     readme.update(text, profile)  # or nothing is written
 
     _copy([part for path in tables for part in (path, path.with_suffix(".json"))], data)
-    write_atomically(data / "cost.csv", cost(profile).to_csv(index=False, lineterminator="\n"))
     _copy_agents(agents)
     _copy([built / "figures" / f"{name}.{end}" for name in PICTURES for end in ("png", "svg", "json")], paths.FIGURES)
+    notebooks = [built / "notebooks" / notebook.path.name for notebook in registry.NOTEBOOKS.values()]
     _copy(notebooks, paths.ROOT / "notebooks")
     write_atomically(paths.ROOT / "README.md", readme.update(text, profile))
 
@@ -90,6 +91,22 @@ def refuse_changed_code(runs: Iterable[Run]) -> None:
             f"{len(dirty)} runs were made by code that was not committed, so nobody could make them again: remove "
             f"{paths.relative(dirty[0])}{' and the like' if dirty[1:] else ''}, or repeat all runs with FRESH=1"
         )
+
+
+def check_notebook(number: str, profile: str) -> None:
+    """Refuse what somebody else has drawn or recorded over what the build left, by checksums of all its files.
+
+    Raises:
+        RefusedError: the notebook was not executed as it stands, or a file of it is another now.
+    """
+    path, name = Path(stamp(number, profile)), registry.NOTEBOOKS[number].name
+    left = read_record(path)
+    if left is None:
+        raise RefusedError(f"notebook {name} has not been executed as it stands: `make figures` executes it")
+    for file, expected in left.items():
+        made = paths.BUILD / profile / file
+        if not made.is_file() or records.checksum(made) != expected:
+            raise RefusedError(f"{made} is not what {name} left there: remove {path} and call `make figures` again")
 
 
 def check_figures(folder: Path) -> None:

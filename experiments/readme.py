@@ -7,8 +7,10 @@ from collections.abc import Callable
 import pandas as pd
 
 from experiments import fresh, language, paths, records, registry
+from experiments.build import COST
 from experiments.claims import Load
 from experiments.page import FIGURES, Entry, entry, reader, show_seeds
+from experiments.pictures import SIDECAR
 
 HOLDS = 0.8  # share of rounds in which a seed that holds cooperates
 HEADLINE = {"advantage_alignment": "", "aa_long": " trained twice as long,"}
@@ -19,10 +21,12 @@ ASIDE = 16  # seconds of a notebook that are not in its record, as `time make re
 
 def commands(load: Load) -> str:
     """The three commands with what they took: the cost of the runs and of the notebooks, as records have it."""
-    cost = pd.read_csv(paths.DATA / "laptop" / "cost.csv").seconds.sum() / 60
+    cost = records.read_table(paths.DATA / "laptop" / f"{COST}.csv")[0].seconds.sum() / 60
     seconds: dict[str, float] = {}  # of every notebook, up to its last picture
     for path in paths.FIGURES.glob("*.json"):
-        record = records.read_record(path) or {}
+        record = records.read_record(path)
+        if record is None or not set(SIDECAR) <= set(record):
+            raise records.DamagedTable(f"{path} is no record of a picture (cut, or in conflict): restore it from git")
         seconds[record["notebook"]] = max(seconds.get(record["notebook"], 0), record["seconds"]["notebook"])
     whole = [ASIDE + spent for spent in seconds.values()]
     drawn = max(sum(whole) / CORES, *whole) / 60  # the longest one cannot be shared

@@ -142,10 +142,10 @@ def read_table(
     return pd.read_csv(StringIO(content.decode())), record
 
 
-def find_table(name: str, profile: str) -> Path:
-    """Where a table is: being made in `paths.BUILD`, or committed in `paths.DATA` (also if there is none)."""
-    path = paths.BUILD / profile / "tables" / f"{name}.csv"
-    return path if path.is_file() else paths.DATA / profile / f"{name}.csv"
+def places(name: str, profile: str) -> list[Path]:
+    """Where a table is: made in `paths.BUILD`, committed in `paths.DATA`, in this order; empty if there is none."""
+    found = (paths.BUILD / profile / "tables" / f"{name}.csv", paths.DATA / profile / f"{name}.csv")
+    return [path for path in found if path.is_file()]
 
 
 def count_seeds(table: pd.DataFrame) -> int | None:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import ast
-import json
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib import import_module
 from pathlib import Path
 
-from experiments import paths
+from experiments import paths, records
+from experiments.identity import reached, short_hash
 from experiments.run import Experiment, Run, Table, with_needs
 
 MODULES = ("ipd", "coin", "negotiation", "harvest", "language")  # each with EXPERIMENTS, TABLES and agents(profile)
+DRAWING = ("experiments.figures", "experiments.pictures")
 LAST = "12"  # the notebook that shows the pictures of all others and judges all tables
 
 
@@ -57,7 +58,9 @@ class Notebook:
     @cached_property
     def content(self) -> tuple[list[str], str]:
         """The text of every cell, and its code as Python."""
-        cells = json.loads(self.path.read_text(encoding="utf-8"))["cells"]
+        cells = (records.read_record(self.path) or {}).get("cells")
+        if cells is None:
+            raise records.DamagedTable(f"{self.path} is no notebook (cut, or in conflict): restore it from git")
         texts = ["".join(cell["source"]) for cell in cells]
         code = "\n".join(text for cell, text in zip(cells, texts, strict=True) if cell["cell_type"] == "code")
         lines = [("pass" if line.lstrip().startswith(("%", "!")) else line) for line in code.splitlines()]
@@ -69,6 +72,19 @@ class Notebook:
         nodes = ast.walk(ast.parse(self.content[1]))
         return {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
 
+    @cached_property
+    def identity(self) -> str:
+        """Identity of the code that it executes, drawing in modules apart: that of the tables which it records."""
+        found = reached(("notebook", None), source=self.content[1])
+        return short_hash({name: tree for name, tree in found.items() if name.partition(":")[0] not in DRAWING})
+
+    @cached_property
+    def recorded(self) -> list[str]:
+        """Names of the tables that it computes itself: those that it gives to `record`."""
+        calls = [node for node in ast.walk(ast.parse(self.content[1])) if isinstance(node, ast.Call) and node.args]
+        names = [call.args[0] for call in calls if isinstance(call.func, ast.Name) and call.func.id == "record"]
+        return [name.value for name in names if isinstance(name, ast.Constant) and isinstance(name.value, str)]
+
     def tables(self, side: bool = False) -> list[Table]:
         """The tables, or side studies, that it reads: those that its code names; LAST, which judges them, reads all."""
         every = [table for table in tables().values() if table.side == side]
@@ -76,3 +92,8 @@ class Notebook:
 
 
 NOTEBOOKS = {path.name[:2]: Notebook(path.stem) for path in sorted((paths.ROOT / "notebooks").glob("[0-9]*_*.ipynb"))}
+
+
+def author(name: str) -> Notebook | None:
+    """The notebook that computes a table itself; None if there is none."""
+    return next((notebook for notebook in NOTEBOOKS.values() if name in notebook.recorded), None)

@@ -112,37 +112,47 @@ def verified(folder: Path) -> dict[str, Any]:
     Raises:
         records.DamagedTable: naming the file.
     """
-    record = records.read_record(folder / "record.json")
-    if record is None:
-        raise records.DamagedTable(f"{folder / 'record.json'} is missing or no JSON: remove {folder} and make it again")
+    record = records.read_record(folder / "record.json") or {}
+    way_out = f"restore it, or remove {folder} and make it again"
+    if not isinstance(record.get("files"), dict):
+        raise records.DamagedTable(f"{folder / 'record.json'} is missing, or no record of a run: {way_out}")
     for name, expected in record["files"].items():
         path = folder / name
         if not path.is_file() or records.checksum(path) != expected:
-            way_out = f"restore it, or remove {folder} and make it again"
             raise records.DamagedTable(f"{path} is cut, altered or missing: {way_out}")
     return record
 
 
 def finished(run: Run) -> Path | None:
-    """The folder of a run made by the present settings and code, here or in the repository; None if there is none."""
+    """The folder of a run made by the present settings and code, here or in the repository; None if there is none.
+
+    Raises:
+        records.DamagedTable: it is there, but not as it was written, or that of another run.
+    """
     if run.is_made():
+        if verified(run.folder).get("identity") != run.identity:
+            raise records.DamagedTable(f"{run.folder} holds another run: remove it and make {run.name} again")
         return run.folder
-    record = records.read_record(run.committed / "record.json")
-    if record is not None and record.get("identity") == run.identity:
-        verified(run.committed)
+    if (run.committed / "record.json").is_file() and verified(run.committed).get("identity") == run.identity:
         return run.committed
     return None
 
 
 def make(run: Run, fresh: bool = False) -> Path:
-    """Compute a run and what it needs, unless it is there; returns its folder.
+    """Compute a run and what it needs, unless it is there; returns its folder. A damaged one under build/ heals.
 
     Args:
         run: to make.
         fresh: compute it although it is there (not what it needs).
     """
-    if not fresh and (folder := finished(run)) is not None:
-        return folder
+    try:
+        if not fresh and (folder := finished(run)) is not None:
+            return folder
+    except records.DamagedTable as error:
+        if not run.is_made():  # that of the repository
+            raise
+        print(f"{error}; doing so", flush=True)
+        fresh = True
     needs = [make(need) for need in run.needs]
     with _alone(run):
         return run.folder if run.is_made() and not fresh else _compute(run, needs, fresh)

@@ -1,7 +1,8 @@
 """Tables and trained agents for whoever reads them: verified, and never out of date in silence.
 
-A table is looked for in `build/` first, among what has been made here, and then among what is committed in `data/`. It
-must be whole (its checksum) and made by the present settings and code (the identity of each of its runs).
+A table is looked for in `build/` first, among what has been made here, and then among what is committed in `data/`: the
+first one counts that the present settings and code have made (the identity of each of its runs, or of the notebook that
+records it). It must be whole (its checksum).
 """
 
 from __future__ import annotations
@@ -44,17 +45,18 @@ def load(name: str, profile: str, stale: bool = False) -> pd.DataFrame:
     runs = table.runs(home)
     if all(run.is_made() for run in runs):
         return assemble(table, profile)
-    path = records.find_table(name, home)
-    way_out = f"`{command(table, profile)}` makes it again"
-    if not path.is_file():
+    found, way_out = records.places(name, home), f"`{command(table, profile)}` makes it again"
+    if not found:
         if table.side and profile == "laptop":
             raise MissingTable(f"nobody has made the side study {name} yet: `{command(table, profile)}`")
         announce(name, runs)
         for run in tqdm(runs, desc=name, disable=paths.HEADLESS, leave=False):
             make(run)  # here rather than in `assemble`: with a progress bar
         return assemble(table, profile)
-    content, record = records.read_table(path, way_out)
-    differing = out_of_date(record, table, runs)
+    for path in found:
+        content, record = records.read_table(path, way_out)
+        if not (differing := out_of_date(record, table, runs)):
+            break
     if differing and not stale:
         shown = ", ".join(differing[:3]) + (", ..." if len(differing) > 3 else "")
         raise StaleTable(
@@ -120,21 +122,36 @@ def record(name: str, profile: str, settings: Any, table: pd.DataFrame) -> pd.Da
     path = paths.BUILD / profile / "tables" / f"{Path(name).name}.csv"
     if path.stem != name:
         raise ValueError(f"name must be that of a file without folders, got {name!r}")
-    content = {"table": name, **records.provenance(settings_as_data(settings), 0.0)}
+    content = {"table": name, "code": _code(name), **records.provenance(settings_as_data(settings), 0.0)}
     records.write_table(path, table, content)
     return remember(name, *records.read_table(path))
 
 
-def read(name: str, profile: str) -> pd.DataFrame:
-    """A table that a notebook has recorded, from build/ or data/, verified.
+def read(name: str, profile: str, stale: bool = False) -> pd.DataFrame:
+    """A table that a notebook has recorded, from build/ or data/, verified; `stale`: also if its code was another.
 
     Raises:
         MissingTable: with the command that makes it.
+        StaleTable: the notebook, or what it calls, has changed since.
         DamagedTable: it was cut or altered.
     """
     check_choice("profile", profile, PROFILES)
-    path = records.find_table(name, profile)
-    return remember(name, *records.read_table(path, f"`make figures PROFILE={profile}` makes it"))
+    way_out, found = f"`make figures PROFILE={profile}` makes it", records.places(name, profile)
+    if not found:
+        raise MissingTable(f"no table {name} of profile {profile}: {way_out}")
+    for path in found:
+        content, record = records.read_table(path, way_out)
+        if current := record.get("code") == _code(name):
+            break
+    if not current and not stale:
+        raise StaleTable(f"{path} was recorded by other code: {way_out}; stale=True reads it all the same")
+    return remember(name, content, record | {"stale": not current})
+
+
+def _code(name: str) -> str | None:
+    """Identity of the code of the notebook that records a table; None if no notebook does."""
+    notebook = registry.author(name)
+    return notebook.identity if notebook else None
 
 
 def agent(run: Run, stale: bool = False) -> Path:
@@ -142,13 +159,12 @@ def agent(run: Run, stale: bool = False) -> Path:
 
     Raises:
         StaleTable: the committed one was trained by other settings or code.
-        DamagedTable: one of its files was cut or altered.
+        DamagedTable: one of its files was cut or altered, here or in the repository.
     """
     if (folder := finished(run)) is not None:
         return folder
-    committed = records.read_record(run.committed / "record.json")
     kept = {other.name: other.identity for other in registry.agents("laptop")}
-    if committed is None or kept.get(run.name) != run.identity:  # nobody's, or that of another profile
+    if not run.committed.is_dir() or kept.get(run.name) != run.identity:  # nobody's, or that of another profile
         announce(run.name, [run])
         return make(run)
     verified(run.committed)

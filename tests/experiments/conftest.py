@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from language_fixtures import *  # noqa: F403
 
-from experiments import paths, records, registry
+from experiments import build, paths, records, registry
 from experiments.records import write_atomically
 from experiments.run import Experiment, Run, Table
 
@@ -63,6 +63,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(paths, "ROOT", tmp_path)
     for name in ("BUILD", "DATA", "FIGURES"):
         monkeypatch.setattr(paths, name, tmp_path / name.lower())
+    monkeypatch.setattr(paths, "PUBLISHED", tmp_path / "data" / "published")
     notebook = tmp_path / "notebooks" / "00_toys.ipynb"
     cell = {"cell_type": "code", "source": ['load("toys"), load("toy_league")\n', 'record("angles", 1)']}
     write_atomically(notebook, json.dumps({"cells": [cell]}))
@@ -72,6 +73,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(registry, "tables", lambda: {table.name: table for table in TABLES})
     monkeypatch.setattr(registry, "agents", TOYS.runs)
     monkeypatch.setattr(records, "READ", {})
+    build.stamp.cache_clear()
     COUNTED.clear()
     return tmp_path
 

@@ -10,7 +10,7 @@ import pytest
 from matplotlib.figure import Figure
 
 import experiments
-from experiments import figures, publish, readme, records
+from experiments import build, figures, publish, readme, records, registry
 from experiments.pictures import Picture
 from experiments.publish import RefusedError, check_figures
 from experiments.run import make
@@ -31,7 +31,8 @@ def tracked(project: Path) -> dict[str, bytes]:
 def made(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A build in which all has succeeded: runs, tables, pictures, an executed notebook."""
     pictures = {"curves": Picture("00", "Curves"), "study": Picture("00", "A side study")}
-    monkeypatch.setattr(publish, "PICTURES", pictures)
+    for module in (publish, build):
+        monkeypatch.setattr(module, "PICTURES", pictures)
     monkeypatch.setattr(readme, "GENERATED", {"toys": lambda load: f"{len(load('toys'))} toys"})
     records.write_atomically(project / "README.md", README)
     publish.publish_study("toy_study")
@@ -43,24 +44,27 @@ def made(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     figures.save(Figure(), "curves", NOTEBOOK, parameters, ["toys", "toy_league", "angles"])
     figures.save(Figure(), "study", NOTEBOOK, parameters, ["toy_study"])
     records.write_atomically(project / "build" / "laptop" / "notebooks" / NOTEBOOK, "executed")
+    build.seal("00", "laptop")
     return project
 
 
 def test_all_of_a_build_is_published(made: Path) -> None:
     publish.publish("laptop")
     files = tracked(made)
-    tables = {f"data/laptop/{name}.{end}" for name in ("toys", "toy_league", "angles") for end in ("csv", "json")}
+    tables = {
+        f"data/laptop/{name}.{end}" for name in ("toys", "toy_league", "angles", "cost") for end in ("csv", "json")
+    }
     agents = {f"data/agents/toy/slow-{seed}/{name}" for seed in (0, 1) for name in AGENT}
     drawn = {f"figures/{name}.{end}" for name in ("curves", "study") for end in ("png", "svg", "json")}
     study = {f"data/extended/toy_study.{end}" for end in ("csv", "json")}
-    others = {"data/laptop/cost.csv", f"notebooks/{NOTEBOOK}", "README.md"}
+    others = {f"notebooks/{NOTEBOOK}", "README.md"}
     assert set(files) == tables | agents | drawn | study | others
     assert files["README.md"] == README.replace("old", "2 toys").encode()
     assert files[f"notebooks/{NOTEBOOK}"] == b"executed"
     assert experiments.load("toys", "laptop").seed.tolist() == [0, 1]
     publish.publish("laptop")
     again = tracked(made)
-    assert {name for name in files if files[name] != again[name]} <= {"data/laptop/cost.csv"}  # has a time in it
+    assert {name for name in files if files[name] != again[name]} <= {"data/laptop/cost.csv", "data/laptop/cost.json"}
 
 
 AGENT = ("agent.safetensors", "record.json", "table.csv")
@@ -117,12 +121,37 @@ def test_a_picture_of_an_older_side_study_is_published(made: Path) -> None:
     path = made / "build" / "laptop" / "figures" / "study.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"stale": ["toy_study"]}))
     check_figures(path.parent)
+    build.seal("00", "laptop")
     publish.publish("laptop")
 
 
 def test_a_notebook_that_was_not_executed_is_refused(made: Path) -> None:
-    (made / "build" / "laptop" / "notebooks" / NOTEBOOK).unlink()
-    refused(made, f"lacks {NOTEBOOK}")
+    Path(build.stamp("00", "laptop")).unlink()
+    refused(made, "notebook 00_toys has not been executed as it stands: `make figures`")
+
+
+@pytest.mark.parametrize("file", [f"notebooks/{NOTEBOOK}", "figures/curves.png", "tables/angles.csv"])
+def test_what_somebody_made_over_it_by_hand_is_refused(made: Path, file: str) -> None:
+    path = made / "build" / "laptop" / file
+    if path.suffix == ".csv":
+        experiments.record("angles", "laptop", {"gamma": 0.9}, pd.DataFrame({"angle": [2.0]}))
+    else:
+        path.write_bytes(path.read_bytes() + b" ")
+    refused(made, f"{path.name} is not what 00_toys left there: remove .*00.*done")
+
+
+def test_a_notebook_is_executed_again_after_a_change_of_what_it_shows(
+    made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {build.stamp("00", "laptop")}
+    records.write_atomically(made / "data" / "published" / "league.csv", "agent,reward\n")  # the papers' numbers
+    build.stamp.cache_clear()
+    before.add(build.stamp("00", "laptop"))
+    cells = json.dumps({"cells": [{"cell_type": "markdown", "source": "other words"}]})
+    records.write_atomically(made / "notebooks" / NOTEBOOK, cells)
+    monkeypatch.setattr(registry, "NOTEBOOKS", {"00": registry.Notebook("00_toys")})
+    build.stamp.cache_clear()
+    assert len({*before, build.stamp("00", "laptop")}) == 3
 
 
 def test_code_that_is_not_committed_publishes_nothing(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,6 +162,7 @@ def test_code_that_is_not_committed_publishes_nothing(made: Path, monkeypatch: p
         publish.publish_study("toy_study")
     make(TOYS.runs("laptop")[1], fresh=True)
     experiments.record("angles", "laptop", {"gamma": 0.9}, pd.DataFrame({"angle": [1.0]}))
+    build.seal("00", "laptop")
     monkeypatch.setattr(records, "git_commit", lambda: "0123abc")
     refused(made, r"1 runs were made by code that was not committed.*remove .*toy/slow-1\..*FRESH=1")
     make(TOYS.runs("laptop")[1], fresh=True)
@@ -155,6 +185,7 @@ def test_a_readme_without_its_parts_publishes_nothing(made: Path) -> None:
 
 def test_another_profile_is_checked_and_not_published(made: Path) -> None:
     (made / "build" / "laptop").rename(made / "build" / "smoke")
+    build.seal("00", "smoke")
     before = tracked(made)
     publish.publish("smoke")
     assert tracked(made) == before

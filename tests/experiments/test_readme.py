@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import made_up
+import pandas as pd
 import pytest
 
 from experiments import paths, readme, records
@@ -51,14 +52,19 @@ def test_committed_readme_says_what_the_data_say() -> None:
 
 
 def test_times_are_those_of_the_records(project: Path) -> None:
-    write = records.write_atomically
-    write(project / "data/laptop/cost.csv", "experiment,run,seconds\ncoin,coin/a-5,1200\ncoin,coin/b-5,600\n")
+    cost = pd.DataFrame({"experiment": "coin", "run": ["coin/a-5", "coin/b-5"], "seconds": [1200, 600]})
+    records.write_table(project / "data/laptop/cost.csv", cost, {})
     for name, notebook, seconds in (("a", "01_x.ipynb", 60), ("b", "01_x.ipynb", 180), ("c", "02_y.ipynb", 60)):
-        record = {"notebook": notebook, "seconds": {"notebook": seconds}}
+        record = dict.fromkeys(SIDECAR) | {"notebook": notebook, "seconds": {"notebook": seconds}}
         records.write_record(project / f"figures/{name}.json", record)
     redraw, figures = readme.commands(lambda name: None).splitlines()[-2:]
     assert redraw.endswith("| 3 minutes |")  # 01 takes as long, 02 beside it
     assert figures.endswith("| 18 minutes |")
+    for damaged in ("figures/c.json", "data/laptop/cost.csv"):
+        (project / damaged).write_text("<<<<<<< HEAD\n")
+        with pytest.raises(records.DamagedTable, match=Path(damaged).name):
+            readme.commands(lambda name: None)
+        (project / "figures/c.json").unlink(missing_ok=True)
 
 
 def test_signs_say_what_a_verdict_rests_on(monkeypatch: pytest.MonkeyPatch) -> None:

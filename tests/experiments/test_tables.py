@@ -137,11 +137,71 @@ def test_an_agent_of_another_profile_is_not_in_the_way(fresh_clone: Path, counte
     assert counted == ["toy-1"]
 
 
-def test_an_agent_that_was_cut_is_named(fresh_clone: Path) -> None:
+@pytest.mark.parametrize("damage", ["cut", "gone", "record cut", "record foreign"])
+@pytest.mark.parametrize("place", ["data", "build"])
+def test_a_damaged_agent_is_named_and_one_made_here_heals(
+    fresh_clone: Path, counted: list[str], place: str, damage: str
+) -> None:
     run = toy_run("laptop", "slow", 1)
-    (run.committed / "agent.safetensors").write_bytes(b"")
-    with pytest.raises(DamagedTable, match=r"agent\.safetensors is cut"):
+    if place == "build":
+        experiments.run.make(run, fresh=True)
+    folder = {"data": run.committed, "build": run.folder}[place]
+    damaged = folder / ("record.json" if "record" in damage else "agent.safetensors")
+    {
+        "cut": lambda: damaged.write_bytes(b""),
+        "gone": damaged.unlink,
+        "record cut": lambda: damaged.write_bytes(damaged.read_bytes()[:-20]),
+        "record foreign": lambda: damaged.write_text("{}"),
+    }[damage]()
+    counted.clear()
+    with pytest.raises(DamagedTable, match=rf"{damaged.name} is "):
         experiments.agent(run)
+    assert counted == []
+    if place == "build":
+        experiments.run.make(run)
+        assert counted == ["toy-1"]
+        assert (experiments.agent(run) / "agent.safetensors").read_bytes() == b"\x01"
+
+
+def test_another_run_in_its_place_is_refused(fresh_clone: Path) -> None:
+    run, other = (toy_run("laptop", "slow", seed) for seed in (1, 0))
+    for each in (run, other):
+        experiments.run.make(each, fresh=True)
+    shutil.rmtree(run.folder)
+    shutil.copytree(other.folder, run.folder)
+    with pytest.raises(DamagedTable, match="holds another run: remove it and make toy/slow-1 again"):
+        experiments.agent(run)
+
+
+def test_what_is_committed_is_taken_where_what_was_made_here_is_older(
+    fresh_clone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    older = fresh_clone / "build" / "laptop" / "tables" / "toys.csv"
+    records.write_table(older, pd.DataFrame({"seed": [0], "value": [9.0]}), {"runs": {}})
+    assert load("toys", "laptop").seed.tolist() == [0, 1]
+    change_a_setting(monkeypatch)
+    with pytest.raises(StaleTable, match=r"data/laptop/toys\.csv was made by other settings"):
+        load("toys", "laptop")
+    assert load("toys", "laptop", stale=True).seed.tolist() == [0, 1]
+
+
+def test_a_table_that_a_notebook_recorded_before_it_changed_is_refused(
+    fresh_clone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiments.record("angles", "laptop", {}, pd.DataFrame({"angle": [1.0]}))
+    for path in (fresh_clone / "build" / "laptop" / "tables").glob("angles.*"):
+        path.rename(fresh_clone / "data" / "laptop" / path.name)
+    assert experiments.read("angles", "laptop").angle.tolist() == [1.0]
+    assert "angles" not in build.status("laptop")
+    cell = {"cell_type": "code", "source": 'record("angles", 2)'}
+    records.write_atomically(fresh_clone / "notebooks" / "00_toys.ipynb", json.dumps({"cells": [cell]}))
+    monkeypatch.setattr(registry, "NOTEBOOKS", {"00": registry.Notebook("00_toys")})
+    with pytest.raises(StaleTable, match=r"angles\.csv was recorded by other code: `make figures"):
+        experiments.read("angles", "laptop")
+    assert experiments.read("angles", "laptop", stale=True).attrs["stale"]
+    assert "angles.csv: 00_toys has changed; `make figures`" in build.status("laptop")
+    experiments.record("angles", "laptop", {}, pd.DataFrame({"angle": [2.0]}))
+    assert experiments.read("angles", "laptop").angle.tolist() == [2.0]
 
 
 def test_an_agent_that_nobody_has_trained_is_announced(
@@ -162,8 +222,12 @@ def test_status_lists_what_is_out_of_date(fresh_clone: Path, monkeypatch: pytest
     assert build.status("laptop") == "every committed table and agent was made by the present settings and code"
     change_a_setting(monkeypatch)
     assert "stale" in build.status("laptop")
-    (fresh_clone / "data" / "laptop" / "toys.csv").write_text("")
-    assert "damaged" in build.status("laptop")
+    agents, laptop = fresh_clone / "data" / "agents" / "toy", fresh_clone / "data" / "laptop"
+    records.write_table(laptop / "cost.csv", pd.DataFrame({"seconds": [1]}), {})
+    for path in (laptop / "toys.csv", laptop / "cost.csv", agents / "slow-0" / "agent.safetensors"):
+        path.write_text("<<<<<<< HEAD")
+    lines = build.status("laptop")
+    assert all(f"damaged  {place}" in lines for place in ("data/laptop/toys", "data/laptop/cost", "data/agents/toy"))
 
 
 def test_a_table_of_a_notebook_is_written_beside_its_past(project: Path) -> None:
