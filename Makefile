@@ -15,6 +15,7 @@ RUN_SNAKEMAKE = if [ ! -e $(INSTALLED) ]; then echo "(first installs the package
 	[ -w "$$HOME" ] || export XDG_CACHE_HOME="$${XDG_CACHE_HOME:-$${TMPDIR:-/tmp}/aa-companion-$$(id -u)}"; \
 	$(PY) $(if $(DRY),,-m experiments.progress $(PY)) -m snakemake $(1) --cores $(CORES) --nolock --rerun-incomplete \
 	--max-checksum-file-size 0 --rerun-triggers mtime --quiet rules host $(DRY) $(if $(FRESH),--forceall) \
+	--resources gpu=1 \
 	$(if $(AA_BUILD),--directory "$$AA_BUILD") --config profile=$(PROFILE) mode=$(2) fresh=$(if $(FRESH),1,0)
 
 FRESH_STEP = $(PY) -m experiments.fresh --profile $(PROFILE) --seeds '$(SEEDS)' --only '$(ONLY)' --cores $(CORES)

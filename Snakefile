@@ -16,6 +16,7 @@ FRESH = "--fresh" if str(config.get("fresh", 0)) == "1" else ""
 STALE = "" if MODE == "figures" else "--stale"  # what is committed is drawn all the same, and says how old it is
 PLACE, INTERPRETER = shlex.quote(str(workflow.basedir)), shlex.quote(sys.executable)
 PYTHON = f"cd {PLACE} && env -u MPLBACKEND PYTHONDONTWRITEBYTECODE=1 {INTERPRETER} -m experiments"
+MODELS = ("09", "10", "11") if PROFILE == "paper" else ()  # notebooks in which a large model plays
 STAMPS = {number: build.stamp(number, PROFILE, bool(STALE)) for number in registry.NOTEBOOKS}
 
 
@@ -80,7 +81,7 @@ for number in registry.NOTEBOOKS:
         priority: int(number == "13")  # it trains for minutes: first
         resources:
             runtime=30,
-            mem_mb=4_000,
-            gpu=int(PROFILE == "paper"),
+            mem_mb=64_000 if number in MODELS else 4_000,
+            gpu=int(number in MODELS),
         shell:
             "{PYTHON} notebook {params.number} --profile {PROFILE} {STALE}"

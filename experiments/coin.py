@@ -33,7 +33,7 @@ from experiments.leagues import (
     train_agent,
 )  # fmt: skip
 from experiments.lola import Lola
-from experiments.run import JUDGED, Experiment, Run, Table
+from experiments.run import JUDGED, Experiment, Run, Table, scaled
 
 GAMMA = 0.96
 FADE = 0.9 * GAMMA  # of the alignment's past alone, as in LOQA's code
@@ -117,14 +117,15 @@ def _training(
 
 def agent_run(profile: str, variant: str, seed: int) -> Run:
     """Training of one seed of an agent."""
-    options = {}
+    options, usual = {}, LOLA_DICE if variant == "lola_dice" else AGENTS[variant][0]
     if variant == "lola_dice":
         changes = {"paper": PAPER_LOLA, "smoke": {"updates": 4, "games": 8, "network": Network(hidden=8)}}
         self_play, credit, options["train"] = replace(LOLA_DICE, **changes.get(profile, {})), None, train_lola
     else:
         self_play, credit = AGENTS[variant]
     settings = _training(profile, variant, self_play, credit, seed, **options)
-    return Run("coin", variant, seed, settings, train_agent, minutes=MINUTES.get(variant, 0.4), gpu=profile == "paper")
+    minutes = scaled(MINUTES.get(variant, 0.4), settings.self_play, usual)
+    return Run("coin", variant, seed, settings, train_agent, minutes=minutes)
 
 
 def agent_runs(profile: str, names: tuple[str, ...] = NAMES) -> list[Run]:

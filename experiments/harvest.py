@@ -35,7 +35,7 @@ from aa_core.selfplay import Buffer, Mind, SelfPlay, play, train
 from experiments.harvest_picture import Shown, credit_of_eating, keep_frames
 from experiments.judge import last_third
 from experiments.leagues import AGENT
-from experiments.run import JUDGED, Experiment, Run, Table
+from experiments.run import JUDGED, Experiment, Run, Table, scaled
 
 GAMMA = 0.99
 LAPTOP = SelfPlay(
@@ -200,6 +200,10 @@ def _setting(place: str, profile: str) -> Setting:
     return SETTINGS["published map" if away else profile]
 
 
+def _minutes(setting: Setting) -> float:
+    return scaled(0.9, setting.self_play, LAPTOP) * setting.game.horizon / SETTINGS["laptop"].game.horizon
+
+
 def background_run(profile: str, variant: str, seed: int, place: str = "harvest_background") -> Run:
     """Training of a background player of SCENARIOS, for a third of the updates, by when PPO is as greedy as it gets."""
     check_choice("variant", variant, SCENARIOS.values())
@@ -207,7 +211,7 @@ def background_run(profile: str, variant: str, seed: int, place: str = "harvest_
     updates = max(1, setting.self_play.updates // 3)
     setting = replace(setting, self_play=replace(setting.self_play, updates=updates), evaluate_every=updates)
     settings = Training(variant, setting, naive_advantages, None, seed, beam)
-    return Run(place, variant, seed, settings, train_agent, minutes=0.3, gpu=profile == "paper")
+    return Run(place, variant, seed, settings, train_agent, minutes=_minutes(setting))
 
 
 def agent_run(profile: str, variant: str, seed: int, place: str = "harvest") -> Run:
@@ -222,7 +226,7 @@ def agent_run(profile: str, variant: str, seed: int, place: str = "harvest") -> 
     settings = Training(variant, setting, rules.get(variant), script, seed)
     home = "harvest_background" if place == "harvest" else "harvest_open_background"
     needs = tuple(background_run(profile, who, one, home) for who in SCENARIOS.values() for one in STRANGERS)
-    return Run(place, variant, seed, settings, train_agent, needs, 0.1 if script else 0.9, gpu=profile == "paper")
+    return Run(place, variant, seed, settings, train_agent, needs, minutes=0.1 if script else _minutes(setting))
 
 
 # --- what the figures show of the trained

@@ -28,7 +28,7 @@ from aa_core.selfplay import Buffer, Mind, SelfPlay, Trajectory, play
 from aa_core.selfplay import train as train_network
 from aa_core.tabular import Tabular, train, train_lola
 from experiments.judge import last_third
-from experiments.run import TEN, Experiment, Run, Table
+from experiments.run import TEN, Experiment, Run, Table, scaled
 
 SEEDS = TEN
 CHOOSING = range(5)
@@ -267,7 +267,8 @@ def _self_play(experiment: str, updates: int, profile: str, variant: str, seed: 
         tuple(SEEDS.start + seed * size.seeds + index for index in range(size.seeds)),
         LOLA_STEP if variant == "lola_dice" else None,
     )  # fmt: skip
-    return Run(experiment, variant, seed, settings, play_ipd, minutes=0.2)
+    minutes = scaled(0.1, settings.training, LAPTOP.training) * size.rounds / LAPTOP.rounds
+    return Run(experiment, variant, seed, settings, play_ipd, minutes=minutes)
 
 
 def ipd_sweep(profile: str, variant: str, seed: int) -> Run:
@@ -276,7 +277,8 @@ def ipd_sweep(profile: str, variant: str, seed: int) -> Run:
     updates = max(1, round(size.training.updates * size.training.learning_rate / rate))
     training = replace(size.training, learning_rate=rate, updates=updates, record_every=updates)
     settings = Sweep(size.betas, size.gammas, training, size.rounds, tuple(CHOOSING[: size.seeds]))
-    return Run("ipd_sweep", variant, seed, settings, sweep_ipd, minutes=2 * LAPTOP.learning_rates[0] / rate)
+    minutes = scaled(0.7, training, LAPTOP.training) * size.rounds / LAPTOP.rounds
+    return Run("ipd_sweep", variant, seed, settings, sweep_ipd, minutes=minutes)
 
 
 def ipd_tournament(profile: str, variant: str, seed: int) -> Run:

@@ -25,7 +25,7 @@ from experiments.leagues import (
     train_agent,
     welfare,
 )  # fmt: skip
-from experiments.run import JUDGED, Experiment, Run, Table
+from experiments.run import JUDGED, Experiment, Run, Table, scaled
 
 GAMMA = 0.96
 AA = "advantage_alignment"
@@ -78,8 +78,8 @@ def _training(profile: str, name: str, self_play: SelfPlay, credit: CreditRule, 
 def agent_run(profile: str, variant: str, seed: int) -> Run:
     """Training of one seed of an agent."""
     settings = _training(profile, variant, *agent(profile, variant), seed)
-    minutes = 0.13 * settings.self_play.updates / 100 * settings.self_play.epochs
-    return Run("negotiation", variant, seed, settings, train_agent, minutes=minutes, gpu=profile == "paper")
+    minutes = scaled(0.12, settings.self_play, NAIVE) * settings.self_play.epochs
+    return Run("negotiation", variant, seed, settings, train_agent, minutes=minutes)
 
 
 def long_run(profile: str, variant: str, seed: int) -> Run:

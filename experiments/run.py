@@ -95,6 +95,11 @@ class Run:
         return (self.folder / "record.json").is_file()
 
 
+def scaled(minutes: float, settings: Any, usual: Any) -> float:
+    """Core-minutes of a training by those of the usual one: they grow with its updates and with the games of each."""
+    return minutes * settings.updates * settings.games / (usual.updates * usual.games)
+
+
 def with_needs(runs: Iterable[Run], wanted: Callable[[Run], bool] = lambda run: True) -> list[Run]:
     """Runs and all that they build on, each once; of those that are not `wanted` neither they nor what they need."""
     found, waiting = {}, list(runs)

@@ -127,7 +127,13 @@ def test_every_run_has_resources_for_a_cluster() -> None:
     assert all(build.runtime(run) >= 10 for run in runs)
     trained = [run for run in language if run.experiment == "llm"]
     assert all(run.gpu and build.runtime(run) >= 24 * 60 for run in trained)
-    assert not any(run.gpu for run in runs if run.experiment.startswith("ipd"))
+    others = [run for run in runs if not run.experiment.startswith("llm")]
+    assert not any(run.gpu for run in others), "they have no device but the processor"
+    laptop = {(run.experiment, run.variant): build.runtime(run) for run in registry.runs("laptop")}
+    larger = {
+        run.experiment for run in others if build.runtime(run) > 10 * laptop.get((run.experiment, run.variant), 10)
+    }
+    assert larger >= {"ipd", "ipd_long", "coin", "negotiation", "harvest", "harvest_background"}
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import re
 import subprocess
 
+from experiments import build
 from experiments.paths import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -25,3 +26,10 @@ def test_make_help_lists_every_documented_target() -> None:
     text = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     for target in ("figures", "redraw", "notebooks/%", "tables/%", "studies/%", "test", "lab", "bench", "clean"):
         assert re.search(rf"^  {target}\s", text, flags=re.MULTILINE)
+
+
+def test_all_that_is_committed_was_made_by_the_present_code_and_none_by_changed_code() -> None:
+    assert build.status("laptop") == "every committed table and agent was made by the present settings and code"
+    records = [path for top in ("data", "figures") for path in (ROOT / top).rglob("*.json")]
+    assert len(records) > 100
+    assert [path.name for path in records if "-dirty" in path.read_text(encoding="utf-8")] == []

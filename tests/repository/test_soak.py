@@ -1,4 +1,4 @@
-"""Twenty seconds of self-play: no more threads or files at the end; and a leak would be seen."""
+"""Fifteen seconds of self-play: no more threads or files at the end; and a leak would be seen."""
 
 from __future__ import annotations
 
