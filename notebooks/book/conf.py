@@ -38,6 +38,8 @@ bibtex_default_style = "unsrt"
 katex_css_path = "katex-math.css"  # the package's own; MathML needs no fonts
 katex_options = "output: 'mathml'"
 
+copybutton_exclude = ".linenos, .gp, .go"  # neither prompts nor what an example prints
+
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
