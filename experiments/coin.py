@@ -178,7 +178,17 @@ MAP: dict[str, Cell] = {  # cell -> credit, changes
     "greedy 30": (CREDIT, {"greedy_updates": 30}),
     "greedy 60": (CREDIT, {"greedy_updates": 60}),
     "sees the board alone": (CREDIT, {"network": Network()}),
+    "past fades with γ, β 0.2": (partial(aligned_advantages, beta=0.2, gamma=GAMMA), {}),
+    "past fades with γ, β 0.3": (partial(aligned_advantages, beta=0.3, gamma=GAMMA), {}),
     "no past selves": (CREDIT, {"buffer": None}),
+    "past selves to the end": (CREDIT, {"buffer": replace(PAST, until=None)}),
+    "past selves in a quarter": (CREDIT, {"buffer": replace(PAST, share=0.25)}),
+    "256 games": (CREDIT, {"games": 256}),
+    "entropy 0.025": (CREDIT, {"entropy": 0.025}),
+    "entropy 0.08": (CREDIT, {"entropy": 0.08}),
+    "Adam 0.003": (CREDIT, SLOW),
+    "critic's Adam 0.015": (CREDIT, {"critic_learning_rate": 0.015}),
+    "λ 0.8": (CREDIT, {"lam": 0.8}),
 }
 
 

@@ -148,12 +148,22 @@ MAP: dict[str, Cell] = {  # cell -> credit, changes
         AVERAGED, {"network": Network(hidden=64), "learning_rate": 3e-3, "critic_learning_rate": 3e-3},
     ),
     "averaged, β 3, not normalised": (AVERAGED, {"normalise": False}),
+    "averaged, β 3, λ 0": (AVERAGED, {"lam": 0.0}),
     "averaged, β 3, defectors 1 in 4": (AVERAGED, _defectors(1 / 4)),
     "averaged, β 3, greedy, past": (AVERAGED, PAST),
+    "averaged, β 3, greedy, past, ten times longer": (AVERAGED, PAST | {"updates": 2500}),
+    "averaged, β 10, γ 0.5, defectors 1 in 8": (
+        partial(aligned_advantages, beta=10.0, gamma=GAMMA, past="averaged"), SHORT | _defectors(1 / 8),
+    ),
     "discounted 0.9, β 3, γ 0.5": (_discounted(3.0, 0.9), SHORT),
+    "discounted 0.9, β 3, γ 0.5, λ 0": (_discounted(3.0, 0.9), SHORT | {"lam": 0.0}),
     "discounted 0.9, β 3, γ 0.5, defectors 1 in 8": (_discounted(3.0, 0.9), SHORT | _defectors(1 / 8)),
+    "discounted 0.9, β 3, γ 0.7": (_discounted(3.0, 0.9), {"gamma": 0.7}),
     "discounted 0.9, β 5, γ 0.5": (_discounted(5.0, 0.9), SHORT),
+    "discounted 0.96, β 2, γ 0.5, defectors 1 in 16": (_discounted(2.0, 0.96), SHORT | _defectors(1 / 16)),
     "discounted 1, β 1.5, γ 0.5, defectors 1 in 16": (_discounted(1.5, 1.0), SHORT | _defectors(1 / 16)),
+    "discounted 1, β 1.5, γ 0.65, defectors 1 in 8": (_discounted(1.5, 1.0), {"gamma": 0.65} | _defectors(1 / 8)),
+    "discounted 1, β 1, γ 0.8, defectors 1 in 8": (_discounted(1.0, 1.0), {"gamma": 0.8} | _defectors(1 / 8)),
 }  # fmt: skip
 
 

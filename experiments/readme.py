@@ -8,12 +8,14 @@ import pandas as pd
 
 from experiments import fresh, language, paths, records, registry
 from experiments.build import COST
-from experiments.claims import Load
+from experiments.claims import CLAIMS, Load
 from experiments.page import FIGURES, Entry, entry, reader, show_seeds
 from experiments.pictures import SIDECAR
 
 HOLDS = 0.8  # share of rounds in which a seed that holds cooperates
-HEADLINE = {"advantage_alignment": "", "aa_long": " trained twice as long,"}
+HEADLINE = {
+    "advantage_alignment": "", "aa_long": " trained twice as long,", "aa_constant": " so long at a constant rate,",
+}  # fmt: skip
 FROM_GREED = {"advantage_alignment": "AA earns", "prior": "its prior", "sum_of_rewards": "sum of rewards"}  # all kind
 CORES = 2  # that the times of the README are for
 ASIDE = 16  # seconds of a notebook that are not in its record, as `time make redraw` tells: to start, and to end
@@ -35,7 +37,11 @@ def commands(load: Load) -> str:
         ("---", "---", "---"),
         ("`make lab`", "open the notebooks in JupyterLab, without autosave", "4 seconds"),
         ("`make redraw`", "execute them all on the committed tables and agents, into `build/`", f"{drawn:.0f} minutes"),
-        ("`make figures`", "train everything, execute, draw every figure", f"{cost / CORES + drawn:.0f} minutes"),
+        (
+            "`make figures`",
+            "train all but side studies, execute, draw every figure",
+            f"{cost / CORES + drawn:.0f} minutes",
+        ),
     )
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
@@ -53,7 +59,12 @@ def verdicts(load: Load) -> str:
         found = entry(key, note)
         title, number, *_ = found.figure
         old = any(records.READ.get(name, {}).get("stale") for name in read)
-        signs = ("†" if found.longer not in ("not run", found.verdict) else "") + ("‡" if old else "")
+        aside = any(table.side for name, table in registry.tables().items() if name in _judged(key))
+        signs = (
+            ("§" if aside else "")
+            + ("†" if found.longer not in ("not run", found.verdict) else "")
+            + ("‡" if old else "")
+        )
         cells = (
             f"[{key.split('_')[0].upper()}, {title}](notebooks/{registry.NOTEBOOKS[number].name}.ipynb)",
             found.verdict + signs, _counts(found),
@@ -63,11 +74,17 @@ def verdicts(load: Load) -> str:
     legend = {
         "\\*": "settings were chosen on some of these seeds",
         "†": "trained longer, the verdict is another (12)",
+        "§": "from side studies (`make studies/NAME`)",
         "‡": "from tables that earlier code made",
     }
     table = "\n".join(lines)
     used = [f"{sign} {words}" for sign, words in legend.items() if sign in table]
     return "\n\n".join([table, *(["; ".join(used) + "."] if used else []), *_unseen()])
+
+
+def _judged(key: str) -> set[str]:
+    """Tables that the claims of a figure are read off."""
+    return {side.table for claim in CLAIMS if claim.figure == key for side in claim.sides}
 
 
 def _unseen() -> list[str]:
