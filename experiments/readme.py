@@ -32,16 +32,13 @@ def commands(load: Load) -> str:
         seconds[record["notebook"]] = max(seconds.get(record["notebook"], 0), record["seconds"]["notebook"])
     whole = [ASIDE + spent for spent in seconds.values()]
     drawn = max(sum(whole) / CORES, *whole) / 60  # the longest one cannot be shared
+    took = f"{cost / CORES + drawn:.0f} minutes"
     rows = (
         ("type", "to", f"took, on {CORES} cores"),
         ("---", "---", "---"),
         ("`make lab`", "open the notebooks in JupyterLab, without autosave", "4 seconds"),
         ("`make redraw`", "execute them all on the committed tables and agents, into `build/`", f"{drawn:.0f} minutes"),
-        (
-            "`make figures`",
-            "train all but side studies, execute, draw every figure",
-            f"{cost / CORES + drawn:.0f} minutes",
-        ),
+        ("`make figures`", "train all but side studies, execute, draw every figure", took),
     )
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
@@ -60,11 +57,8 @@ def verdicts(load: Load) -> str:
         title, number, *_ = found.figure
         old = any(records.READ.get(name, {}).get("stale") for name in read)
         aside = any(table.side for name, table in registry.tables().items() if name in _judged(key))
-        signs = (
-            ("§" if aside else "")
-            + ("†" if found.longer not in ("not run", found.verdict) else "")
-            + ("‡" if old else "")
-        )
+        other = found.longer not in ("not run", found.verdict)
+        signs = "".join(sign for sign, holds in (("§", aside), ("†", other), ("‡", old)) if holds)
         cells = (
             f"[{key.split('_')[0].upper()}, {title}](notebooks/{registry.NOTEBOOKS[number].name}.ipynb)",
             found.verdict + signs, _counts(found),

@@ -78,7 +78,7 @@ def test_algorithms_differ_in_the_credit_and_in_what_their_names_say(game: str) 
 
 def test_a_cell_of_the_coin_games_map_differs_in_what_it_names() -> None:
     signs = {"greedy": {"greedy_updates"}, "past selves": {"buffer"}, "entropy": {"entropy"}, "board": {"network"},
-             "Adam": {"learning_rate", "critic_learning_rate"}, "λ": {"lam"}}  # fmt: skip
+             "Adam": {"learning_rate", "critic_learning_rate"}, "λ": {"lam"}, "games": {"games"}}  # fmt: skip
     for name in coin.MAP:
         settings = coin._MAP.run("extended", name, 0).settings
         rule = settings.credit.keywords
@@ -92,7 +92,7 @@ def test_a_cell_of_the_coin_games_map_differs_in_what_it_names() -> None:
 def test_a_cell_of_negotiations_map_differs_in_what_it_names() -> None:
     signs = {"greedy": ("greedy_updates",), "past": ("buffer",), "not normalised": ("normalise",), "λ": ("lam",),
              "γ": ("gamma",), "defectors": ("scripts", "script_share"), "wide": ("network",),
-             "Adam": ("learning_rate", "critic_learning_rate")}  # fmt: skip
+             "Adam": ("learning_rate", "critic_learning_rate"), "longer": ("updates",)}  # fmt: skip
     for name in negotiation.MAP:
         settings = negotiation._MAP.run("extended", name, 0).settings
         rule, (past, beta, *others) = settings.credit.keywords, name.split(", ")
