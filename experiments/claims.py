@@ -287,14 +287,15 @@ def _scores(figure: str, place: str, numbers: bool) -> Iterator[Claim]:
         rows = sorted(printed("aa_commons_harvest_open"), key=lambda row: -row[scenario])
         for row in rows if numbers else ():
             ours = harvest(place, HARVESTERS.get(row["agent"], row["agent"]), metric)
-            yield Claim(figure, ours, low + row[scenario] * (high - low), "fig. 4, de-normalised", high - low)
+            apples = low + row[scenario] * (high - low)
+            yield Claim(figure, ours, apples, "fig. 4, de-normalised (second hand)", high - low)
         agents = [harvest(place, HARVESTERS[row["agent"]], metric) for row in rows if row["agent"] in HARVESTERS]
-        yield from more(figure, "fig. 4", *combinations(agents, 2))
+        yield from more(figure, "fig. 4 (second hand)", *combinations(agents, 2))
         yield from more(figure, CONTROL, (agents[0], harvest(place, FREE, metric)))
 
 
 def _apples(figure: str, place: str) -> Iterator[Claim]:
-    """Figure 5 shows frames; we count what becomes of the apples."""
+    """Figure 5 shows frames; we count what becomes of the apples. That AA keeps more of them is our reading."""
     for metric in ("sustainability", "collective_return"):
         ours, *others = (harvest(f"{place}_curves", agent, metric) for agent in (PROXIMAL_AA, PPO, PPO_SUM))
         yield from more(figure, "fig. 5, by measures of ours", *((ours, other) for other in others))

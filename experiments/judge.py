@@ -7,7 +7,8 @@ are judged, beside 95% intervals over seeds.
   is a tenth of what the game offers in that cell: the distance between what always cooperate and always defect get
   there, or in Commons Harvest between the two ends by which the published scores are normalised. Only where the paper
   prints a larger error bar, or so few digits that their rounding is larger, is that taken.
-- An ordering **holds** if the whole interval of the difference lies above zero.
+- An ordering **holds** if the whole interval of the difference lies above zero. Where a paper shows pictures and no
+  numbers, what they are taken to show is an ordering by measures of ours, and its source says so.
 - A *control* is an ordering that no paper states: who learned nothing would fail it. It can only cost a verdict.
 - What is *ours*, an ordering that no paper states, and what follows *by the rules alone*, since only scripts play, is
   shown and decides nothing.
@@ -17,7 +18,7 @@ are judged, beside 95% intervals over seeds.
 |---|---|
 | reproduced | every number agrees, every ordering holds, and none lacks our run |
 | reproduced as far as compared | the same, but for some claims we have no run |
-| orderings reproduced, numbers not | every ordering holds (there is one at least), some number does not agree |
+| numbers not reproduced, orderings hold | every ordering holds (there is one at least), some number does not agree |
 | orderings reproduced, no numbers known | every ordering holds, and there is no number to compare |
 | not reproduced | some ordering or control does not hold, or there are only numbers and one does not agree |
 | cannot tell: fewer than 3 seeds | none of this is settled by three seeds or more |
@@ -47,7 +48,7 @@ class Verdict(StrEnum):
 
     REPRODUCED = "reproduced"
     PARTLY = "reproduced as far as compared"
-    OTHER_SCALE = "orderings reproduced, numbers not"
+    OTHER_SCALE = "numbers not reproduced, orderings hold"
     NO_NUMBERS = "orderings reproduced, no numbers known"
     NOT_REPRODUCED = "not reproduced"
     FEW_SEEDS = f"cannot tell: fewer than {ENOUGH} seeds"
