@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from aa_core.checks import check, check_alike, check_choice, check_shape, check_that
+from aa_core.checks import check, check_alike, check_choice, check_flags, check_shape, check_that
 from aa_core.games.matrix import SWAP, MatrixGame
 
 GradientField = Callable[[Tensor, Tensor], Tensor]  # (logits, co_logits) -> gradient of the first
@@ -51,6 +51,9 @@ def chain(policy: Tensor, co_player: Tensor, game: MatrixGame, gamma: float) -> 
     check(gamma=gamma)
     check_that(gamma < 1, "gamma", "in [0, 1) for an infinite game", gamma)
     check_shape((..., 5, 2), policy=policy, co_player=co_player)
+    axes = zip(policy.shape[-3::-1], co_player.shape[-3::-1], strict=False)
+    fits = policy.dtype == co_player.dtype and all(a == b or 1 in (a, b) for a, b in axes)
+    check_that(fits, "co_player", f"{policy.dtype} that broadcasts with policy, {tuple(policy.shape)}", co_player)
     payoffs = game.payoff_tensor.to(policy)
     joint = (policy[..., :, None] * co_player[..., list(SWAP), None, :]).flatten(-2)  # (..., 5, 4)
     system = torch.eye(4).to(policy) - gamma * joint[..., 1:, :]
@@ -63,6 +66,7 @@ def chain(policy: Tensor, co_player: Tensor, game: MatrixGame, gamma: float) -> 
 def values(policy: Tensor, co_player: Tensor, game: MatrixGame, gamma: float, per_round: bool = False) -> Tensor:
     """Discounted values `(..., 2)` of both from START for P(C|s) tables `(..., 5)`; `per_round`: times 1 - gamma."""
     check_shape((..., 5), policy=policy, co_player=co_player, bounds=(0, 1))
+    check_flags(per_round=per_round)
     tables = [torch.stack([table, 1 - table], -1) for table in (policy, co_player)]
     start = chain(*tables, game, gamma).values[..., 0]  # type: ignore[call-arg]
     return (1 - gamma) * start if per_round else start
@@ -71,6 +75,7 @@ def values(policy: Tensor, co_player: Tensor, game: MatrixGame, gamma: float, pe
 def visitation(joint: Tensor, gamma: float) -> Tensor:
     """Discounted visits d(s) = sum_t gamma^t Pr(s_t = s), `(..., 5)`, of a `Chain.joint`."""
     check(gamma=gamma)
+    check_that(gamma < 1, "gamma", "in [0, 1) for an infinite game", gamma)
     check_shape((..., 5, 4), joint=joint)
     system = torch.eye(4).to(joint) - gamma * joint[..., 1:, :].mT
     after = torch.linalg.solve(system, gamma * joint[..., 0, :, None])[..., 0]
@@ -85,6 +90,7 @@ def _average_own_action(x: Tensor, policy: Tensor) -> Tensor:
 def _check_logits(logits: Tensor, co_logits: Tensor) -> None:
     check_shape((..., 5), logits=logits, co_logits=co_logits)
     check_alike(logits=logits, co_logits=co_logits)
+    check_that(logits.dtype == co_logits.dtype, "co_logits", f"{logits.dtype} as logits", co_logits)
 
 
 def _start_values(logits: Tensor, co_logits: Tensor, game: MatrixGame, gamma: float) -> Tensor:
@@ -109,6 +115,7 @@ def lola_shaping(
     parameters `(..., parameters)`: logits by default, `torch.exp` for a table of log-probabilities, any network.
     """
     check(co_policy=co_policy, co_parameters=co_parameters)
+    check_flags(natural=natural)
     check_shape((..., 5), logits=logits)
     default = co_policy is action_probabilities  # the natural step is written in logits
     check_that(default or not natural, "co_policy", "the default with natural=True", co_policy)
@@ -140,6 +147,7 @@ def lola_alignment_form(
     theorem is written: another direction, since orthonormal scores do not sum to zero as normalised policies' do.
     """
     _check_logits(logits, co_logits)
+    check_flags(baseline=baseline)
     policy, co_policy = action_probabilities(logits.detach()), action_probabilities(co_logits.detach())
     solved = chain(policy, co_policy, game, gamma)
     visits = visitation(solved.joint, gamma)
@@ -171,6 +179,7 @@ def lola_gradient(
     grad_1 grad_2 V1 dropped, as LOLA is usually written: grad_1 V1 + step_size * `lola_shaping`.
     """
     check(step_size=step_size)
+    check_flags(first_order=first_order)
     _check_logits(logits, co_logits)
     if first_order:
         shaping = lola_shaping(logits, co_logits, game, gamma)
@@ -201,6 +210,7 @@ def alignment_shaping(
     the sampled a_k, as in the papers' estimators.
     """
     check_choice("softmax", softmax, ("none", "taken", "full"))
+    check_flags(include_current=include_current, marginal=marginal)
     _check_logits(logits, co_logits)
     own = logits.detach().requires_grad_()
     live_policy, co_policy = action_probabilities(own), action_probabilities(co_logits.detach())
@@ -232,8 +242,14 @@ def advantage_alignment_gradient(
     logits: Tensor, co_logits: Tensor, game: MatrixGame, gamma: float, beta: float | Tensor = 1.0, **options: Any
 ) -> Tensor:
     """grad_1 V1 + beta (may broadcast) * `alignment_shaping` (AA), which takes `options`; `softmax="taken"` is LOQA."""
-    check_shape((...,), beta=beta) if isinstance(beta, Tensor) else check(beta=beta)
     shaping = alignment_shaping(logits, co_logits, game, gamma, **options)
+    if isinstance(beta, Tensor):
+        check_shape((...,), beta=beta)
+        sizes = zip(beta.shape[::-1], logits.shape[::-1], strict=False)
+        fits = beta.dim() <= logits.dim() and all(own in (1, size) for own, size in sizes)
+        check_that(fits, "beta", f"a number, or a tensor that broadcasts to {tuple(logits.shape)}", beta)
+    else:
+        check(beta=beta)
     return naive_gradient(logits, co_logits, game, gamma) + beta * shaping
 
 

@@ -69,11 +69,11 @@ def _table(row: str, column: str, means: Tensor) -> pd.DataFrame:
 
 def _check_table(table: pd.DataFrame, scripts: Collection[str]) -> None:
     check(scripts=scripts)
-    columns = {"row_agent", "column_agent", "row_seed", "column_seed", "row_reward"}
-    fits = isinstance(table, pd.DataFrame) and columns <= {*table} and len(table)
-    check_that(
-        fits and not table.isna().to_numpy().any(), "table", "rows of `league`, at least one, without NaN", table
-    )
+    pair = ["row_agent", "column_agent", "row_seed", "column_seed"]
+    fits = isinstance(table, pd.DataFrame) and {*pair, "row_reward"} <= {*table} and len(table)
+    fits = fits and not table.isna().to_numpy().any() and not table.duplicated(pair).any()
+    fits = fits and table.row_reward.dtype.kind in "iuf" and np.isfinite(table.row_reward).all()
+    check_that(fits, "table", "rows of `league`, one at least, each pair of seeds once, finite rewards, no NaN", table)
 
 
 def cell(table: pd.DataFrame, row: str, column: str, scripts: Collection[str] = ()) -> Statistic:
