@@ -87,7 +87,8 @@ def _average_own_action(x: Tensor, policy: Tensor) -> Tensor:
     return torch.cat([(policy[..., None] * x.unflatten(-1, (2, 2))).sum(-2)] * 2, -1)
 
 
-def _check_logits(logits: Tensor, co_logits: Tensor) -> None:
+def _check_logits(logits: Tensor, co_logits: Tensor, **flags: object) -> None:
+    check_flags(**flags)
     check_shape((..., 5), logits=logits, co_logits=co_logits)
     check_alike(logits=logits, co_logits=co_logits)
     check_that(logits.dtype == co_logits.dtype, "co_logits", f"{logits.dtype} as logits", co_logits)
@@ -146,8 +147,7 @@ def lola_alignment_form(
     `lola_shaping` with `co_policy=torch.exp`. With `baseline`, advantages stand for Q1(s, b) and Q2(s, b), as AA's
     theorem is written: another direction, since orthonormal scores do not sum to zero as normalised policies' do.
     """
-    _check_logits(logits, co_logits)
-    check_flags(baseline=baseline)
+    _check_logits(logits, co_logits, baseline=baseline)
     policy, co_policy = action_probabilities(logits.detach()), action_probabilities(co_logits.detach())
     solved = chain(policy, co_policy, game, gamma)
     visits = visitation(solved.joint, gamma)
@@ -179,8 +179,7 @@ def lola_gradient(
     grad_1 grad_2 V1 dropped, as LOLA is usually written: grad_1 V1 + step_size * `lola_shaping`.
     """
     check(step_size=step_size)
-    check_flags(first_order=first_order)
-    _check_logits(logits, co_logits)
+    _check_logits(logits, co_logits, first_order=first_order)
     if first_order:
         shaping = lola_shaping(logits, co_logits, game, gamma)
         return naive_gradient(logits, co_logits, game, gamma) + step_size * shaping
@@ -206,12 +205,10 @@ def alignment_shaping(
     - "full": grad Q2(b_k) - sum_b pi2(b|s_k) grad Q2(b).
 
     `include_current` adds t = k (the just-in-time variant, without the leading gamma). `marginal` averages A1 and the
-    live value over the own action a_k, which the co-player does not see when it chooses b_k; by default both depend on
-    the sampled a_k, as in the papers' estimators.
+    live value over the own action a_k, which the co-player does not see when it chooses b_k; by default a_k is sampled.
     """
     check_choice("softmax", softmax, ("none", "taken", "full"))
-    check_flags(include_current=include_current, marginal=marginal)
-    _check_logits(logits, co_logits)
+    _check_logits(logits, co_logits, include_current=include_current, marginal=marginal)
     own = logits.detach().requires_grad_()
     live_policy, co_policy = action_probabilities(own), action_probabilities(co_logits.detach())
     live = chain(live_policy, co_policy, game, gamma)

@@ -44,8 +44,7 @@ class Game(Protocol):
         """Play one step with actions `(batch, players)`, integers, or `(batch, players, *action_shape)`, reals.
 
         Returns the next state (the old one is not changed), observations `(batch, players, *obs_shape)`, rewards
-        `(batch, players)` in float32 and `done` `(batch,)`. Raises ValueError if the horizon is reached already, or if
-        `actions` has another shape, type or range.
+        `(batch, players)` in float32 and `done` `(batch,)`. ValueError after the horizon, or if `actions` do not fit.
         """
 
 
