@@ -59,6 +59,7 @@ class TensorGameEnv(ParallelEnv):
         """
         if seed is not None:
             check(seed=seed)
+            check_that(seed < 2**64, "seed", "below 2^64", seed)
             self._generator = torch.Generator().manual_seed(int(seed))  # numpy integers too
         elif self._generator is None:
             self._generator = torch.Generator()
