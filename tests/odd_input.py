@@ -160,7 +160,9 @@ def refused(call: Call, name: str, label: str, odd: Any) -> str:
     try:
         call.function(**call.arguments | {name: odd})
     except Exception as error:  # which one is what is asked
-        named = isinstance(error, REFUSALS) and re.match(rf"(\w+ and )?({names}) (must|and)\b", str(error))
+        named = isinstance(error, REFUSALS) and re.match(
+            rf"(\w+(, | and ))?({names})((, | and )\w+)? must\b", str(error)
+        )
         return "named" if named else f"foreign: {type(error).__name__}: {str(error).splitlines()[:1]}"
     return "silent"
 
