@@ -78,7 +78,7 @@ def _numbers(name: str, samples: Any) -> np.ndarray:
 
 
 def mean_of(samples: pd.Series, population: str = "") -> Statistic:
-    """Mean of one number per seed of a population, indexed by seed; ValueError if there are none, or two of a seed."""
+    """Mean of a Series of one finite number per seed of a population; ValueError for others, or an empty one."""
     known = isinstance(samples, pd.Series) and samples.index.is_unique
     check_that(known, "samples", "a Series of one number for each seed", samples)
     samples = pd.Series(_numbers("samples", samples), samples.index)
@@ -88,7 +88,7 @@ def mean_of(samples: pd.Series, population: str = "") -> Statistic:
 
 
 def mean_interval(samples: Sequence[float] | np.ndarray) -> Estimate:
-    """Mean and Student's t interval of independent samples `(seeds,)`; ValueError if there are none."""
+    """Mean and Student's t interval of independent samples `(seeds,)`; ValueError if there are none, or not finite."""
     return mean_of(pd.Series(_numbers("samples", samples))).interval()
 
 

@@ -53,7 +53,8 @@ def chain(policy: Tensor, co_player: Tensor, game: MatrixGame, gamma: float) -> 
     check_shape((..., 5, 2), policy=policy, co_player=co_player)
     axes = zip(policy.shape[-3::-1], co_player.shape[-3::-1], strict=False)
     fits = policy.dtype == co_player.dtype and all(a == b or 1 in (a, b) for a, b in axes)
-    check_that(fits, "co_player", f"{policy.dtype} that broadcasts with policy, {tuple(policy.shape)}", co_player)
+    expected = f"{policy.dtype} of a shape that broadcasts with policy's, {tuple(policy.shape)}"
+    check_that(fits, "co_player", expected, co_player)
     payoffs = game.payoff_tensor.to(policy)
     joint = (policy[..., :, None] * co_player[..., list(SWAP), None, :]).flatten(-2)  # (..., 5, 4)
     system = torch.eye(4).to(policy) - gamma * joint[..., 1:, :]

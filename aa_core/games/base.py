@@ -50,7 +50,7 @@ class Game(Protocol):
 
 Script = Callable[[Any, Tensor, Generator | None], Tensor]
 """A player with fixed rules: (game, observations `(..., *obs_shape)` of any seats, generator) -> actions `(...)`,
-or `(..., *action_shape)`. It raises ValueError if the observations are not those of the game."""
+or `(..., *action_shape)`. It raises ValueError if the observations do not end in the game's `obs_shape`."""
 
 
 def check_step(game: Game, state: Any, actions: Tensor) -> None:

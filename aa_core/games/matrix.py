@@ -98,7 +98,8 @@ def memory_one(cooperation: Sequence[float]) -> Script:
     check_that(fits, "cooperation", f"a probability for each of {', '.join(STATES)}", cooperation)
 
     def act(game: Game, observations: Tensor, generator: Generator | None = None) -> Tensor:
-        check(generator=generator)
+        check(game=game, generator=generator)
+        check_that(game.num_observations == len(STATES), "game", f"one that shows {', '.join(STATES)}", game)
         check_shape((...,), (0, len(STATES) - 1), True, observations=observations)
         return (torch.rand(observations.shape, generator=generator) >= table[observations.long()]).long()
 

@@ -18,10 +18,7 @@ COINS_PATTERN = f"<<proposal_start>> ?{base.NUMBER} ?<<proposal_end>>"
 
 
 def parse_message(reply: str) -> str:
-    """The text between the message tags, without the white space around it; `ParseError` if there is none.
-
-    The text must not contain < or >, so that no message can pretend to be a tag; see `one_line` for the rest.
-    """
+    """The text between the message tags, stripped; `ParseError` if there is none, or if < or > pretend to be a tag."""
     text = reply.strip()
     if not re.fullmatch(MESSAGE_PATTERN, text, base.FLAGS):
         raise ParseError(
