@@ -543,3 +543,26 @@ def test_an_agent_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match=r"cannot be written: .*mind\.safetensors"):
         actor_critic.save(mind(), tmp_path / "file" / "mind.safetensors")
+
+
+def shares(share: float, seeds: list[int]) -> None:
+    if isinstance(seeds, int) or not seeds:
+        raise ValueError(f"seeds must be a list, not empty, got {seeds!r}")
+    if not isinstance(share, float):
+        raise TypeError("torch knows no such share")
+
+
+def test_the_walk_finds_what_is_taken_and_keeps_its_lists_tight() -> None:
+    call = {"shares": partial(fresh, shares, dict(share=0.5, seeds=[0, 1]))}
+    wrong, _ = walk(call, {}, {}, {})
+    assert {line.partition(": ")[0] for line in wrong} >= {
+        "shares(share)=text",  # an error that only mentions the name
+        "shares(share)=above one",
+        "shares(seeds)=wrong element",
+        "shares(seeds)=half",
+    }
+    assert not [line for line in wrong if "=empty" in line or "(seeds)=number" in line]
+    late = {"shares(share)=*": "", "shares(seeds)=[wht]*": ""}
+    assert walk(call, {}, {}, late)[0] == []
+    assert walk(call, {"shares(share)=text": ""}, {}, {})[0][-1] == "shares(share)=text is needed by nothing"
+    assert "shares(seeds)=empty is no gap any more: *" in walk(call, {}, {}, {"*": ""})[0]

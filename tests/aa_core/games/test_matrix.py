@@ -185,6 +185,11 @@ def plays(seen: Any, game: Any = GAME, generator: Any = None) -> torch.Tensor:
     return memory_one([1.0, 1.0, 0.0, 1.0, 0.0])(game, seen, generator)
 
 
+def test_states_of_any_integer_type_are_seen_alike() -> None:
+    for dtype in (torch.uint8, torch.int32, torch.int64):
+        assert plays(torch.arange(5).to(dtype)).tolist() == [0, 0, 1, 0, 1]
+
+
 @pytest.mark.parametrize(
     ("call", "named"),
     [
@@ -208,11 +213,6 @@ def plays(seen: Any, game: Any = GAME, generator: Any = None) -> torch.Tensor:
         pytest.param(lambda: plays(torch.tensor([0]), games.make("coin")), "game", id="another game"),
     ],
 )
-def test_states_of_any_integer_type_are_seen_alike() -> None:
-    for dtype in (torch.uint8, torch.int32, torch.int64):
-        assert plays(torch.arange(5).to(dtype)).tolist() == [0, 0, 1, 0, 1]
-
-
 def test_bad_games_are_refused_by_name(call: Callable[[], MatrixGame], named: str) -> None:
     with pytest.raises(ValueError, match=rf"^{named} must"):
         call()
