@@ -189,10 +189,7 @@ class ActorCritic(nn.Module):
         return self.value(self._remembered(self.critic or self.actor, seen, None)[0])[..., 0]
 
     def forward(self, seen: Seen, hidden: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Outputs `(T, R, outputs)` and values `(T, R)`.
-
-        `hidden` `(R, H)` is the actor's before the first step; a critic's own trunk begins with zeros.
-        """
+        """Outputs `(T, R, outputs)` and values `(T, R)`, after the actor's `hidden` `(R, H)`; a critic from 0."""
         if self.critic is not None:
             return self.act(seen, hidden)[0], self.values(seen)
         remembered, _ = self._remembered(self.actor, seen, hidden)

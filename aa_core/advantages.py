@@ -105,10 +105,7 @@ def naive_advantages(advantages: Tensor, probabilities: Tensor | None = None) ->
 
 
 def summed_advantages(advantages: Tensor, probabilities: Tensor | None = None) -> Tensor:
-    """Every player's credit is the sum of all players' advantages; `(..., players, time)` in and out.
-
-    Returns, baselines and GAE are linear in the rewards, so this is the credit of the sum of rewards.
-    """
+    """Credit is the sum of all players' advantages `(..., players, time)`; GAE is linear: that of summed rewards."""
     check_shape((..., None, None), advantages=advantages)
     return advantages.sum(-2, keepdim=True).expand_as(advantages)
 

@@ -75,6 +75,12 @@ def check_choice(name: str, value: object, choices: Collection[str]) -> None:
         raise ValueError(f"{name} must be one of {', '.join(sorted(choices))}, got {value!r}")
 
 
+def check_flags(**flags: object) -> None:
+    """Each must be True or False."""
+    for name, value in flags.items():
+        check_that(isinstance(value, bool), name, "True or False", value)
+
+
 def _number(value: object) -> bool:
     return isinstance(value, Real) and math.isfinite(value)
 

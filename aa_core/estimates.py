@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -70,21 +71,24 @@ class Statistic:
 
 
 def _numbers(name: str, samples: Any) -> np.ndarray:
-    fits = not isinstance(samples, str) and np.ndim(samples) == 1 and len(samples) and not pd.isna(samples).any()
-    check_that(fits, name, "a sequence of numbers, at least one, none of them NaN", samples)
-    return np.asarray(samples, dtype=float)
+    each = np.array(samples, dtype=object)  # as they are: a text is no number
+    fits = each.ndim == 1 and each.size and all(isinstance(x, Real | np.bool_) and np.isfinite(x) for x in each)
+    check_that(fits, name, "a sequence of numbers, at least one, all of them finite", samples)
+    return each.astype(float)
 
 
 def mean_of(samples: pd.Series, population: str = "") -> Statistic:
-    """Mean of one number per seed of a population, indexed by seed; ValueError if there are none."""
-    _numbers("samples", samples)
+    """Mean of a Series of one finite number per seed of a population; ValueError for others, or an empty one."""
+    known = isinstance(samples, pd.Series) and samples.index.is_unique
+    check_that(known, "samples", "a Series of one number for each seed", samples)
+    samples = pd.Series(_numbers("samples", samples), samples.index)
     mean = samples.mean()
     left = mean + (mean - samples) / (len(samples) - 1) if len(samples) > 1 else samples * np.nan
     return Statistic(float(mean), {population: left})
 
 
 def mean_interval(samples: Sequence[float] | np.ndarray) -> Estimate:
-    """Mean and Student's t interval of independent samples `(seeds,)`; ValueError if there are none."""
+    """Mean and Student's t interval of independent samples `(seeds,)`; ValueError if there are none, or not finite."""
     return mean_of(pd.Series(_numbers("samples", samples))).interval()
 
 
@@ -101,6 +105,8 @@ def show(estimate: Estimate, digits: int = 2, sign: str = "") -> str:
     '2.00 [-0.48, 4.48]'
     """
     check(digits=digits, sign=sign)
-    check_that(isinstance(estimate, tuple) and len(estimate) == 3, "estimate", "an Estimate", estimate)
+    check_that(sign in ("", "+"), "sign", '"" or "+"', sign)
+    fits = isinstance(estimate, tuple) and len(estimate) == 3 and all(isinstance(x, Real) for x in estimate)
+    check_that(fits, "estimate", "an Estimate", estimate)
     mean, low, high = (f"{round(value, digits) + 0.0:{sign}.{digits}f}" for value in estimate)  # no -0.00
     return mean if np.isnan(estimate[1]) else f"{mean} [{low}, {high}]"

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from aa_core.checks import check, check_alike, check_choice, check_shape, check_that
+from aa_core.checks import check, check_alike, check_choice, check_flags, check_shape, check_that
 from aa_core.games.matrix import SWAP, MatrixGame
 
 GradientField = Callable[[Tensor, Tensor], Tensor]  # (logits, co_logits) -> gradient of the first
@@ -51,6 +51,10 @@ def chain(policy: Tensor, co_player: Tensor, game: MatrixGame, gamma: float) -> 
     check(gamma=gamma)
     check_that(gamma < 1, "gamma", "in [0, 1) for an infinite game", gamma)
     check_shape((..., 5, 2), policy=policy, co_player=co_player)
+    axes = zip(policy.shape[-3::-1], co_player.shape[-3::-1], strict=False)
+    fits = policy.dtype == co_player.dtype and all(a == b or 1 in (a, b) for a, b in axes)
+    expected = f"{policy.dtype} of a shape that broadcasts with policy's, {tuple(policy.shape)}"
+    check_that(fits, "co_player", expected, co_player)
     payoffs = game.payoff_tensor.to(policy)
     joint = (policy[..., :, None] * co_player[..., list(SWAP), None, :]).flatten(-2)  # (..., 5, 4)
     system = torch.eye(4).to(policy) - gamma * joint[..., 1:, :]
@@ -63,6 +67,7 @@ def chain(policy: Tensor, co_player: Tensor, game: MatrixGame, gamma: float) -> 
 def values(policy: Tensor, co_player: Tensor, game: MatrixGame, gamma: float, per_round: bool = False) -> Tensor:
     """Discounted values `(..., 2)` of both from START for P(C|s) tables `(..., 5)`; `per_round`: times 1 - gamma."""
     check_shape((..., 5), policy=policy, co_player=co_player, bounds=(0, 1))
+    check_flags(per_round=per_round)
     tables = [torch.stack([table, 1 - table], -1) for table in (policy, co_player)]
     start = chain(*tables, game, gamma).values[..., 0]  # type: ignore[call-arg]
     return (1 - gamma) * start if per_round else start
@@ -71,6 +76,7 @@ def values(policy: Tensor, co_player: Tensor, game: MatrixGame, gamma: float, pe
 def visitation(joint: Tensor, gamma: float) -> Tensor:
     """Discounted visits d(s) = sum_t gamma^t Pr(s_t = s), `(..., 5)`, of a `Chain.joint`."""
     check(gamma=gamma)
+    check_that(gamma < 1, "gamma", "in [0, 1) for an infinite game", gamma)
     check_shape((..., 5, 4), joint=joint)
     system = torch.eye(4).to(joint) - gamma * joint[..., 1:, :].mT
     after = torch.linalg.solve(system, gamma * joint[..., 0, :, None])[..., 0]
@@ -82,9 +88,11 @@ def _average_own_action(x: Tensor, policy: Tensor) -> Tensor:
     return torch.cat([(policy[..., None] * x.unflatten(-1, (2, 2))).sum(-2)] * 2, -1)
 
 
-def _check_logits(logits: Tensor, co_logits: Tensor) -> None:
+def _check_logits(logits: Tensor, co_logits: Tensor, **flags: object) -> None:
+    check_flags(**flags)
     check_shape((..., 5), logits=logits, co_logits=co_logits)
     check_alike(logits=logits, co_logits=co_logits)
+    check_that(logits.dtype == co_logits.dtype, "co_logits", f"{logits.dtype} as logits", co_logits)
 
 
 def _start_values(logits: Tensor, co_logits: Tensor, game: MatrixGame, gamma: float) -> Tensor:
@@ -109,6 +117,7 @@ def lola_shaping(
     parameters `(..., parameters)`: logits by default, `torch.exp` for a table of log-probabilities, any network.
     """
     check(co_policy=co_policy, co_parameters=co_parameters)
+    check_flags(natural=natural)
     check_shape((..., 5), logits=logits)
     default = co_policy is action_probabilities  # the natural step is written in logits
     check_that(default or not natural, "co_policy", "the default with natural=True", co_policy)
@@ -139,7 +148,7 @@ def lola_alignment_form(
     `lola_shaping` with `co_policy=torch.exp`. With `baseline`, advantages stand for Q1(s, b) and Q2(s, b), as AA's
     theorem is written: another direction, since orthonormal scores do not sum to zero as normalised policies' do.
     """
-    _check_logits(logits, co_logits)
+    _check_logits(logits, co_logits, baseline=baseline)
     policy, co_policy = action_probabilities(logits.detach()), action_probabilities(co_logits.detach())
     solved = chain(policy, co_policy, game, gamma)
     visits = visitation(solved.joint, gamma)
@@ -171,7 +180,7 @@ def lola_gradient(
     grad_1 grad_2 V1 dropped, as LOLA is usually written: grad_1 V1 + step_size * `lola_shaping`.
     """
     check(step_size=step_size)
-    _check_logits(logits, co_logits)
+    _check_logits(logits, co_logits, first_order=first_order)
     if first_order:
         shaping = lola_shaping(logits, co_logits, game, gamma)
         return naive_gradient(logits, co_logits, game, gamma) + step_size * shaping
@@ -197,11 +206,10 @@ def alignment_shaping(
     - "full": grad Q2(b_k) - sum_b pi2(b|s_k) grad Q2(b).
 
     `include_current` adds t = k (the just-in-time variant, without the leading gamma). `marginal` averages A1 and the
-    live value over the own action a_k, which the co-player does not see when it chooses b_k; by default both depend on
-    the sampled a_k, as in the papers' estimators.
+    live value over the own action a_k, which the co-player does not see when it chooses b_k; by default a_k is sampled.
     """
     check_choice("softmax", softmax, ("none", "taken", "full"))
-    _check_logits(logits, co_logits)
+    _check_logits(logits, co_logits, include_current=include_current, marginal=marginal)
     own = logits.detach().requires_grad_()
     live_policy, co_policy = action_probabilities(own), action_probabilities(co_logits.detach())
     live = chain(live_policy, co_policy, game, gamma)
@@ -232,8 +240,14 @@ def advantage_alignment_gradient(
     logits: Tensor, co_logits: Tensor, game: MatrixGame, gamma: float, beta: float | Tensor = 1.0, **options: Any
 ) -> Tensor:
     """grad_1 V1 + beta (may broadcast) * `alignment_shaping` (AA), which takes `options`; `softmax="taken"` is LOQA."""
-    check_shape((...,), beta=beta) if isinstance(beta, Tensor) else check(beta=beta)
     shaping = alignment_shaping(logits, co_logits, game, gamma, **options)
+    if isinstance(beta, Tensor):
+        check_shape((...,), beta=beta)
+        sizes = zip(beta.shape[::-1], logits.shape[::-1], strict=False)
+        fits = beta.dim() <= logits.dim() and all(own in (1, size) for own, size in sizes)
+        check_that(fits, "beta", f"a number, or a tensor that broadcasts to {tuple(logits.shape)}", beta)
+    else:
+        check(beta=beta)
     return naive_gradient(logits, co_logits, game, gamma) + beta * shaping
 
 

@@ -40,11 +40,10 @@ def league(game: Game, agents: Mapping[str, Agent], games: int = 32, seed: int =
 
     Unordered pairs of agents are played, as in LOQA's league, and entered from both sides; the games are symmetric. Of
     an agent's seeds i and j among themselves both orders are played, and their results averaged, so that the table is
-    symmetric there too. That includes i = j, a seed against itself. A pair's games, `games` for each two seeds, do not
-    depend on who else is in the league.
+    symmetric there too, also for i = j. A pair's games, so many for each two seeds, do not depend on who else plays.
 
-    Columns row_agent, column_agent, row_seed, column_seed (indices), row_reward, column_reward. ValueError if there are
-    no agents, no games, or not two players.
+    Columns row_agent, column_agent, row_seed, column_seed (indices), row_reward, column_reward. ValueError without
+    agents, games or two players.
     """
     check(game=game, agents=agents, games=games, seed=seed)
     check_that(game.num_players == 2, "game", "one of two players", game.num_players)
@@ -69,11 +68,11 @@ def _table(row: str, column: str, means: Tensor) -> pd.DataFrame:
 
 def _check_table(table: pd.DataFrame, scripts: Collection[str]) -> None:
     check(scripts=scripts)
-    columns = {"row_agent", "column_agent", "row_seed", "column_seed", "row_reward"}
-    fits = isinstance(table, pd.DataFrame) and columns <= {*table} and len(table)
-    check_that(
-        fits and not table.isna().to_numpy().any(), "table", "rows of `league`, at least one, without NaN", table
-    )
+    pair = ["row_agent", "column_agent", "row_seed", "column_seed"]
+    fits = isinstance(table, pd.DataFrame) and {*pair, "row_reward"} <= {*table} and len(table)
+    fits = fits and not table.isna().to_numpy().any() and not table.duplicated(pair).any()
+    fits = fits and table.row_reward.dtype.kind in "iuf" and np.isfinite(table.row_reward).all()
+    check_that(fits, "table", "rows of `league`, one at least, each pair of seeds once, finite rewards, no NaN", table)
 
 
 def cell(table: pd.DataFrame, row: str, column: str, scripts: Collection[str] = ()) -> Statistic:

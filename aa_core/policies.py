@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 import torch
 from torch import Tensor
 
-from aa_core.checks import check_choice, check_shape
+from aa_core.checks import check_choice, check_shape, check_that
 
 # P(cooperate | START, CC, CD, DC, DD). Grim trigger is memory-one on its own path: after its first D it never plays C,
 # so CC cannot come back.
@@ -22,8 +22,9 @@ STRATEGIES: dict[str, tuple[float, ...]] = {
 
 
 def strategy(name: str, dtype: torch.dtype = torch.float64) -> Tensor:
-    """P(cooperate) `(5,)` of a classic strategy by name."""
+    """P(cooperate) `(5,)` of a classic strategy by name; ValueError for a `dtype` that holds no fractions."""
     check_choice("name", name, STRATEGIES)
+    check_that(isinstance(dtype, torch.dtype) and dtype.is_floating_point, "dtype", "a floating point type", str(dtype))
     return torch.tensor(STRATEGIES[name], dtype=dtype)
 
 

@@ -2,7 +2,9 @@
 
 A package is walked for its public functions, its classes and their public methods. Each has a valid call in a list, or
 a reason why it has none. From the type and the name of every valid argument follow the odd values of its kind: each is
-refused by an error that names the argument, or stands in a list of legal ones, with the reason.
+refused by an error that begins with the argument's name, or stands in one of three lists of patterns, with the reason:
+it is legal; it is refused in other words, which are good; or it is a known gap, which is closed later. A pattern that
+nothing needs makes the walk fail, and so does a gap that is closed.
 """
 
 from __future__ import annotations
@@ -29,7 +31,20 @@ POSITIVE = {"learning_rate", "critic_learning_rate", "inner_learning_rate", "cli
 POSITIVE |= {"max_gradient_norm", "quantity", "repetition_penalty", "reward_scale"}
 FREE_FROM_ZERO = {"seed", "greedy_updates", "digits", "player", "index", "num_players", "update", "time", "free_tries"}
 FREE_FROM_ZERO |= {"round_index", "row", "count", "last", "token", "coins", "top_k", "feedback"}
-FREE_TEXTS = {"text", "reply", "population", "expected", "pattern", "sign"}
+FREE_TEXTS = {"text", "reply", "population", "expected", "pattern"}
+CHANCES = {"policy", "co_player", "cooperation", "probabilities", "joint"}
+AT_MOST = {"player", "index", "seed", "update"}  # integers that can be too large
+FROM_ZERO = {"first", "second"}
+FITTING = {"cut", "more axes", "scalar", "empty", "other dtype"}  # of two tensors that do not fit, either may be named
+SERIES_KINDS = (list, tuple, dict, set)
+
+
+class Anything:
+    """An object that has every attribute, but is nothing that the library knows."""
+
+    def __getattr__(self, name: str) -> None:
+        if name.startswith("__"):
+            raise AttributeError(name)
 
 
 class Call(NamedTuple):
@@ -64,20 +79,25 @@ def public_names(module: ModuleType) -> Iterator[tuple[str, object]]:
 def odd_values(name: str, value: Any, optional: bool) -> Iterator[tuple[str, Any]]:
     """Odd values of an argument's kind, by what they are called."""
     if isinstance(value, bool):
-        return  # a flag is what Python takes for true or false
+        yield "text", "no"
+        return
     if not optional:
         yield "none", None
     if not isinstance(value, str):
         yield "text", "odd"
     if isinstance(value, Tensor):
         yield from odd_tensors(value)
+        if name in CHANCES:
+            yield "above one", 3 * value
     elif isinstance(value, int):
         yield from (("negative", -1), ("half", 1.5), ("nan", float("nan")))
         if name not in FREE_FROM_ZERO:
             yield "zero", 0
+        if name in AT_MOST:
+            yield "high", 2**70
     elif isinstance(value, float):
         yield from (("nan", float("nan")), ("infinite", float("inf")))
-        if name in UNIT | POSITIVE:
+        if name in UNIT | POSITIVE | FROM_ZERO:
             yield "negative", -0.1
         if name in UNIT:
             yield "above one", 1.1
@@ -91,19 +111,32 @@ def odd_values(name: str, value: Any, optional: bool) -> Iterator[tuple[str, Any
         if isinstance(value, pd.DataFrame):
             yield "cut", value.iloc[:, 1:]
         else:
-            yield "nan", value * float("nan")
-    elif type(value) in (list, tuple, dict, set):
-        yield "number", 3
-        yield "empty", type(value)()
+            yield from (("nan", value * float("nan")), ("infinite", value * float("inf")))
+    elif type(value) in SERIES_KINDS:
+        yield from (("number", 3), ("empty", type(value)()), ("wrong element", with_wrong_element(value)))
+        if name in CHANCES:
+            yield "above one", [3 * x for x in value]
+        if not isinstance(value, dict) and value and all(isinstance(x, int) for x in value):
+            yield "half", type(value)([*value, 0.5])
     elif isinstance(value, Path):
         yield "missing", value / "nowhere"
     else:  # generators, functions and objects
         yield "number", 3
+        if not callable(value) or isinstance(value, torch.nn.Module):
+            yield "anything", Anything()
+
+
+def with_wrong_element(value: Any) -> Any:
+    """A list, tuple, dict or set whose last element is a text."""
+    if isinstance(value, dict):
+        return {**value, list(value)[-1]: "odd"}
+    return {*value, "odd"} if isinstance(value, set) else type(value)([*value[:-1], "odd"])
 
 
 def odd_tensors(value: Tensor) -> Iterator[tuple[str, Tensor]]:
     """Of other types, shapes and entries."""
     if value.is_floating_point():
+        yield "other dtype", value.float() if value.dtype == torch.float64 else value.double()
         yield "nan", torch.where(torch.arange(value.numel()).view(value.shape) == 0, torch.nan, value)
         yield "integers", value.long()
     else:
@@ -119,15 +152,17 @@ def odd_tensors(value: Tensor) -> Iterator[tuple[str, Tensor]]:
 
 
 def refused(call: Call, name: str, label: str, odd: Any) -> str:
-    """How a call takes an odd value: "named" if it is refused by the argument's name, "foreign" or "silent".
+    """How a call takes an odd value: "named" if the error begins "<argument> must", "foreign" or "silent".
 
     If two tensors do not fit each other, either may be named.
     """
-    names = "|".join(call.arguments) if label in ("cut", "more axes") else name
+    names = "|".join(call.arguments) if label in FITTING else name
     try:
         call.function(**call.arguments | {name: odd})
     except Exception as error:  # which one is what is asked
-        named = isinstance(error, REFUSALS) and re.search(rf"\b({names})\b", str(error))
+        named = isinstance(error, REFUSALS) and re.match(
+            rf"(\w+(, | and ))?({names})((, | and )\w+)? must\b", str(error)
+        )
         return "named" if named else f"foreign: {type(error).__name__}: {str(error).splitlines()[:1]}"
     return "silent"
 
@@ -146,24 +181,32 @@ def trials(name: str, make: Callable[[], Call]) -> Iterator[tuple[str, str]]:
             yield f"{name}({argument})={label}", refused(call, argument, label, odd)
 
 
-def walk(calls: Mapping[str, Callable[[], Call]], legal: Mapping[str, str]) -> tuple[list[str], set[str | None], int]:
+def walk(
+    calls: Mapping[str, Callable[[], Call]],
+    legal: Mapping[str, str],
+    worded: Mapping[str, str],
+    later: Mapping[str, str],
+) -> tuple[list[str], int]:
     """Every trial of every call, whose valid form must be taken.
 
-    Returns odd values that were neither named nor `legal`, the patterns of `legal` that were needed, and the number of
-    trials.
+    Returns what is wrong, and the number of trials. Odd values may be taken silently if they are `legal`, or refused by
+    another error if it is well `worded`; `later` are gaps of either kind, all of which must be open.
     """
-    taken, used, count = [], set(), 0
+    wrong, used, count = [], set(), 0
     for name, make in calls.items():
         call = make()
         call.function(**call.arguments)
         for trial, result in trials(name, make):
             count += 1
-            pattern = listed(trial, legal)
-            if result != "named" and pattern is None:
-                taken.append(f"{trial}: {result}")
-            elif result != "named":
-                used.add(pattern)
-    return taken, used, count
+            gap = listed(trial, later)
+            pattern = gap or listed(trial, legal if result == "silent" else worded)
+            used.add(pattern)
+            if result == "named" and gap:
+                wrong.append(f"{trial} is no gap any more: {gap}")
+            elif result != "named" and pattern is None:
+                wrong.append(f"{trial}: {result}")
+    unused = sorted({*legal, *worded, *later} - used)
+    return wrong + [f"{pattern} is needed by nothing" for pattern in unused], count
 
 
 def fresh(function: Callable[..., Any], arguments: dict[str, Any]) -> Call:

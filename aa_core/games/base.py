@@ -44,14 +44,13 @@ class Game(Protocol):
         """Play one step with actions `(batch, players)`, integers, or `(batch, players, *action_shape)`, reals.
 
         Returns the next state (the old one is not changed), observations `(batch, players, *obs_shape)`, rewards
-        `(batch, players)` in float32 and `done` `(batch,)`. Raises ValueError if the horizon is reached already, or if
-        `actions` has another shape, type or range.
+        `(batch, players)` in float32 and `done` `(batch,)`. ValueError after the horizon, or if `actions` do not fit.
         """
 
 
 Script = Callable[[Any, Tensor, Generator | None], Tensor]
 """A player with fixed rules: (game, observations `(..., *obs_shape)` of any seats, generator) -> actions `(...)`,
-or `(..., *action_shape)`. It raises ValueError if the observations are not those of the game."""
+or `(..., *action_shape)`. It raises ValueError if the observations do not end in the game's `obs_shape`."""
 
 
 def check_step(game: Game, state: Any, actions: Tensor) -> None:

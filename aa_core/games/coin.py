@@ -134,8 +134,7 @@ class CoinGame:
 def pickups(rewards: Tensor) -> tuple[Tensor, Tensor]:
     """Who took which coin, which rewards `(batch, 2)` or `(batch, 2, time)` tell in full; ValueError for other shapes.
 
-    Two boolean tensors of the same shape: the player took a coin of its own colour; it took one of the other's. If both
-    step on a coin, both took it.
+    Two boolean tensors of that shape: the player took a coin of its own colour, or of the other's; both may take it.
     """
     check_shape((..., None, None), rewards=rewards)
     fits = rewards.shape[1] == 2 and rewards.dim() <= 3

@@ -218,9 +218,8 @@ class HarvestGame:
         return torch.where(out > 0, self._dark, cell)
 
     def reset(self, batch: int, generator: Generator | None = None) -> tuple[HarvestState, Tensor]:
-        """Start `batch` worlds: all apples alive, players on distinct random spawn cells with random headings.
-
-        The first players start on the cells marked Q, in their order, if there are any.
+        """Start `batch` worlds: all apples alive, players with random headings on distinct random spawn cells, but the
+        first ones on the cells marked Q, in their order.
         """
         check(batch=batch, generator=generator)
         order = torch.rand(batch, len(self.spawn_cells), generator=generator).topk(self.num_players).indices

@@ -90,14 +90,18 @@ class MatrixGame:
 
 def memory_one(cooperation: Sequence[float]) -> Script:
     """The player that cooperates with probability `cooperation` `(5,)` in each of STATES, as it sees them."""
-    check_that(
-        isinstance(cooperation, list | tuple | Tensor), "cooperation", "a sequence of probabilities", cooperation
-    )
-    table = torch.as_tensor(cooperation, dtype=torch.float32)
-    check_shape((len(STATES),), cooperation=table, bounds=(0, 1))
+    try:
+        table = torch.as_tensor(cooperation, dtype=torch.float32)
+    except (RuntimeError, TypeError, ValueError):
+        table = torch.empty(0)
+    fits = table.shape == (len(STATES),) and ((table >= 0) & (table <= 1)).all()
+    check_that(fits, "cooperation", f"a probability for each of {', '.join(STATES)}", cooperation)
 
     def act(game: Game, observations: Tensor, generator: Generator | None = None) -> Tensor:
-        return (torch.rand(observations.shape, generator=generator) >= table[observations]).long()
+        check(game=game, generator=generator)
+        check_that(game.num_observations == len(STATES), "game", f"one that shows {', '.join(STATES)}", game)
+        check_shape((...,), (0, len(STATES) - 1), True, observations=observations)
+        return (torch.rand(observations.shape, generator=generator) >= table[observations.long()]).long()
 
     return act
 

@@ -59,6 +59,7 @@ class TensorGameEnv(ParallelEnv):
         """
         if seed is not None:
             check(seed=seed)
+            check_that(seed < 2**64, "seed", "below 2^64", seed)
             self._generator = torch.Generator().manual_seed(int(seed))  # numpy integers too
         elif self._generator is None:
             self._generator = torch.Generator()
@@ -75,7 +76,10 @@ class TensorGameEnv(ParallelEnv):
         check_that(self.agents, "actions", "taken after a reset: the game has ended or not begun", actions)
         fits = isinstance(actions, dict) and set(actions) == set(self.agents)
         check_that(fits, "actions", f"a dict with the keys {', '.join(self.agents)}", actions)
-        joint = torch.as_tensor(np.stack([actions[agent] for agent in self.agents]))[None]
+        try:
+            joint = torch.as_tensor(np.stack([actions[agent] for agent in self.agents]))[None]
+        except (TypeError, ValueError):
+            raise ValueError(f"actions must be numbers, alike for all agents, got {actions!r}") from None
         self._state, observations, rewards, done = self.game.step(self._state, joint, self._generator)
         agents, ended = self.agents, bool(done[0])
         seen, earned = self._by_agent(observations), dict(zip(agents, rewards[0].tolist(), strict=True))

@@ -119,10 +119,7 @@ class ChatTokens:
         return tuple(self.tokenizer.encode(raw if opens else raw.partition("@ANSWER@")[2], add_special_tokens=False))
 
     def following(self, text: str, last: int) -> tuple[int, ...]:
-        """Tokens from the assistant's `last` one to where it speaks again, after `text` of the user.
-
-        If the last token ended the reply, no second end follows.
-        """
+        """Tokens from the assistant's `last` one, which may be an end, to where it speaks after `text` of the user."""
         ids = self._following(text)
         return ids[ids.index(self.end) + 1 :] if last in self.ends and self.end in ids else ids
 
@@ -178,8 +175,7 @@ class RowCache(Cache):
     def place(self, rows: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
         """Make room for `counts` new tokens in each of `rows`, blocks being padded on the left.
 
-        Returns positions of the block's tokens in their chats `(rows, width)`, and which of the columns that they look
-        at hold a token `(rows, columns)`.
+        Returns the tokens' positions in their chats `(rows, width)`, and which columns hold one `(rows, columns)`.
         """
         self._rows, self._width = rows, int(counts.max())
         starts = self._ends[rows] + counts

@@ -61,8 +61,7 @@ class AdvantageAlignmentConfig(GRPOConfig):
     log pi_base - log pi and H_t the entropy over the vocabulary (LLM, appendix).
 
     `num_generations` is the group: chats of games that share every random draw of the environment. One update plays
-    `per_device_train_batch_size * gradient_accumulation_steps` chats per process; with learners in both seats a game
-    has two.
+    `per_device_train_batch_size * gradient_accumulation_steps` chats per process, two of a game with two learners.
     """
 
     game: str = _setting("ipd", "name of the text game")
@@ -193,8 +192,7 @@ class AdvantageAlignmentTrainer(GRPOTrainer):
         model: causal language model, with `peft_config` or already a PEFT model.
         args: settings.
         processing_class: tokenizer with a chat template.
-        credit: what makes the algorithm, see `advantages`; its probabilities are those of all that a player wrote in a
-            round.
+        credit: what makes the algorithm, see `advantages`; its probabilities are of all that a player wrote in a round.
         co_player: sits opposite the learner; None: the learner's copy, or a past agent if there is a buffer.
         **options: of GRPOTrainer (`peft_config`, `callbacks`, ...).
     """

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
@@ -85,6 +88,38 @@ def test_samples_must_be_there() -> None:
             mean_interval(bad)
     with pytest.raises(ValueError, match=r"^samples must be a sequence of numbers, at least one"):
         mean_of(pd.Series(dtype=float))
+
+
+@pytest.mark.parametrize(
+    "bad", [[1.0, np.inf], [1.0, np.nan], ["1", "2"], [1j, 2.0], [None, 2.0], [[1.0], [1.0, 2.0]], {1.0}, "12", 3, []]
+)
+def test_samples_are_finite_numbers(bad: Any) -> None:
+    with pytest.raises(ValueError, match=r"^samples must be a sequence of numbers, .* finite"):
+        mean_interval(bad)
+    with pytest.raises(ValueError, match=r"^other must be"):
+        difference([1.0, 2.0], bad)
+
+
+def test_samples_may_be_numbers_of_any_kind() -> None:
+    expected = mean_interval([0.0, 1.0, 1.0])
+    for good in ([False, True, True], np.array([0, 1, 1], np.uint8), pd.Series([0, 1, 1], dtype=object), (0, 1, 1.0)):
+        assert mean_interval(good) == pytest.approx(expected)
+    assert mean_interval(torch.tensor([0.0, 1.0, 1.0])) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("bad", [[1.0, 2.0], np.array([1.0, 2.0]), pd.Series([1.0, 2.0], index=[5, 5])])
+def test_a_mean_is_of_one_number_for_each_seed(bad: Any) -> None:
+    with pytest.raises(ValueError, match=r"^samples must be a Series of one number for each seed"):
+        mean_of(bad)
+
+
+def test_what_is_no_estimate_is_not_shown() -> None:
+    for bad in (("a", "b", "c"), (1.0, 2.0), 1.0, None):
+        with pytest.raises(ValueError, match=r"^estimate must be an Estimate"):
+            show(bad)
+    for sign in ("odd", "-", 1):
+        with pytest.raises(ValueError, match=r"^sign must be"):
+            show((0.5, 0.25, 0.75), sign=sign)
 
 
 def test_estimates_as_text() -> None:

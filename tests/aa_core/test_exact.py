@@ -690,6 +690,25 @@ def test_gamma_outside_the_half_open_interval_is_refused(field: Callable[..., Te
             lambda: exact.lola_shaping(Z, Z, GAME, GAMMA, co_policy=torch.exp, natural=True), "co_policy", id="natural"
         ),
         pytest.param(lambda: exact.best_response(HALF[:4], GAME, GAMMA), "policy", id="best response"),
+        pytest.param(lambda: exact.values(HALF, HALF.float(), GAME, GAMMA), "co_player", id="two precisions"),
+        pytest.param(
+            lambda: exact.naive_gradient(Z.float(), Z, GAME, GAMMA), "co_logits", id="two precisions of logits"
+        ),
+        pytest.param(
+            lambda: exact.values(HALF.expand(3, 5), HALF.expand(2, 5), GAME, GAMMA), "co_player", id="two batches"
+        ),
+        pytest.param(
+            lambda: exact.chain(*(exact.action_probabilities(Z.expand(n, 4, 5)) for n in (3, 2)), GAME, GAMMA),
+            "co_player",
+            id="two batches of tables",
+        ),
+        pytest.param(
+            lambda: exact.visitation(torch.full((5, 4), 0.25, dtype=torch.float64), 1.0), "gamma", id="endless visits"
+        ),
+        pytest.param(lambda: exact.values(HALF, HALF, GAME, GAMMA, per_round="no"), "per_round", id="per_round"),
+        pytest.param(lambda: exact.lola_shaping(Z, Z, GAME, GAMMA, natural="no"), "natural", id="natural flag"),
+        pytest.param(lambda: exact.lola_gradient(Z, Z, GAME, GAMMA, first_order=1), "first_order", id="first_order"),
+        pytest.param(lambda: exact.alignment_shaping(Z, Z, GAME, GAMMA, marginal="no"), "marginal", id="marginal"),
     ],
 )
 def test_bad_input_is_refused_by_name(call: Callable[[], Tensor], named: str) -> None:
@@ -713,6 +732,13 @@ def test_alignment_may_be_of_another_strength_in_every_pair() -> None:
     for index, one in enumerate(beta.tolist()):
         alone = exact.advantage_alignment_gradient(logits[index], co_logits[index], game, GAMMA, one)
         torch.testing.assert_close(together[index], alone)
-    for odd in (beta * float("nan"), beta.long(), beta[:0]):
+    for odd in (beta * float("nan"), beta.long(), beta[:0], torch.ones(7), torch.ones(7, 3, 5), torch.ones(1, 1, 3, 5)):
         with pytest.raises(ValueError, match="beta must be"):
             exact.advantage_alignment_gradient(logits, co_logits, game, GAMMA, odd)
+
+
+@pytest.mark.parametrize("batches", [((3, 1), (4,)), ((), (2, 3)), ((2, 1), (1, 3))])
+def test_policies_of_batches_that_broadcast_meet(batches: tuple) -> None:
+    one, two = (HALF.expand(*batch, 5) for batch in batches)
+    shape = torch.broadcast_shapes(*batches)
+    assert exact.values(one, two, GAME, GAMMA).shape == (*shape, 2)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import product
 
 import numpy as np
@@ -170,6 +171,23 @@ def test_a_script_is_no_sample_but_a_learned_agent_of_one_seed_is() -> None:
     summary = summarise(table, {"x"})
     assert list(summary.columns) == ["row_agent", "column_agent", "row_reward", "low", "high"]
     assert summary.iloc[0].tolist() == ["a", "x", *mean_interval([1.0, 2.0])]
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda table: pd.concat([table, table[:1]]),
+        lambda table: table.assign(row_reward=np.inf),
+        lambda table: table.assign(row_reward="much"),
+        lambda table: table.assign(row_reward=1j),
+    ],
+    ids=["a pair twice", "infinite", "text", "complex"],
+)
+def test_a_table_holds_a_finite_reward_for_each_pair_once(spoil: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
+    table = spoil(played({("a", "x"): np.array([[1.0], [2.0]]), ("x", "x"): np.array([[0.5]])}))
+    for call in (lambda: cell(table, "a", "x"), lambda: summarise(table, {"x"})):
+        with pytest.raises(ValueError, match=r"^table must be rows of `league`"):
+            call()
 
 
 def test_bad_arguments_are_named() -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -70,3 +72,10 @@ def test_strategy_has_the_asked_dtype() -> None:
 def test_an_unknown_strategy_is_refused_by_name() -> None:
     with pytest.raises(ValueError, match=r"^name must be one of .*tit for tat.* got 'tat for tit'"):
         strategy("tat for tit")
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.complex64, "float", None])
+def test_a_strategy_is_of_fractions(dtype: Any) -> None:
+    with pytest.raises(ValueError, match=r"^dtype must be a floating point type"):
+        strategy("random", dtype)
+    assert strategy("random", torch.float32).tolist() == [0.5] * 5

@@ -282,8 +282,7 @@ def test_a_wheel_holds_both_packages_no_data_and_says_who_made_it(wheel: Path) -
 
 FAR_AWAY = """
 import importlib, json, os, pkgutil, sys
-import aa_core, aa_core.games
-from aa_core import games
+import aa_core
 
 def refused(need):
     try:
@@ -291,11 +290,12 @@ def refused(need):
     except RuntimeError as error:
         return f"{type(error).__name__}: {error}"
 
-for package in (aa_core, games):  # all can be imported
-    for module in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
-        importlib.import_module(module.name)
+imported = [module.name for module in pkgutil.walk_packages(aa_core.__path__, "aa_core.")]
+for name in imported:  # all can be
+    importlib.import_module(name)
 needs = [lambda name=name: importlib.import_module(name) for name in ("experiments.paths", "experiments")]
 said = {"version": aa_core.__version__, "file": aa_core.__file__, "no clone": [refused(need) for need in needs]}
+said["imported"] = imported
 os.environ["AA_ROOT"] = os.getcwd()
 said["wrong"] = refused(needs[0])
 os.environ.update(AA_ROOT=sys.argv[1], AA_BUILD="elsewhere")
@@ -321,6 +321,8 @@ def test_a_wheel_in_a_foreign_project_is_a_library_and_asks_for_a_clone(wheel: P
     said = json.loads(done.stdout)
     assert said["version"] == PROJECT["version"]
     assert Path(said["file"]).is_relative_to(place)
+    modules = {".".join(path.relative_to(ROOT).with_suffix("").parts) for path in (ROOT / "aa_core").rglob("*.py")}
+    assert {"aa_core", *said["imported"]} == {name.removesuffix(".__init__") for name in modules}
     for words in said["no clone"]:
         assert str(place) in words
         assert "clone the repository and `pip install -e .` there, or set AA_ROOT to a clone" in words

@@ -60,8 +60,7 @@ class ParseErrorRecord(NamedTuple):
 class Turn:
     """What a player is shown now.
 
-    The parsers accept all that matches the pattern as it stands, and also more white space and (but for the prisoner's
-    dilemma) any case.
+    The parsers accept all that matches the pattern, also with more white space and (but in `ipd`) in any case.
     """
 
     player: int  # 0 or 1

@@ -12,15 +12,11 @@ from aa_core.games.text.base import MANY_ROUNDS, ParseError, TextGame, TextScrip
 class IPDTextGame(TextGame):
     """Iterated prisoner's dilemma under neutral labels, both players at once.
 
-    The first text gives the rules, later ones only the other's last move: no counter, no horizon, no goal, no points.
-    Actions are C and D. The game draws nothing.
+    The first text gives the rules, or only asks for a choice; later ones give only the other's last move: no counter,
+    no horizon, no goal, no points. Actions are C and D. The game draws nothing; `seed` names the group.
 
-    Args:
-        seed: names the group.
-        rounds: length.
-        on_error: "defect", the paper's rule: an unreadable reply counts as D, and the other player is shown the label
-            of D (never the reply, which could be of any length or imitate the game); or "raise".
-        show_rules: see `TextGame`; without them the first text only asks for a choice.
+    Arguments are those of `TextGame`. `on_error` is "defect", the paper's rule: an unreadable reply counts as D, and
+    the other player is shown the label of D (never the reply, which could imitate the game); or "raise".
     """
 
     name = "ipd"

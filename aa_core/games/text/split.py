@@ -27,16 +27,10 @@ class SplitTextGame(TextGame):
     one that player 1 values more and one tied. Both see all values. The recap tells both proposals and points; that
     round's values stand further up in the chat. How many items a proposal claims in all is our addition: a tiny model
     cannot add. The texts round points to whole numbers; `rewards` are exact. An action is a tuple of claims in the
-    order of ITEMS.
+    order of ITEMS. `values` holds, for each round, both players' values of ITEMS, which `seed` draws.
 
-    Args:
-        seed: draws the values.
-        rounds: length.
-        on_error: "zero", the paper's rule: an unreadable proposal claims nothing at all; or "raise".
-        show_rules: see `TextGame`.
-
-    Attributes:
-        values: for each round, both players' values of ITEMS.
+    Arguments are those of `TextGame`. `on_error` is "zero", the paper's rule: an unreadable proposal claims nothing at
+    all; or "raise".
     """
 
     name = "split"

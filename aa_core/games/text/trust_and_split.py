@@ -18,10 +18,7 @@ COINS_PATTERN = f"<<proposal_start>> ?{base.NUMBER} ?<<proposal_end>>"
 
 
 def parse_message(reply: str) -> str:
-    """The text between the message tags, without the white space around it; `ParseError` if there is none.
-
-    The text must not contain < or >, so that no message can pretend to be a tag; see `one_line` for the rest.
-    """
+    """The text between the message tags, stripped; `ParseError` if there is none, or if < or > pretend to be a tag."""
     text = reply.strip()
     if not re.fullmatch(MESSAGE_PATTERN, text, base.FLAGS):
         raise ParseError(
@@ -50,14 +47,9 @@ class TrustAndSplitTextGame(TextGame):
     then both propose. Who speaks first is drawn for round 0 and alternates. The recap of a round tells the other's hand
     status and proposal, nothing more. An action is the number of coins claimed.
 
-    An unreadable message reaches the other player as an empty one.
-
-    Args:
-        seed: draws the hands and the first speaker.
-        rounds: length.
-        on_error: "zero": an unreadable proposal claims 0 coins. This rule is ours: the paper's code tries to convert
-            the whole reply to an integer, and raises if it is none. Or "raise", for messages too.
-        show_rules: see `TextGame`.
+    Arguments are those of `TextGame`; `seed` draws the hands and the first speaker. An unreadable message reaches the
+    other player as an empty one. `on_error` is "zero": an unreadable proposal claims 0 coins. This rule is ours: the
+    paper's code makes an integer of the whole reply, and raises if it is none. Or "raise", for messages too.
 
     Attributes:
         hands: for each round, both players' hands.
@@ -191,8 +183,7 @@ def greedy(game: TrustAndSplitTextGame, player: int, rng: Random | None = None, 
 def welfare(game: TrustAndSplitTextGame, player: int, rng: Random | None = None) -> str:
     """Names its hand truthfully; claims 10 with the upper hand, 0 with the lower, 5 if it cannot know.
 
-    It knows if the other's message names exactly one hand besides its own, and takes that on trust. Speaking second, it
-    also says who has the upper hand.
+    It knows, on trust, if the other's message names one hand besides its own. As second it says who has the upper hand.
     """
     own, named = game.hands[game.round][player], heard_hands(game, player)
     if game.speaking:

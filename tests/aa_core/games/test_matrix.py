@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from aa_core import games
 from aa_core.games import MatrixGame
 from aa_core.games.matrix import CLASSIC_PAYOFFS, SCRIPTED, STATES, SWAP, C, D, memory_one
 
+GAME = games.make("chicken")
 CELLS = {"CC": (C, C), "CD": (C, D), "DC": (D, C), "DD": (D, D)}
 every_game = pytest.mark.parametrize("name", games.matrix_names())
 payoff = st.floats(-100, 100, allow_nan=False).map(lambda x: round(x, 3))
@@ -179,6 +181,15 @@ def test_a_memory_one_player_cooperates_as_often_as_its_table_says() -> None:
 FOUR = ((1, 1), (2, 2), (3, 3), (4, 4))
 
 
+def plays(seen: Any, game: Any = GAME, generator: Any = None) -> torch.Tensor:
+    return memory_one([1.0, 1.0, 0.0, 1.0, 0.0])(game, seen, generator)
+
+
+def test_states_of_any_integer_type_are_seen_alike() -> None:
+    for dtype in (torch.uint8, torch.int32, torch.int64):
+        assert plays(torch.arange(5).to(dtype)).tolist() == [0, 0, 1, 0, 1]
+
+
 @pytest.mark.parametrize(
     ("call", "named"),
     [
@@ -191,6 +202,15 @@ FOUR = ((1, 1), (2, 2), (3, 3), (4, 4))
         pytest.param(lambda: memory_one([0.5] * 4), "cooperation", id="no probability for START"),
         pytest.param(lambda: memory_one([0.5] * 4 + [1.5]), "cooperation", id="no probability"),
         pytest.param(lambda: memory_one([0.5] * 4 + [float("nan")]), "cooperation", id="NaN probability"),
+        pytest.param(lambda: memory_one(["a"] * 5), "cooperation", id="letters for probabilities"),
+        pytest.param(lambda: memory_one([None] * 5), "cooperation", id="nothing for probabilities"),
+        pytest.param(lambda: memory_one([[0.5] * 5]), "cooperation", id="two axes"),
+        pytest.param(lambda: plays(torch.tensor([0, 5])), "observations", id="a sixth state"),
+        pytest.param(lambda: plays(torch.tensor([0, -1])), "observations", id="a state before the first"),
+        pytest.param(lambda: plays(torch.tensor([0.0, 1.0])), "observations", id="states as reals"),
+        pytest.param(lambda: plays(None), "observations", id="no states"),
+        pytest.param(lambda: plays(torch.tensor([0]), generator=3), "generator", id="no generator"),
+        pytest.param(lambda: plays(torch.tensor([0]), games.make("coin")), "game", id="another game"),
     ],
 )
 def test_bad_games_are_refused_by_name(call: Callable[[], MatrixGame], named: str) -> None:

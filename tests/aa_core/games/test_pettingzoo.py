@@ -142,6 +142,9 @@ def test_observations_are_not_overwritten_by_the_next_step() -> None:
         pytest.param({"player_0": 0, "player_1": 0, "player_2": 0}, id="one too many"),
         pytest.param({"player_0": 0, "player_1": 4}, id="too large"),
         pytest.param({"player_0": 0.0, "player_1": 1.0}, id="floats"),
+        pytest.param({"player_0": "a", "player_1": "b"}, id="texts"),
+        pytest.param({"player_0": None, "player_1": 1}, id="nothing"),
+        pytest.param({"player_0": [0, 1], "player_1": 1}, id="two shapes"),
     ],
 )
 def test_bad_actions_are_refused_by_name(actions: dict) -> None:
@@ -167,6 +170,8 @@ def test_bad_games_are_refused_by_name() -> None:
         parallel_env("checkers")
     with pytest.raises(ValueError, match=r"^horizon must"):
         parallel_env("coin", horizon=0)
+    with pytest.raises(ValueError, match=r"^seed must be below 2\^64"):
+        parallel_env("coin").reset(seed=2**64)
 
 
 @pytest.mark.parametrize("missing", ["pettingzoo", "gymnasium"])
