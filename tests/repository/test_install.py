@@ -119,6 +119,9 @@ def test_supported_pythons_are_the_same_everywhere() -> None:
     (python,) = [one for one in packages if isinstance(one, str) and one.startswith("python=")]
     assert bounds.contains(python.removeprefix("python="))
     assert {"pip": ["-r requirements.lock", "--editable ."]} in packages
+    job = yaml.safe_load((ROOT / ".github/workflows/test.yml").read_text(encoding="utf-8"))["jobs"]["test"]
+    assert job["strategy"]["matrix"]["python"] == [python.rpartition(".")[0] for python in PYTHONS]
+    assert job["env"]["PYTHON"] == "python${{ matrix.python }}", "make takes the first that it finds, unless told"
 
 
 def test_citation_tells_what_a_reference_needs() -> None:
@@ -187,6 +190,7 @@ def test_setup_refuses_in_words_what_is_not_supported(tmp_path: Path, about: str
 def test_setup_says_that_a_python_is_missing(tmp_path: Path) -> None:
     assert "no Python here. Python 3.11 to 3.13 is supported: install one" in setup(tmp_path, "setup", "PYTHON=")
     assert "./gone does not run" in setup(tmp_path, "setup", "PYTHON=./gone")
+    assert "./gone does not run" in setup(tmp_path, "setup", PYTHON="./gone")  # from the environment, as a workflow does
 
 
 @needs_make

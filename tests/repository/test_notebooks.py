@@ -69,6 +69,7 @@ def test_committed_notebook_reads_well(notebook: Path) -> None:
     names = set(re.findall(r"^(\w+) =", parameters[0].source, flags=re.MULTILINE))
     assert {"profile", "stale"} <= names <= {"profile", "seeds", "stale"}
     assert 'profile = "laptop"' in parameters[0].source
+    assert "\nstale = False  # " in parameters[0].source, "the README promises that what other code made is refused"
     assert all(cell.execution_count for cell in code if cell.source.strip()), "committed without outputs"
     counts = [cell.execution_count for cell in code if cell.source.strip()]
     assert counts == sorted(counts), "not executed top to bottom"
