@@ -190,7 +190,7 @@ def test_setup_refuses_in_words_what_is_not_supported(tmp_path: Path, about: str
 def test_setup_says_that_a_python_is_missing(tmp_path: Path) -> None:
     assert "no Python here. Python 3.11 to 3.13 is supported: install one" in setup(tmp_path, "setup", "PYTHON=")
     assert "./gone does not run" in setup(tmp_path, "setup", "PYTHON=./gone")
-    assert "./gone does not run" in setup(tmp_path, "setup", PYTHON="./gone")  # from the environment, as a workflow does
+    assert "./gone does not run" in setup(tmp_path, "setup", PYTHON="./gone")  # as a workflow does
 
 
 @needs_make
