@@ -92,3 +92,18 @@ def test_every_solution_is_checked(notebook: Path) -> None:
     for index in solutions:
         assert "### END SOLUTION" in code[index]
         assert "assert" in code[index + 1]
+
+
+@every_notebook
+def test_references_are_those_of_the_bibliography(notebook: Path) -> None:
+    entries = (ROOT / "notebooks/book/references.bib").read_text(encoding="utf-8")
+    known = {
+        re.sub(r"\s+", " ", re.sub(r"[{}]", "", title))
+        for title in re.findall(r"\btitle = \{((?:[^{}]|\{[^{}]*\})*)\}", entries)
+    }
+    assert len(known) == entries.count("\n@") + 1
+    listed = nbformat.read(notebook, as_version=4).cells[-1].source.split("## References")[1]
+    titles = [re.sub(r"\s+", " ", title) for title in re.findall(r"(?<!\*)\*([^*]+)\*(?!\*)", listed)]
+    assert len(titles) == listed.count("\n- ") > 0
+    assert set(titles) <= known
+    assert "(book/references.md)" in listed
