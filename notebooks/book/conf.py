@@ -2,6 +2,10 @@
 
 Built offline by `make site`. Formulas become MathML in the reader's browser, by the copy of KaTeX that
 sphinxcontrib-katex carries, so that no page needs a network.
+
+Why Sphinx, and not Jupyter Book 2: the site must come out of committed outputs and the packages of requirements.lock
+alone. Jupyter Book 2 is built by mystmd, a Node program, which that lock cannot hold, and which fetches its templates
+from the network.
 """
 
 import json

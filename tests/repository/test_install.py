@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -127,10 +128,16 @@ def test_supported_pythons_are_the_same_everywhere() -> None:
 def test_citation_tells_what_a_reference_needs() -> None:
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     assert citation["version"] == PROJECT["version"]
-    assert citation["date-released"]
+    assert citation["title"].strip()
+    assert all(author.get("name") or author.get("family-names") for author in citation["authors"])
+    assert citation["authors"]
+    assert re.fullmatch(r"20\d\d-\d\d-\d\d", str(citation["date-released"])), "BibTeX takes its year from here"
+    known = {url for name, url in PROJECT["urls"].items() if not name.startswith("Paper: ")}
+    assert {citation[key] for key in ("url", "repository-code") if key in citation} <= known, "an address of nothing"
     assert len(citation["references"]) == 2
     for paper in citation["references"]:
         assert {"title", "authors", "year", "url", "doi"} <= set(paper)
+        assert paper["url"] in PROJECT["urls"].values()
 
 
 # --- make setup ---
