@@ -20,7 +20,7 @@ RUN_SNAKEMAKE = if [ ! -e $(INSTALLED) ]; then echo "(first installs the package
 
 FRESH_STEP = $(PY) -m experiments.fresh --profile $(PROFILE) --seeds '$(SEEDS)' --only '$(ONLY)' --cores $(CORES)
 
-.PHONY: figures claims soak redraw test test-kill test-lab rehearsal lint lab course site slides bench setup clean clean-all help
+.PHONY: figures claims soak redraw test test-kill test-lab test-course rehearsal lint lab course site slides bench setup clean clean-all help
 .DEFAULT_GOAL := help
 
 figures: setup ## train, execute the notebooks, draw every figure (PROFILE=smoke|laptop|paper, FRESH=1 to repeat runs)
@@ -63,6 +63,9 @@ test-kill: setup ## kill `make figures PROFILE=smoke` at random moments, and com
 
 test-lab: setup ## open every notebook in JupyterLab as `make lab` does, in headless Chromium, and choose Run All (slow; ONLY="00 05")
 	$(PY) tests/repository/run_all.py $(ONLY)
+
+test-course: setup ## every notebook through nbgrader: validate and autograde pass the solution, fail the empty answer (slow)
+	AA_COURSE=1 $(PY) -m pytest tests/experiments/test_course.py
 
 soak: setup ## an hour of self-play with the embedded model: memory, threads and open files (MINUTES=60)
 	$(PY) tests/repository/soak.py --minutes $(or $(MINUTES),60)

@@ -1,6 +1,7 @@
 """One visual style, the plots that recur, and saving with provenance.
 
 Colours are Okabe and Ito's, which colour-blind readers can tell apart; an algorithm has the same one in every figure.
+Each colour comes with a line style and a hatch of its own, for who sees none and for print in black.
 """
 
 from __future__ import annotations
@@ -41,6 +42,26 @@ STYLE = {
 }
 LABELS = {name: label for name, (label, _) in STYLE.items()}
 COLOURS = {name: colour for name, (_, colour) in STYLE.items()} | {"published": "#888888"}
+LINES = {  # by colour, of mean lines
+    "#0072B2": "-",
+    "#D55E00": (0, (6, 1.5)),
+    "#E69F00": (0, (3, 1.2)),
+    "#009E73": (0, (6, 1.2, 1.2, 1.2)),
+    "#56B4E9": (0, (1.2, 1)),
+    "#CC79A7": (0, (4, 1.2, 1, 1.2, 1, 1.2)),
+    "#000000": (0, (9, 1.5)),
+    "#888888": (0, (1, 1.6)),
+}
+HATCHES = {  # by colour, of bars
+    "#0072B2": "",
+    "#D55E00": "///",
+    "#E69F00": "...",
+    "#009E73": "xx",
+    "#56B4E9": "\\\\\\",
+    "#CC79A7": "++",
+    "#000000": "--",
+    "#BBBBBB": "",
+}
 KIND_COLOURS = {
     "tit for tat": "#0072B2",
     "grim trigger": "#56B4E9",
@@ -49,6 +70,7 @@ KIND_COLOURS = {
     "always defect": "#D55E00",
     "other": "#BBBBBB",
 }
+KIND_LETTERS = {kind: letter for kind, letter in zip(KIND_COLOURS, "TGWCDo", strict=True)}
 
 
 def use_style() -> None:
@@ -73,6 +95,9 @@ def use_style() -> None:
             "axes.spines.top": False,
             "axes.spines.right": False,
             "grid.color": "#E6E6E6",
+            "legend.handlelength": 2.8,
+            "hatch.color": "white",
+            "hatch.linewidth": 0.8,
             "axes.prop_cycle": mpl.cycler(color=[*list(COLOURS.values())[:5], "#CC79A7", "#000000"]),  # type: ignore[attr-defined]
             "svg.hashsalt": "aa-companion",  # the same picture is the same file
             "svg.fonttype": "path",
@@ -103,6 +128,8 @@ def policy_bars(axes: Axes, bars: Mapping[str, np.ndarray], published: pd.DataFr
         pd.concat(parts).melt("who", var_name="state"), x="state", y="value", hue="who", palette=palette, saturation=1,
         errorbar=student, err_kws={"linewidth": 1, "color": "black"}, capsize=0.3, ax=axes,
     )  # fmt: skip
+    for patch in [*axes.patches, *axes.legend_.legend_handles]:
+        patch.set_hatch(HATCHES.get(mpl.colors.to_hex(patch.get_facecolor()).upper(), ""))
     axes.legend_.remove()  # the caller places it
     if published is not None:
         middles = [bar.get_x() + bar.get_width() / 2 for bar in axes.containers[-1]]
@@ -112,12 +139,17 @@ def policy_bars(axes: Axes, bars: Mapping[str, np.ndarray], published: pd.DataFr
 
 
 def learning_curves(axes: Axes, steps: np.ndarray, curves: np.ndarray, colour: str, label: str) -> None:
-    """Every seed as a thin line and the mean as a thick one; `steps` `(K,)`, `curves` `(K, seeds)`."""
+    """Every seed as a thin line and the mean as a thick one; `steps` `(K,)`, `curves` `(K, seeds)`.
+
+    The mean has the line style of its colour.
+    """
     seeds, few = curves.shape[1], curves.shape[1] <= 10
     points = {"x": np.repeat(np.asarray(steps), seeds), "y": np.asarray(curves).ravel(), "color": colour, "ax": axes}
     every = {"alpha": 0.5 if few else 0.15, "linewidth": 0.9 if few else 0.6}
     sns.lineplot(**points, units=np.tile(np.arange(seeds), len(steps)), estimator=None, legend=False, **every)
-    sns.lineplot(**points, errorbar=None, linewidth=2, label=label, legend=False)
+    sns.lineplot(
+        **points, errorbar=None, linewidth=2, label=label, legend=False, linestyle=LINES.get(colour.upper(), "-")
+    )
 
 
 def heat_map(

@@ -2,6 +2,10 @@
 
 Built offline by `make site`. Formulas become MathML in the reader's browser, by the copy of KaTeX that
 sphinxcontrib-katex carries, so that no page needs a network.
+
+Why Sphinx, and not Jupyter Book 2: the site must come out of committed outputs and the packages of requirements.lock
+alone. Jupyter Book 2 is built by mystmd, a Node program, which that lock cannot hold, and which fetches its templates
+from the network.
 """
 
 import json
@@ -11,7 +15,7 @@ from pathlib import Path
 
 from docutils import nodes
 
-from experiments.pictures import alternative_text
+from experiments.pictures import alternative_text, saved
 
 project = "aa-companion"
 author = "The aa-companion authors"
@@ -101,15 +105,28 @@ def _escaped(text: str) -> str:
 
 
 def _name_pictures(app, doctree) -> None:
-    """Give pictures in notebooks their captions as alternative text."""
+    """Give pictures in notebooks an alternative text and a caption."""
     path = Path(app.env.doc2path(app.env.docname))
     if path.suffix == ".ipynb":
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-        for container in doctree.findall(nodes.container):
+        for container in list(doctree.findall(nodes.container)):
             if container.get("nb_element") == "cell_code":
-                for image in container.findall(nodes.image):
-                    named = alternative_text(cells[container["cell_index"]])  # pictures in Markdown have their own
-                    image["alt"] = named or image.get("alt", "")
+                cell = cells[container["cell_index"]]
+                for image in list(container.findall(nodes.image)):
+                    if named := alternative_text(cell):  # pictures in Markdown have their own
+                        image["alt"] = named
+                        caption = nodes.caption("", "", *_caption(container, cell))
+                        image.replace_self(nodes.figure("", image.deepcopy(), caption))
+
+
+def _caption(container: nodes.container, cell: dict) -> list[nodes.Node]:
+    """The line in italics that follows a picture, and goes from there into its caption, or else the picture's name."""
+    after = container.next_node(descend=False, siblings=True)
+    if isinstance(after, nodes.paragraph) and len(after) == 1 and isinstance(after[0], nodes.emphasis):
+        after.parent.remove(after)
+        return list(after[0].children)
+    picture = saved(cell)
+    return [nodes.Text(picture.caption if picture else alternative_text(cell))]
 
 
 def _spell_relations(app, doctree) -> None:

@@ -1,7 +1,14 @@
-"""The course: nothing of a solution reaches students, empty answers fail, solutions pass."""
+"""The course: nothing of a solution reaches students, empty answers fail, solutions pass.
 
+`make test-course` (AA_COURSE=1) validates and marks every notebook; `make test` the quickest.
+"""
+
+import os
 import shutil
+import subprocess
+import sys
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import nbformat
@@ -12,7 +19,19 @@ from experiments import course
 from experiments.paths import ROOT
 
 NAMES = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
-GRADED = "03_loqa_and_advantage_alignment"
+EVERY = bool(os.environ.get("AA_COURSE"))
+VALIDATED = NAMES if EVERY else ["00_start_here"]
+GRADED = NAMES if EVERY else ["03_loqa_and_advantage_alignment"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def kernels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What notebooks inherit: nobody moves sliders, their runs go to a folder of their own, which they share."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AA_HEADLESS", "1")
+        patch.setenv("AA_BUILD", str(tmp_path_factory.mktemp("build")))
+        patch.setenv("PYTHONPATH", str(ROOT))
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -71,15 +90,65 @@ def test_a_folder_with_something_else_in_it_is_left_alone(tmp_path: Path):
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
-def test_validate_and_autograde_pass_the_solution_and_fail_the_empty_answer(made: Path):
+def count_exercises(made: Path, name: str) -> int:
+    return len(course.exercises(nbformat.read(made / "source" / name / f"{name}.ipynb", 4)))
+
+
+def in_shell(folder: Path, *arguments: str, **variables: str) -> str:
+    """What a Python there prints, without its traces in this process."""
+    done = subprocess.run(
+        [sys.executable, "-m", *arguments], cwd=folder, env=os.environ | variables, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+@pytest.mark.parametrize("name", VALIDATED)
+def test_validate_passes_the_solution_and_fails_the_empty_answer(made: Path, name: str):
+    said = {
+        kind: in_shell(made, "nbgrader", "validate", f"{kind}/{name}/{name}.ipynb") for kind in ("source", "release")
+    }
+    assert "Success! Your notebook passes all the tests." in said["source"], said["source"][-3000:]
+    assert f"VALIDATION FAILED ON {count_exercises(made, name)} CELL(S)!" in said["release"], said["release"][-3000:]
+
+
+@pytest.mark.parametrize("name", GRADED)
+def test_autograde_passes_the_solution_and_fails_the_empty_answer(made: Path, name: str):
     for student, kind in (("ada", "source"), ("bob", "release")):
-        shutil.copytree(made / kind / GRADED, made / "submitted" / student / GRADED)
+        shutil.copytree(made / kind / name, made / "submitted" / student / name)
     api = course.nbgrader(made)
     for student in ("ada", "bob"):
-        outcome = api.autograde(GRADED, student)
+        outcome = api.autograde(name, student)
         assert outcome["success"], outcome.get("log")
     with api.gradebook as gradebook:
-        scores = {student: gradebook.find_submission(GRADED, student).score for student in ("ada", "bob")}
-        best = gradebook.find_assignment(GRADED).max_score
+        scores = {student: gradebook.find_submission(name, student).score for student in ("ada", "bob")}
+        best = gradebook.find_assignment(name).max_score
     assert scores == {"ada": best, "bob": 0.0}
-    assert best > 0
+    assert best == course.POINTS * count_exercises(made, name)
+    marked = nbformat.read(made / "autograded" / "bob" / name / f"{name}.ipynb", 4)
+    assert not failed_beside_the_exercises(marked)
+
+
+def failed_beside_the_exercises(notebook: nbformat.NotebookNode) -> list[str]:
+    """Cells that an empty answer takes with it, though no exercise is in them."""
+    failed = [cell for cell in notebook.cells if any(out.output_type == "error" for out in cell.get("outputs", []))]
+    return [cell.id for cell in failed if "nbgrader" not in cell.metadata]
+
+
+def test_the_archive_runs_where_nothing_else_of_the_repository_is(made: Path, tmp_path: Path):
+    with zipfile.ZipFile(made / "students.zip") as archive:
+        archive.extractall(tmp_path)
+    home = tmp_path / "opponent-shaping"
+    path = home / "notebooks" / "00_start_here.ipynb"
+    notebook = nbformat.read(path, 4)
+    (settings,) = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
+    settings.source += '\nprofile, stale = "laptop", True'  # as students have it, whatever the age of the tables
+    settings.source += "\nfrom experiments.paths import ROOT\nprint('home:', ROOT)"
+    nbformat.write(notebook, path)
+    alone = {"PYTHONPATH": str(home), "AA_BUILD": str(home / "build")}
+    in_shell(home, "nbconvert", "--to", "notebook", "--execute", "--allow-errors", "--inplace", str(path), **alone)
+    done = nbformat.read(path, 4)
+    printed = [out.text for cell in done.cells for out in cell.get("outputs", []) if out.output_type == "stream"]
+    assert any(f"home: {home}" in text for text in printed)
+    assert not failed_beside_the_exercises(done)
+    assert (home / "build" / "laptop" / "figures" / "overview.png").is_file()

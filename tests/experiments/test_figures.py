@@ -58,7 +58,20 @@ def test_policy_bars_stand_beside_the_published_ones() -> None:
     np.testing.assert_allclose(lines, [[m - e, m + e] for m, e in zip(means, errors, strict=True)])
     assert heights == [[0.0] * 5, [0.5] * 5, [1.0, 0.9, 0.1, 0.9, 0.1]]
     labels = ["naive (ours)", "Advantage Alignment (ours)", "published"]
-    assert axes.get_legend_handles_labels()[1] == labels
+    handles, written = axes.get_legend_handles_labels()
+    assert written == labels
+    hatches = [figures.HATCHES[figures.COLOURS[name]] for name in bars]
+    assert len({*hatches, ""}) == 2  # AA's bars are plain
+    assert [container[0].get_hatch() or "" for container in containers] == [*hatches, ""]
+    assert [handle.get_hatch() or "" for handle in handles] == [*hatches, ""]
+
+
+def test_lines_and_hatches_tell_apart_what_colours_do() -> None:
+    drawn = {colour for _, colour in figures.STYLE.values()}
+    assert drawn == set(figures.LINES)
+    assert len({str(line) for line in figures.LINES.values()}) == len(figures.LINES)
+    kinds = [figures.HATCHES[colour] for kind, colour in figures.KIND_COLOURS.items() if kind != "other"]
+    assert len(set(kinds)) == len(kinds) == len(set(figures.KIND_LETTERS.values())) - 1
 
 
 @pytest.fixture

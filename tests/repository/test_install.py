@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -119,15 +120,24 @@ def test_supported_pythons_are_the_same_everywhere() -> None:
     (python,) = [one for one in packages if isinstance(one, str) and one.startswith("python=")]
     assert bounds.contains(python.removeprefix("python="))
     assert {"pip": ["-r requirements.lock", "--editable ."]} in packages
+    job = yaml.safe_load((ROOT / ".github/workflows/test.yml").read_text(encoding="utf-8"))["jobs"]["test"]
+    assert job["strategy"]["matrix"]["python"] == [python.rpartition(".")[0] for python in PYTHONS]
+    assert job["env"]["PYTHON"] == "python${{ matrix.python }}", "make takes the first that it finds, unless told"
 
 
 def test_citation_tells_what_a_reference_needs() -> None:
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     assert citation["version"] == PROJECT["version"]
-    assert citation["date-released"]
+    assert citation["title"].strip()
+    assert all(author.get("name") or author.get("family-names") for author in citation["authors"])
+    assert citation["authors"]
+    assert re.fullmatch(r"20\d\d-\d\d-\d\d", str(citation["date-released"])), "BibTeX takes its year from here"
+    known = {url for name, url in PROJECT["urls"].items() if not name.startswith("Paper: ")}
+    assert {citation[key] for key in ("url", "repository-code") if key in citation} <= known, "an address of nothing"
     assert len(citation["references"]) == 2
     for paper in citation["references"]:
         assert {"title", "authors", "year", "url", "doi"} <= set(paper)
+        assert paper["url"] in PROJECT["urls"].values()
 
 
 # --- make setup ---
@@ -187,6 +197,7 @@ def test_setup_refuses_in_words_what_is_not_supported(tmp_path: Path, about: str
 def test_setup_says_that_a_python_is_missing(tmp_path: Path) -> None:
     assert "no Python here. Python 3.11 to 3.13 is supported: install one" in setup(tmp_path, "setup", "PYTHON=")
     assert "./gone does not run" in setup(tmp_path, "setup", "PYTHON=./gone")
+    assert "./gone does not run" in setup(tmp_path, "setup", PYTHON="./gone")  # as a workflow does
 
 
 @needs_make

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -69,6 +70,7 @@ def test_committed_notebook_reads_well(notebook: Path) -> None:
     names = set(re.findall(r"^(\w+) =", parameters[0].source, flags=re.MULTILINE))
     assert {"profile", "stale"} <= names <= {"profile", "seeds", "stale"}
     assert 'profile = "laptop"' in parameters[0].source
+    assert "\nstale = False  # " in parameters[0].source, "the README promises that what other code made is refused"
     assert all(cell.execution_count for cell in code if cell.source.strip()), "committed without outputs"
     counts = [cell.execution_count for cell in code if cell.source.strip()]
     assert counts == sorted(counts), "not executed top to bottom"
@@ -78,6 +80,7 @@ def test_committed_notebook_reads_well(notebook: Path) -> None:
     assert not [output for output in outputs if output.output_type == "error"]
     assert not [output for output in outputs if output.get("name") == "stderr"], "warnings spilled"
     assert not re.search(r"/(home|root|work|tmp|Users)/\w", str(outputs)), "a path of somebody's machine"
+    assert "train_runtime" not in str(outputs), "a raw line of a trainer's log"
     titles = [cell.source for cell in committed.cells if cell.cell_type == "markdown"]
     assert titles[0].startswith(f"# {notebook.stem[:2]} · ")
     assert "## References" in titles[-1]
@@ -91,3 +94,52 @@ def test_every_solution_is_checked(notebook: Path) -> None:
     for index in solutions:
         assert "### END SOLUTION" in code[index]
         assert "assert" in code[index + 1]
+
+
+@every_notebook
+def test_references_are_those_of_the_bibliography(notebook: Path) -> None:
+    entries = (ROOT / "notebooks/book/references.bib").read_text(encoding="utf-8")
+    known = {
+        re.sub(r"\s+", " ", re.sub(r"[{}]", "", title))
+        for title in re.findall(r"\btitle = \{((?:[^{}]|\{[^{}]*\})*)\}", entries)
+    }
+    assert len(known) == entries.count("\n@") + 1
+    listed = nbformat.read(notebook, as_version=4).cells[-1].source.split("## References")[1]
+    titles = [re.sub(r"\s+", " ", title) for title in re.findall(r"(?<!\*)\*([^*]+)\*(?!\*)", listed)]
+    assert len(titles) == listed.count("\n- ") > 0
+    assert set(titles) <= known
+    assert "(book/references.md)" in listed
+
+
+SPOKEN = {
+    "ten": 10,
+    "a minute and a half": 90,
+    "half a minute": 30,
+    "a minute": 60,
+    "two minutes": 120,
+    "five minutes": 300,
+}
+STARTING = 5  # seconds that a kernel takes, and imports, before the clock of a record runs
+
+
+def seconds(text: str) -> float:
+    """The first duration in a text."""
+    found = re.search(
+        rf"(\d+|ten) s(?:econds)?\b|(\d+) min\b|({'|'.join(sorted(SPOKEN, key=len, reverse=True))})", text
+    )
+    assert found, f"no duration that this test knows in {text!r}"
+    if found[1]:
+        return float(SPOKEN.get(found[1]) or found[1])
+    return 60.0 * int(found[2]) if found[2] else SPOKEN[found[3]]
+
+
+@every_notebook
+def test_told_times_are_about_those_of_the_records(notebook: Path) -> None:
+    records = [json.loads(path.read_text(encoding="utf-8")) for path in (ROOT / "figures").glob("*.json")]
+    took = STARTING + max(r["seconds"]["notebook"] for r in records if r["notebook"] == notebook.name)
+    opening = nbformat.read(notebook, as_version=4).cells[0].source.split("**How long**:")[1]
+    pages = nbformat.read(NOTEBOOKS[0], as_version=4).cells
+    number = notebook.stem[:2]
+    (line,) = re.findall(rf"^\| (?:{number} |\[{number}\]).*$", "\n".join(cell.source for cell in pages), re.MULTILINE)
+    for told in (seconds(opening), seconds(line.rstrip(" |").rpartition("|")[2])):
+        assert 1 / 2.5 < told / took < 2.5, f"{number} is said to take {told:.0f} s, and took {took:.0f} s"

@@ -43,6 +43,10 @@ const wait = milliseconds => new Promise(go => setTimeout(go, milliseconds));
       unnamed: [...inside.querySelectorAll('article img')]
         .map(image => (image.closest('[role=img]')?.ariaLabel ?? image.alt).trim())
         .filter(text => !text || text.endsWith('.png')).length,
+      captions: [...inside.querySelectorAll('article figcaption')].map(caption => caption.textContent.trim()),
+      bare: [...inside.querySelectorAll('article .cell_output img')]
+        .filter(image => !image.closest('figure')?.querySelector('figcaption')).map(image => image.alt),
+      prose: [...inside.querySelectorAll('article p > em:only-child')].map(line => line.textContent.trim()),
     };
     const ground = scheme => {
       root.dataset.theme = scheme;
@@ -149,6 +153,16 @@ def test_formulas_are_rendered(seen: dict[str, dict]):
 @needs_browser
 def test_pictures_have_alternative_text(seen: dict[str, dict]):
     assert {page: found["unnamed"] for page, found in seen.items() if found["unnamed"]} == {}
+
+
+@needs_browser
+def test_pictures_have_a_caption_and_say_nothing_twice(seen: dict[str, dict]):
+    bare = {page: found["bare"] for page, found in seen.items() if found["bare"]}
+    assert set(bare) <= {"12_every_figure.html"}, bare  # where each stands below its claim
+    for page, found in seen.items():
+        assert "" not in found["captions"], page
+        assert not set(found["captions"]) & set(found["prose"]), page
+    assert len(seen["03_loqa_and_advantage_alignment.html"]["captions"]) == 4
 
 
 def luminance(colour: str) -> float:
