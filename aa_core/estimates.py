@@ -9,6 +9,7 @@ interval of a mean, the paired one of two metrics of the same runs, and Welch's 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Real
@@ -72,7 +73,7 @@ class Statistic:
 
 def _numbers(name: str, samples: Any) -> np.ndarray:
     each = np.array(samples, dtype=object)  # as they are: a text is no number
-    fits = each.ndim == 1 and each.size and all(isinstance(x, Real | np.bool_) and np.isfinite(x) for x in each)
+    fits = each.ndim == 1 and each.size and all(isinstance(x, Real | np.bool_) and math.isfinite(x) for x in each)
     check_that(fits, name, "a sequence of numbers, at least one, all of them finite", samples)
     return each.astype(float)
 

@@ -21,6 +21,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from PIL import Image
 
 from aa_core.estimates import mean_interval
@@ -128,7 +129,7 @@ def policy_bars(axes: Axes, bars: Mapping[str, np.ndarray], published: pd.DataFr
         pd.concat(parts).melt("who", var_name="state"), x="state", y="value", hue="who", palette=palette, saturation=1,
         errorbar=student, err_kws={"linewidth": 1, "color": "black"}, capsize=0.3, ax=axes,
     )  # fmt: skip
-    for patch in [*axes.patches, *axes.legend_.legend_handles]:
+    for patch in [*axes.patches, *(handle for handle in axes.legend_.legend_handles if isinstance(handle, Patch))]:
         patch.set_hatch(HATCHES.get(mpl.colors.to_hex(patch.get_facecolor()).upper(), ""))
     axes.legend_.remove()  # the caller places it
     if published is not None:
