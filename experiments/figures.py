@@ -24,9 +24,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from PIL import Image
 
+from aa_core.checks import check_choice
 from aa_core.estimates import mean_interval
 from aa_core.games.matrix import STATES
 from experiments import paths, records
+from experiments.run import PROFILES
 
 STARTED = time.perf_counter()  # of this process: notebooks import this module in their first cell
 STYLE = {
@@ -74,15 +76,19 @@ KIND_COLOURS = {
 KIND_LETTERS = {kind: letter for kind, letter in zip(KIND_COLOURS, "TGWCDo", strict=True)}
 
 
-def use_style() -> None:
+def use_style(profile: str) -> None:
     """Set matplotlib's defaults for all figures of the companion; in a notebook, pictures of 160 dots per inch.
 
-    An inherited MPLBACKEND=Agg, as headless machines have it, would leave a notebook without pictures: it is overruled.
+    An inherited MPLBACKEND, as headless machines have one, would leave a notebook without pictures: it is overruled.
+
+    Raises:
+        ValueError: there is no such profile. A notebook learns it here, in its first cell.
     """
+    check_choice("profile", profile, PROFILES)
     ipython = sys.modules.get("IPython")  # not imported: not in a notebook
     shell = ipython.get_ipython() if ipython else None
     if hasattr(shell, "kernel"):
-        if mpl.get_backend().lower() == "agg":
+        if not any(shown in mpl.get_backend().lower() for shown in ("inline", "ipympl", "widget", "nbagg")):
             shell.run_line_magic("matplotlib", "inline")
         shell.run_line_magic("config", "InlineBackend.figure_formats = ['retina']")  # twice figure.dpi
     plt.style.use("seaborn-v0_8-whitegrid")

@@ -11,7 +11,7 @@ import pytest
 from matplotlib.figure import Figure
 from nbclient import NotebookClient
 
-from experiments import figures, paths, records
+from experiments import figures, paths, records, registry
 
 CELLS = pd.DataFrame(
     {
@@ -108,10 +108,25 @@ def test_a_picture_of_a_stale_table_says_so(build: Path) -> None:
         figures.save(figure, "drawn", "01.ipynb", {"profile": "smoke"}, ["old", "unread"])
 
 
-def test_an_inherited_backend_leaves_a_notebook_its_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MPLBACKEND", "Agg")
+@pytest.mark.parametrize("notebook", registry.NOTEBOOKS.values(), ids=lambda notebook: notebook.name)
+def test_every_notebook_refuses_an_unknown_profile_at_its_head(notebook: registry.Notebook) -> None:
+    cells = nbformat.read(notebook.path, 4).cells
+    styled = next(i for i, cell in enumerate(cells) if "use_style(profile)" in cell.source)
+    drawn = [i for i, cell in enumerate(cells) if cell.cell_type == "code"]
+    assert drawn.index(styled) <= 2, "first of all but what Colab needs and the parameters"
+
+
+def test_an_unknown_profile_has_no_style() -> None:
+    with pytest.raises(ValueError, match=r"profile must be one of .*smoke.*, got 'laptpo'"):
+        figures.use_style("laptpo")
+
+
+@pytest.mark.parametrize("backend", ["Agg", "svg"])
+def test_an_inherited_backend_leaves_a_notebook_its_pictures(monkeypatch: pytest.MonkeyPatch, backend: str) -> None:
+    monkeypatch.setenv("MPLBACKEND", backend)
     source = (
-        "from experiments import figures\nfigures.use_style()\nimport matplotlib.pyplot as plt\n_ = plt.plot([1, 2])"
+        "from experiments import figures\nfigures.use_style('smoke')\nimport matplotlib.pyplot as plt\n"
+        "_ = plt.plot([1, 2])"
     )
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
     NotebookClient(notebook, kernel_name="python3", timeout=120).execute(env=dict(os.environ))
