@@ -14,7 +14,7 @@ from experiments.pictures import SIDECAR
 
 HOLDS = 0.8  # share of rounds in which a seed that holds cooperates
 HEADLINE = {
-    "advantage_alignment": "", "aa_long": " trained twice as long,", "aa_constant": " so long at a constant rate,",
+    "advantage_alignment": "", "aa_long": " trained twice as long,", "aa_constant": " at a constant rate,",
 }  # fmt: skip
 FROM_GREED = {"advantage_alignment": "AA earns", "prior": "its prior", "sum_of_rewards": "sum of rewards"}  # all kind
 CORES = 2  # that the times of the README are for
