@@ -116,7 +116,9 @@ def _name_pictures(app, doctree) -> None:
                     if named := alternative_text(cell):  # pictures in Markdown have their own
                         image["alt"] = named
                         caption = nodes.caption("", "", *_caption(container, cell))
-                        image.replace_self(nodes.figure("", image.deepcopy(), caption))
+                        figure = nodes.figure("", image.deepcopy(), caption)
+                        doctree.set_id(figure)  # or it could not be numbered
+                        image.replace_self(figure)
 
 
 def _caption(container: nodes.container, cell: dict) -> list[nodes.Node]:

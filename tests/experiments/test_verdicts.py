@@ -393,7 +393,7 @@ def test_the_reader_reads_first_seeds_and_trains_nothing(monkeypatch: pytest.Mon
     assert load("coin_league").row_seed.tolist() == [5, 6, 0, 0], "of every agent, whatever its seeds are"
     assert load("coin_league") is load("coin_league")
     assert len(load("sign_table")) == 4
-    assert read == [("coin_league", "smoke", True), ("sign_table", "smoke", False)]
+    assert read == [("coin_league", "smoke", True), ("sign_table", "smoke", True)]
     with pytest.raises(records.MissingTable, match="no table not_made of profile smoke"):
         load("not_made")
 
