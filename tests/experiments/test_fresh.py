@@ -184,7 +184,8 @@ def test_a_comparison_is_published_and_knows_when_it_is_out_of_date(
     assert "seeds 100–104 (by earlier code)" in fresh.summary(fresh.read())
     monkeypatch.setattr(registry, "NOTEBOOKS", {})  # here are none
     line = next(line for line in build.status("laptop").splitlines() if "fresh_seeds" in line)
-    assert line == "stale    data/extended/fresh_seeds.csv: ipd_policy; `make claims SEEDS=...` makes it again"
+    path = paths.DATA / "extended" / "fresh_seeds.csv"
+    assert line == f"stale    {path}: ipd_policy; `make claims SEEDS=...` makes it again"
     monkeypatch.setattr(records, "git_commit", lambda: "0123abc-dirty")
     with pytest.raises(RefusedError, match="not committed"):
         fresh.publish(table, "laptop", "100-104")
