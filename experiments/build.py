@@ -113,6 +113,7 @@ def execute(number: str, profile: str, stale: bool = False) -> None:
         notebook = papermill.execute_notebook(
             str(source), None, {"profile": profile, "stale": stale}, kernel_name="python3", cwd=str(source.parent),
             extra_arguments=["--log-level=40"],  # the kernel's errors, not its warning about a local port
+            coalesce_streams=True,  # how printed lines come in parts differs between two equal runs
             progress_bar={"desc": name, "leave": False, "ncols": 79} if sys.stderr.isatty() else False,
         )  # fmt: skip
     except papermill.PapermillExecutionError as error:

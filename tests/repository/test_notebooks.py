@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 
 import nbformat
@@ -49,6 +50,9 @@ def test_notebook_executes_in_profile_smoke(
     assert done.returncode == 0, done.stderr[-3000:]
     outputs = nbformat.read(folder / "smoke" / "notebooks" / notebook.name, as_version=4)
     assert any(cell.get("outputs") for cell in outputs.cells)
+    streams = [[output.get("name") for output in cell.get("outputs", [])] for cell in outputs.cells]
+    split = [one for names in streams for one, other in pairwise(names) if one and one == other]
+    assert split == [], "printed lines come in parts that differ from run to run"
     drawn = re.findall(r'figures\.save\(\s*\w+, "(\w+)"', "\n".join(cell.source for cell in outputs.cells))
     for name in drawn:
         for kind in ("png", "svg", "json"):
