@@ -73,7 +73,7 @@ KIND_COLOURS = {
     "always defect": "#D55E00",
     "other": "#BBBBBB",
 }
-KIND_LETTERS = {kind: letter for kind, letter in zip(KIND_COLOURS, "TGWCDo", strict=True)}
+KIND_LETTERS = dict(zip(KIND_COLOURS, "TGWCDo", strict=True))
 
 
 def use_style(profile: str) -> None:

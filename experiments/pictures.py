@@ -90,8 +90,8 @@ PICTURES: Mapping[str, Picture] = {
     "ipd_learning_curves": Picture(
         "04",
         "Five rules in self-play, every seed",
-        seen="Mean reward a round along training. Summed rewards climb to -1, naive falls to -2, the three shaping "
-        "rules fall first and then climb towards -1.1.",
+        seen="Mean reward a round along training. Summed rewards climb to -1, naive falls to -2. Both forms of AA dip "
+        "before they climb, LOLA-DiCE does not; all three come to between -1.2 and -1.",
     ),
     "ipd_long": Picture("04", "Tables trained on: tit for tat fades into grim trigger", "aa_1b_table"),
     "ipd_gru_long": Picture("04", "The GRU of AA's fig. 1b along training, and trained on"),

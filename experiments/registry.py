@@ -13,7 +13,7 @@ from experiments.identity import reached, short_hash
 from experiments.run import Experiment, Run, Table, with_needs
 
 MODULES = ("ipd", "coin", "negotiation", "harvest", "language")  # each with EXPERIMENTS, TABLES and agents(profile)
-DRAWING = ("experiments.figures", "experiments.pictures")
+DRAWING = ("experiments.figures", "experiments.pictures")  # no part of what a table holds
 LAST = "12"  # the notebook that shows the pictures of all others and judges all tables
 
 
