@@ -31,7 +31,8 @@ KIND, GREEDY, RANDOM = "always cooperate", "always defect", "random"
 SCRIPTED = (KIND, GREEDY, RANDOM, "cooperate", "defect", "welfare", "greedy")  # nobody trained them
 NAMES = {
     AA: "AA", PROXIMAL_AA: "proximal AA", SUM: "sum of rewards", PPO: "PPO", PPO_SUM: "PPO, summed rewards",
-    FREE: "free harvesters", "naive_vs_kind": "naive opposite the prior", "naive_vs_aligned": "naive opposite fixed AA",
+    FREE: "free harvesters", "loqa": "LOQA", "naive_vs_kind": "naive opposite the prior",
+    "naive_vs_aligned": "naive opposite fixed AA",
     "aa_no_buffer": "AA without buffer", "aa_batch_baseline": "AA with batch baseline",
 }  # fmt: skip
 LONGER = {  # table -> that of the same runs trained longer, and what AA is called there
@@ -199,10 +200,11 @@ def _prisoners(figure: str, table: str) -> Iterator[Claim]:
 # --- AA, figures 2 and 3: leagues of two players
 
 APART = 0.05  # printed numbers that differ by as much are an ordering
-NOT_TRAINED = {"LOQA", "POLA", "M-FOS"}  # by us
+NOT_TRAINED = {"POLA", "M-FOS"}  # by us
 ROLES = {KIND: "cooperator", GREEDY: "defector"}  # in curves
 AGENTS = {
     "AdAlign": AA, "PPO": PPO, "Always Cooperate": KIND, "Always Defect": GREEDY, "Random": RANDOM, "MFOS": "M-FOS",
+    "LOQA": "loqa",
 }  # fmt: skip
 
 

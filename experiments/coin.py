@@ -20,7 +20,7 @@ from aa_core.advantages import CreditRule, aligned_advantages, naive_advantages,
 from aa_core.checks import check_choice
 from aa_core.games.coin import SCRIPTED, CoinGame, CoinState
 from aa_core.selfplay import Buffer, SelfPlay, train
-from experiments import lola
+from experiments import lola, loqa
 from experiments.leagues import (
     Cell,
     Episodes,
@@ -33,6 +33,7 @@ from experiments.leagues import (
     train_agent,
 )  # fmt: skip
 from experiments.lola import Lola
+from experiments.loqa import Loqa
 from experiments.run import JUDGED, Experiment, Run, Table, scaled
 
 GAMMA = 0.96
@@ -42,16 +43,20 @@ PPO = {"clip": 0.2, "epochs": 2}
 # networks also see their own last action and reward, so that a robbery is plain; the papers' see the board alone
 NAIVE = SelfPlay(updates=90, games=128, gamma=GAMMA, network=Network(feedback=True), **FAST)
 PAST = Buffer(share=0.5, drawn=2, every=10, until=120)  # in half of the games they meet their past of the first 120
-ALIGNED = replace(NAIVE, updates=400, greedy_updates=43, buffer=PAST)
+# short advantages as they are, as in LOQA's code: with long or normalised ones AA robs more or retaliates less (05)
+ALIGNED = replace(NAIVE, updates=400, lam=0.5, normalise=False, critic_learning_rate=1e-2, buffer=PAST)
 PROXIMAL = replace(NAIVE, updates=400, greedy_updates=38, buffer=PAST, **PPO, **SLOW)  # it steps twice per batch
-CREDIT = partial(aligned_advantages, beta=0.4, gamma=FADE)
+CREDIT, PROXIMAL_CREDIT = (partial(aligned_advantages, beta=beta, gamma=FADE) for beta in (1.0, 0.4))
+LOQA_CREDIT = partial(aligned_advantages, beta=1 / FADE, gamma=FADE, loqa=True)
+LOQA = Loqa(**vars(replace(ALIGNED, lam=0.0, network=Network(feedback=True, shared=True))))  # V is made of Q
 AGENTS: dict[str, tuple[SelfPlay, CreditRule]] = {
     "naive": (NAIVE, naive_advantages),
     "ppo": (replace(NAIVE, **PPO), naive_advantages),
     "ppo_sum_of_rewards": (replace(NAIVE, **PPO), summed_advantages),
-    "loqa_credit": (replace(ALIGNED, updates=300), partial(aligned_advantages, beta=0.8, gamma=FADE, loqa=True)),
+    "loqa": (LOQA, LOQA_CREDIT),
+    "loqa_credit": (ALIGNED, LOQA_CREDIT),
     "advantage_alignment": (ALIGNED, CREDIT),
-    "proximal_advantage_alignment": (PROXIMAL, CREDIT),
+    "proximal_advantage_alignment": (PROXIMAL, PROXIMAL_CREDIT),
 }
 LOLA_DICE = Lola(
     updates=120, games=64, gamma=GAMMA, learning_rate=5e-3, entropy=0.02,
@@ -63,7 +68,7 @@ PAPER_LOLA = {"updates": 50001, "games": 2000, "learning_rate": 3e-3}  # POLA's
 NAMES = (*AGENTS, "lola_dice")
 SIDE = dict.fromkeys(NAMES, 3) | {"advantage_alignment": None}  # seeds, at most
 LONGER = 10  # times as many updates, to see what becomes of an agent
-MINUTES = {"advantage_alignment": 1.1, "proximal_advantage_alignment": 1.7, "loqa_credit": 0.8}
+MINUTES = {"advantage_alignment": 1.1, "proximal_advantage_alignment": 1.7, "loqa_credit": 1.1, "loqa": 1.4}
 
 
 @dataclass(frozen=True)
@@ -117,7 +122,8 @@ def _training(
 
 def agent_run(profile: str, variant: str, seed: int) -> Run:
     """Training of one seed of an agent."""
-    options, usual = {}, LOLA_DICE if variant == "lola_dice" else AGENTS[variant][0]
+    options: dict[str, Any] = {"train": loqa.train} if variant == "loqa" else {}
+    usual = LOLA_DICE if variant == "lola_dice" else AGENTS[variant][0]
     if variant == "lola_dice":
         changes = {"paper": PAPER_LOLA, "smoke": {"updates": 4, "games": 8, "network": Network(hidden=8)}}
         self_play, credit, options["train"] = replace(LOLA_DICE, **changes.get(profile, {})), None, train_lola
@@ -173,22 +179,30 @@ def long_run(profile: str, variant: str, seed: int) -> Run:
 
 # --- the map of settings: Advantage Alignment, one thing at a time: the rest is as the league's
 
+FORMER = {"normalise": True, "lam": 0.95, "greedy_updates": 43, "critic_learning_rate": 6e-3}  # with a beta of .4
 MAP: dict[str, Cell] = {  # cell -> credit, changes
     "the league's": (CREDIT, {}),
+    "λ 0": (CREDIT, {"lam": 0.0}),
+    "λ 0.25": (CREDIT, {"lam": 0.25}),
+    "λ 0.4": (CREDIT, {"lam": 0.4}),
+    "λ 0.8": (CREDIT, {"lam": 0.8}),
+    "β 0.5": (partial(aligned_advantages, beta=0.5, gamma=FADE), {}),
+    "β 1.5": (partial(aligned_advantages, beta=1.5, gamma=FADE), {}),
+    "past fades with γ": (partial(aligned_advantages, beta=1.0, gamma=GAMMA), {}),
+    "past fades with γ, β 0.5": (partial(aligned_advantages, beta=0.5, gamma=GAMMA), {}),
     "greedy 30": (CREDIT, {"greedy_updates": 30}),
-    "greedy 60": (CREDIT, {"greedy_updates": 60}),
     "sees the board alone": (CREDIT, {"network": Network()}),
-    "past fades with γ, β 0.2": (partial(aligned_advantages, beta=0.2, gamma=GAMMA), {}),
-    "past fades with γ, β 0.3": (partial(aligned_advantages, beta=0.3, gamma=GAMMA), {}),
     "no past selves": (CREDIT, {"buffer": None}),
     "past selves to the end": (CREDIT, {"buffer": replace(PAST, until=None)}),
-    "past selves in a quarter": (CREDIT, {"buffer": replace(PAST, share=0.25)}),
-    "256 games": (CREDIT, {"games": 256}),
-    "entropy 0.025": (CREDIT, {"entropy": 0.025}),
+    "past selves in three quarters": (CREDIT, {"buffer": replace(PAST, share=0.75)}),
+    "entropy 0.02": (CREDIT, {"entropy": 0.02}),
     "entropy 0.08": (CREDIT, {"entropy": 0.08}),
-    "Adam 0.003": (CREDIT, SLOW),
-    "critic's Adam 0.015": (CREDIT, {"critic_learning_rate": 0.015}),
-    "λ 0.8": (CREDIT, {"lam": 0.8}),
+    "Adam 0.003": (CREDIT, {"learning_rate": 0.003}),
+    "600 updates": (CREDIT, {"updates": 600}),
+    "normalised": (CREDIT, {"normalise": True}),
+    "normalised, β 0.4, λ 0.95, greedy 43": (PROXIMAL_CREDIT, FORMER),
+    "normalised, β 0.4, λ 0.8, greedy 43": (PROXIMAL_CREDIT, FORMER | {"lam": 0.8}),
+    "normalised, β 0.4, λ 0.8, greedy 43, entropy 0.08": (PROXIMAL_CREDIT, FORMER | {"lam": 0.8, "entropy": 0.08}),
 }
 
 
@@ -246,7 +260,7 @@ EXPERIMENTS = (
     Experiment("coin", lambda profile: NAMES, SEEDS.__getitem__, agent_run),
     Experiment("coin_league", lambda profile: ("all",), _once, league_run),
     Experiment("coin_episode", lambda profile: ("all",), _once, episode_run),
-    settings_map("coin_map", ALIGNED, MAP, _training, minutes=0.35),
+    settings_map("coin_map", ALIGNED, MAP, _training, minutes=0.3),
     Experiment("coin_long", lambda profile: ("advantage_alignment",), lambda p: SEEDS[p][:3], long_run),
     Experiment("shaping_cost", lambda profile: PRICED, _once, cost_run),
 )

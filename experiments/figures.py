@@ -35,6 +35,7 @@ STYLE = {
     "naive": ("naive", "#D55E00"),
     "sum_of_rewards": ("sum of rewards", "#E69F00"),
     "lola_dice": ("LOLA-DiCE", "#009E73"),
+    "loqa": ("LOQA", "#8B5A2B"),
     "loqa_credit": ("AA with LOQA's factor", "#56B4E9"),
     "advantage_alignment": ("Advantage Alignment", "#0072B2"),
     "ppo": ("PPO", "#CC79A7"),
@@ -54,6 +55,7 @@ LINES = {  # by colour, of mean lines
     "#CC79A7": (0, (4, 1.2, 1, 1.2, 1, 1.2)),
     "#000000": (0, (9, 1.5)),
     "#888888": (0, (1, 1.6)),
+    "#8B5A2B": (0, (5, 1, 2, 1)),
 }
 HATCHES = {  # by colour, of bars
     "#0072B2": "",
@@ -63,6 +65,7 @@ HATCHES = {  # by colour, of bars
     "#56B4E9": "\\\\\\",
     "#CC79A7": "++",
     "#000000": "--",
+    "#8B5A2B": "oo",
     "#BBBBBB": "",
 }
 KIND_COLOURS = {

@@ -1,9 +1,9 @@
 """LOQA itself, for two players (Aghajohari et al. 2024, arXiv 2405.01035): what Advantage Alignment leaves out of it.
 
 The co-player is taken to act by the softmax of its action values. Those come from a Q network, but for the action that
-it took: that one is worth what it got from there on, which the learner's later actions change. To first order the
-learner's gain is the credit of `advantages.aligned_advantages` with `loqa=True` and beta 1, where that softmax stands
-for the co-player's probabilities (AA, Theorem 2). Its advantages are one-step errors of V = sum_a pi(a) Q(a).
+it took: that one is worth what it got from there on, which the learner's later actions change. To first order, what the
+learner gains is the credit of `advantages.aligned_advantages` with `loqa=True` and beta gamma = 1, where that softmax
+stands for the co-player's probabilities (AA, Theorem 2), and advantages are errors of V = sum_a pi(a) Q(a).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 
 from aa_core import HEADLESS
 from aa_core.actor_critic import ActorCritic, Spaces
-from aa_core.advantages import CreditRule, discounted_returns
+from aa_core.advantages import CreditRule, discounted_returns, gae
 from aa_core.games.base import Game
 from aa_core.objectives import policy_gradient_loss
 from aa_core.selfplay import OnUpdate, SelfPlay, Trajectory, play, seating, seats_of, step
@@ -29,13 +29,18 @@ from aa_core.selfplay import OnUpdate, SelfPlay, Trajectory, play, seating, seat
 
 @dataclass(frozen=True)
 class Loqa(SelfPlay):
-    """Settings of self-play, of which lambdas, clip, epochs and the critic's weight say nothing here."""
+    """Settings of self-play; those of clipping, of the critic's loss and of games that live on say nothing here."""
 
     target_decay: float = 0.99  # of the moving average of Q networks that the targets are made of
 
 
 def action_values(
-    minds: Sequence[ActorCritic], who: Tensor, played: Trajectory, network: ActorCritic, target: ActorCritic, gamma: float
+    minds: Sequence[ActorCritic],
+    who: Tensor,
+    played: Trajectory,
+    network: ActorCritic,
+    target: ActorCritic,
+    gamma: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """What the Q network says of all seats, `(games, players, T, ...)`, from what was played.
 
@@ -67,7 +72,7 @@ def loqa_loss(
     """Loss of the first mind, with that of the Q network, the first of `networks`; the other is its moving average."""
     time = played.rewards.shape[-1]
     taken, targets, values, softmax = action_values(minds, who, played, *networks, settings.gamma)
-    advantages = played.rewards + settings.gamma * pad(values[..., 1:], (0, 1)) - values
+    advantages = gae(played.rewards, pad(values, (0, 1)), settings.gamma, settings.lam)
     if settings.normalise:
         advantages = (advantages - advantages.mean()) / advantages.std(correction=0).clamp(min=1e-6)
     own = seats_of(who, len(minds))[0]
