@@ -38,15 +38,15 @@ from experiments.run import JUDGED, Experiment, Run, Table, scaled
 
 GAMMA = 0.96
 FADE = 0.9 * GAMMA  # of the alignment's past alone, as in LOQA's code
-FAST, SLOW = ({"learning_rate": rate, "critic_learning_rate": rate} for rate in (6e-3, 3e-3))
+FAST = {"learning_rate": 6e-3, "critic_learning_rate": 6e-3}
 PPO = {"clip": 0.2, "epochs": 2}
 # networks also see their own last action and reward, so that a robbery is plain; the papers' see the board alone
 NAIVE = SelfPlay(updates=90, games=128, gamma=GAMMA, network=Network(feedback=True), **FAST)
 PAST = Buffer(share=0.5, drawn=2, every=10, until=120)  # in half of the games they meet their past of the first 120
 # short advantages as they are, as in LOQA's code: with long or normalised ones AA robs more or retaliates less (05)
 ALIGNED = replace(NAIVE, updates=400, lam=0.5, normalise=False, critic_learning_rate=1e-2, buffer=PAST)
-PROXIMAL = replace(NAIVE, updates=400, greedy_updates=38, buffer=PAST, **PPO, **SLOW)  # it steps twice per batch
-CREDIT, PROXIMAL_CREDIT = (partial(aligned_advantages, beta=beta, gamma=FADE) for beta in (1.0, 0.4))
+PROXIMAL = replace(ALIGNED, **PPO, learning_rate=3e-3, critic_learning_rate=5e-3)  # it steps twice per batch
+CREDIT = partial(aligned_advantages, beta=1.0, gamma=FADE)
 LOQA_CREDIT = partial(aligned_advantages, beta=1 / FADE, gamma=FADE, loqa=True)
 LOQA = Loqa(**vars(replace(ALIGNED, lam=0.0, network=Network(feedback=True, shared=True))))  # V is made of Q
 AGENTS: dict[str, tuple[SelfPlay, CreditRule]] = {
@@ -56,7 +56,7 @@ AGENTS: dict[str, tuple[SelfPlay, CreditRule]] = {
     "loqa": (LOQA, LOQA_CREDIT),
     "loqa_credit": (ALIGNED, LOQA_CREDIT),
     "advantage_alignment": (ALIGNED, CREDIT),
-    "proximal_advantage_alignment": (PROXIMAL, PROXIMAL_CREDIT),
+    "proximal_advantage_alignment": (PROXIMAL, CREDIT),
 }
 LOLA_DICE = Lola(
     updates=120, games=64, gamma=GAMMA, learning_rate=5e-3, entropy=0.02,
@@ -179,7 +179,8 @@ def long_run(profile: str, variant: str, seed: int) -> Run:
 
 # --- the map of settings: Advantage Alignment, one thing at a time: the rest is as the league's
 
-FORMER = {"normalise": True, "lam": 0.95, "greedy_updates": 43, "critic_learning_rate": 6e-3}  # with a beta of .4
+FORMER_CREDIT = partial(aligned_advantages, beta=0.4, gamma=FADE)
+FORMER = {"normalise": True, "lam": 0.95, "greedy_updates": 43, "critic_learning_rate": 6e-3}
 MAP: dict[str, Cell] = {  # cell -> credit, changes
     "the league's": (CREDIT, {}),
     "λ 0": (CREDIT, {"lam": 0.0}),
@@ -200,9 +201,9 @@ MAP: dict[str, Cell] = {  # cell -> credit, changes
     "Adam 0.003": (CREDIT, {"learning_rate": 0.003}),
     "600 updates": (CREDIT, {"updates": 600}),
     "normalised": (CREDIT, {"normalise": True}),
-    "normalised, β 0.4, λ 0.95, greedy 43": (PROXIMAL_CREDIT, FORMER),
-    "normalised, β 0.4, λ 0.8, greedy 43": (PROXIMAL_CREDIT, FORMER | {"lam": 0.8}),
-    "normalised, β 0.4, λ 0.8, greedy 43, entropy 0.08": (PROXIMAL_CREDIT, FORMER | {"lam": 0.8, "entropy": 0.08}),
+    "normalised, β 0.4, λ 0.95, greedy 43": (FORMER_CREDIT, FORMER),
+    "normalised, β 0.4, λ 0.8, greedy 43": (FORMER_CREDIT, FORMER | {"lam": 0.8}),
+    "normalised, β 0.4, λ 0.8, greedy 43, entropy 0.08": (FORMER_CREDIT, FORMER | {"lam": 0.8, "entropy": 0.08}),
 }
 
 

@@ -38,8 +38,8 @@ def table(name: str) -> pd.DataFrame:
 
 
 def changed(one: SelfPlay, other: SelfPlay) -> set[str]:
-    """Names of the settings in which two differ."""
-    return {field.name for field in fields(one) if getattr(one, field.name) != getattr(other, field.name)}
+    """Names of the settings in which two differ, of those that the second has."""
+    return {field.name for field in fields(other) if getattr(one, field.name) != getattr(other, field.name)}
 
 
 # --- settings
@@ -69,24 +69,29 @@ def test_algorithms_differ_in_the_credit_and_in_what_their_names_say(game: str) 
     assert agents["ppo"][1] is agents["naive"][1]
     if game == "coin":
         plain, proximal = agents["advantage_alignment"], agents["proximal_advantage_alignment"]
-        halved = {"learning_rate", "critic_learning_rate", "greedy_updates"}  # it steps twice per batch
+        halved = {"learning_rate", "critic_learning_rate"}  # it steps twice per batch
         assert changed(plain[0], proximal[0]) == {"clip", "epochs"} | halved
-        assert plain[1].keywords == proximal[1].keywords
-        assert changed(agents["loqa_credit"][0], plain[0]) == {"updates"}
-        assert changed(plain[0], agents["naive"][0]) == {"updates", "greedy_updates", "buffer"}
+        assert plain[1] is proximal[1]
+        assert agents["loqa_credit"][0] is plain[0]
+        assert agents["loqa_credit"][1] is agents["loqa"][1]
+        assert changed(agents["loqa"][0], plain[0]) == {"lam", "network"}  # and in what values are made of
+        own = {"lam", "normalise", "critic_learning_rate"}
+        assert changed(plain[0], agents["naive"][0]) == {"updates", "buffer"} | own
 
 
 def test_a_cell_of_the_coin_games_map_differs_in_what_it_names() -> None:
     signs = {"greedy": {"greedy_updates"}, "past selves": {"buffer"}, "entropy": {"entropy"}, "board": {"network"},
-             "Adam": {"learning_rate", "critic_learning_rate"}, "λ": {"lam"}, "games": {"games"}}  # fmt: skip
+             "Adam": {"learning_rate"}, "λ": {"lam"}, "updates": {"updates"}, "normalised": {"normalise"}}  # fmt: skip
     for name in coin.MAP:
         settings = coin._MAP.run("extended", name, 0).settings
-        rule = settings.credit.keywords
+        rule, former = settings.credit.keywords, name.startswith("normalised, ")
         named = {setting for sign, of in signs.items() if sign in name for setting in of}
-        named -= {"learning_rate"} if name.startswith("critic's") else set()
+        named |= {"critic_learning_rate"} if former else set()
         assert changed(settings.self_play, coin.ALIGNED) == named
-        assert (rule == coin.CREDIT.keywords) == ("β" not in name)
-        assert "β" not in name or (name == f"past fades with γ, β {rule['beta']}" and rule["gamma"] == coin.GAMMA)
+        assert (rule == coin.CREDIT.keywords) == ("β" not in name and "γ" not in name)
+        assert "β" not in name or f"β {rule['beta']:g}" in name
+        assert rule["gamma"] == (coin.GAMMA if "fades with γ" in name else coin.FADE)
+        assert "λ" not in name or f"λ {settings.self_play.lam:g}" in name
 
 
 def test_a_cell_of_negotiations_map_differs_in_what_it_names() -> None:
