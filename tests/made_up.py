@@ -88,10 +88,12 @@ def leagues() -> dict[str, pd.DataFrame]:
     """The Coin Game, with both forms of AA, and Negotiation."""
     coin, negotiation = dict(COIN), dict(NEGOTIATION)
     for row in printed("aa_coin_game_league"):
-        if row["column_agent"] in ("AdAlign", "Always Cooperate", "Always Defect", "Random"):
+        if row["column_agent"] in ("AdAlign", "LOQA", "Always Cooperate", "Always Defect", "Random"):
             for aligned in (AA, PROXIMAL_AA):
                 other = (AGENTS | {"AdAlign": aligned})[row["column_agent"]]
                 coin |= {(aligned, other): row["row_reward"], (other, aligned): row["column_reward"]}
+    (itself,) = printed("aa_coin_game_league_more")
+    coin["loqa", "loqa"] = itself["row_reward"]
     for row in printed("aa_negotiation_league"):
         negotiation[AGENTS[row["row_agent"]], AGENTS[row["column_agent"]]] = row["row_reward"]
     return {

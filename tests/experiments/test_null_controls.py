@@ -40,7 +40,6 @@ UNKNOWN = {
 }  # fmt: skip
 # where on our tables a null passes as many claims as our AA does; notebook 12 names them
 NO_BETTER = {
-    ("aa_2_proximal", "kind"),
     ("aa_4_orchard", "greedy"),
     *product(("aa_5", "aa_5_orchard"), ("untrained", "random")),
 }
