@@ -43,7 +43,7 @@ PPO = {"clip": 0.2, "epochs": 2}
 # networks also see their own last action and reward, so that a robbery is plain; the papers' see the board alone
 NAIVE = SelfPlay(updates=90, games=128, gamma=GAMMA, network=Network(feedback=True), **FAST)
 PAST = Buffer(share=0.5, drawn=2, every=10, until=120)  # in half of the games they meet their past of the first 120
-# short advantages as they are, as in LOQA's code: with long or normalised ones AA robs more or retaliates less (05)
+# short advantages as they are, as in LOQA's code: longer or normalised ones let it be robbed, shorter ones rob (05)
 ALIGNED = replace(NAIVE, updates=400, lam=0.5, normalise=False, critic_learning_rate=1e-2, buffer=PAST)
 PROXIMAL = replace(ALIGNED, **PPO, learning_rate=3e-3, critic_learning_rate=5e-3)  # it steps twice per batch
 CREDIT = partial(aligned_advantages, beta=1.0, gamma=FADE)

@@ -1,4 +1,4 @@
-"""LOQA's loss against the form in which its authors state it, differentiated through the co-player's softmax."""
+"""LOQA's loss against one that is differentiated through the co-player's softmax, with one-step errors for both."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def minds(count: int, seed: int = 0) -> list[ActorCritic]:
 
 
 def stated(mind: ActorCritic, past: ActorCritic, who: Tensor, played: Trajectory, q: ActorCritic) -> Tensor:
-    """-mean_t [log pi A + log softmax(Q of the co-player) A], game by game, as LOQA has it; only log pi moves."""
+    """-mean_t [log pi A + log softmax(Q of the co-player) A], game by game; only log pi moves."""
     total, count, horizon = torch.zeros(()), 0, GAME.horizon
     for game, seats in enumerate(who.tolist()):
         log_pis, values, action_values, actions = [], [], [], []
@@ -74,7 +74,7 @@ def gradients(loss: Tensor, mind: ActorCritic) -> list[Tensor]:
     return list(torch.autograd.grad(loss, used))
 
 
-def test_the_gradient_is_that_of_the_loss_as_it_is_stated() -> None:
+def test_the_gradient_is_that_of_the_co_players_softmax() -> None:
     mind, past, q = minds(3)
     who = torch.tensor([[0, 0], [0, 1], [0, 0]])
     played = play(GAME, [mind, past], who, torch.Generator().manual_seed(1))
