@@ -10,7 +10,7 @@ import os
 import shutil
 import statistics
 from collections import Counter
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -164,7 +164,7 @@ def train(run: Training, folder: Path, needs: list[Path]) -> pd.DataFrame:
     network = trainer.accelerator.unwrap_model(trainer.model)
     models.save_adapter(network, folder)
     if run.watch_every:
-        shutil.copytree(kept / "watched", folder / "watched")
+        shutil.copytree(kept / "watched", folder / "watched", ignore=shutil.ignore_patterns(".*"))  # what a kill cut
     rows = [(row["update"], name, value) for row in trainer.history for name, value in row.items() if name != "update"]
     final = evaluate(model_player(network, trainer.processing_class, run), run, trainer.co_player)
     return _tidy(run, [*rows, *((run.max_steps, metric, value) for metric, value in final.items())])
@@ -195,7 +195,6 @@ def trainer_of(run: Training, model: str | Path, kept: Path, aligned: Path | Non
     `model` is a folder of the embedded model or a name on the hub, `kept` the folder for curve, agent buffer and
     checkpoints, `aligned` that of the co-player's adapter.
     """
-    from peft import LoraConfig
     from trl.import_utils import is_vllm_available
 
     from aa_core.llm.players import ModelPlayer
@@ -209,16 +208,23 @@ def trainer_of(run: Training, model: str | Path, kept: Path, aligned: Path | Non
         raise ValueError(f"{processes} processes must divide {run.gradient_accumulation_steps=}")
     reports = os.environ.get("AA_REPORT_TO", "none")
     on_gpu = torch.cuda.is_available()
+    vllm = on_gpu and is_vllm_available() and os.environ.get("AA_VLLM") != "0"
+    if vllm:  # it has a cache of its own, beside that of past agents
+        run = replace(run, token_budget=run.token_budget and run.token_budget // 2)
     known = {field.name for field in fields(AdvantageAlignmentConfig)}
     settings = AdvantageAlignmentConfig(
         **{name: value for name, value in vars(run).items() if name in known} | {"gradient_accumulation_steps": passes},
         output_dir=str(kept), max_grad_norm=1.0, use_cpu=not on_gpu, bf16=on_gpu,
-        activation_checkpointing=on_gpu, use_vllm=on_gpu and is_vllm_available(), vllm_mode="colocate",
+        activation_checkpointing=on_gpu, use_vllm=vllm, vllm_mode="colocate", vllm_gpu_memory_utilization=0.4,
+        vllm_max_model_length=model_player(network, tokenizer, run).longest_chat(*new_games(run, 1)) if vllm else None,
         logging_strategy="no" if reports == "none" else "steps", logging_steps=1, report_to=reports,
-        save_strategy="steps", disable_tqdm=HEADLESS,
+        save_strategy="steps", disable_tqdm=HEADLESS, ddp_timeout=86_400,  # others wait while the first one evaluates
     )  # fmt: skip
-    lora = LoraConfig(r=run.rank, lora_alpha=2 * run.rank, target_modules="all-linear")
-    trainer = AdvantageAlignmentTrainer(network, settings, tokenizer, run.credit, peft_config=lora)
+    if processes == 1 and settings.n_gpu > 1:  # a process uses one GPU; `accelerate launch` starts one for each
+        settings._n_gpu = 1
+    trainer = AdvantageAlignmentTrainer(
+        network, settings, tokenizer, run.credit, peft_config=models.lora(network, run.rank)
+    )
     if run.co_player != "self":
         other = trainer.accelerator.unwrap_model(trainer.model)
         if run.co_player == "aligned":

@@ -63,12 +63,14 @@ def config_of(model: str) -> PretrainedConfig:
 
 def on_meta(config: PretrainedConfig, rank: int) -> Any:
     """The model with an adapter, without values."""
-    from peft import LoraConfig, get_peft_model
+    from peft import get_peft_model
     from transformers import AutoModelForCausalLM
+
+    from experiments import models
 
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config, attn_implementation=_attention(), dtype=torch.bfloat16)
-        return get_peft_model(model, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear"))
+        return get_peft_model(model, models.lora(model, rank))
 
 
 def parameters(model: Any) -> tuple[int, int]:

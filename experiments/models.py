@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
-from peft import PeftModel
+from peft import LoraConfig, PeftModel
 from safetensors import SafetensorError
 from transformers import (
     AutoModelForCausalLM,
@@ -76,6 +76,12 @@ def load(name: str | Path, adapter: str | Path | None = None) -> tuple[PreTraine
     return model, tokenizer
 
 
+def lora(model: PreTrainedModel, rank: int) -> LoraConfig:
+    """The adapter that is trained: on every linear layer, but for those of Gemma that look at pictures."""
+    seeing = ".*(vision|multi_modal).*" if hasattr(model.config, "vision_config") else None
+    return LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", exclude_modules=seeing)
+
+
 def save_adapter(model: PeftModel, folder: Path, adapter: str = "default") -> None:
     """Save one adapter as PEFT does, without the path of its base; `adapter.json`, the last file, seals it."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -83,6 +89,8 @@ def save_adapter(model: PeftModel, folder: Path, adapter: str = "default") -> No
         model.save_pretrained(partial, selected_adapters=[adapter])
         settings = json.loads(Path(partial, "adapter_config.json").read_text(encoding="utf-8"))
         settings["base_model_name_or_path"] = None  # a path of this machine
+        if isinstance(targets := settings.get("target_modules"), list):
+            targets.sort()  # PEFT's order is that of a set
         Path(partial, "adapter_config.json").write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
         Path(partial, SEAL).write_text(json.dumps(_seal(model, Path(partial))) + "\n", encoding="utf-8")
         for name in (*SEALED, SEAL):

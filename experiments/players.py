@@ -44,6 +44,11 @@ on.onclick = () => show(+slider.value + 1);
 """
 
 
+def as_markdown(text: str) -> str:
+    """Text that Markdown and HTML show as it is: a player may write links, tables or tags."""
+    return "".join(mark if mark.isalnum() or mark in " .,!?'" else f"&#{ord(mark)};" for mark in text)
+
+
 def player(
     name: str, frames: Sequence[str], captions: Sequence[str], alt: str, slider: str = "step", width: int = 360
 ) -> HTML:

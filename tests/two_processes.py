@@ -6,6 +6,7 @@ import os
 import sys
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 
 os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"
 
@@ -63,6 +64,22 @@ def survival(folder: Path) -> None:
     assert len((folder / "whole" / "curve.jsonl").read_text().splitlines()) == 4
 
 
+def deal(folder: Path) -> None:
+    """Past agents and the games in which they sit are those that one process would draw."""
+    learner = learner_of(folder, learning_seats="alternate", buffer_every=1, max_steps=2)
+    learner.train()
+    learner.rng.seed("anything")
+    tables = learner._deal([1] * 8, learner._player())
+    sat = gather_object([table.players[1 - table.learners[0]].adapter for table in tables])
+    rng = Random("anything")
+    rng.sample(range(2), 2)  # which copies they are
+    drawn = [rng.choice(["past0", "past1"]) if rng.random() < 0.5 else None for _ in range(16)]
+    assert sat == drawn
+    assert set(sat) == {"past0", "past1", None}
+    lent = [float(p.detach().sum()) for name, p in learner.model.named_parameters() if ".past" in name]
+    assert len({tuple(each) for each in gather_object([lent])}) == 1
+
+
 def runs(folder: Path) -> None:
     """A pupil and its teacher are trained once, on the games of the settings; asked for again they are read."""
     paths.BUILD, played = folder, []
@@ -87,5 +104,6 @@ if __name__ == "__main__":
     place = Path(sys.argv[1])
     loss(place / "loss")
     survival(place)
+    deal(place / "deal")
     runs(place / "runs")
     (place / f"passed-{os.environ['RANK']}").touch()

@@ -7,6 +7,7 @@ that are private in TRL (1.16.0, pinned) are used in this file only.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Iterator, Sequence
@@ -36,12 +37,12 @@ from aa_core.llm.rollout import Engine, Sampling, Transcript
 
 BASELINES = ("group", "batch", "none")
 SEATS = ("both", "first", "alternate")
-WHOLE = "whole"  # in a checkpoint that every process has finished
+WHOLE = "whole"  # in a checkpoint that every process has finished: checksums of its files
 # Settings of GRPO that games played by a rollout function do not heed, or only with vLLM: refused unless at default
 UNHEEDED = (
     "cache_implementation", "generation_kwargs", "multi_objective_aggregation", "num_generations_eval",
     "reward_weights", "scale_rewards", "use_adaptive_entropy", "use_transformers_continuous_batching",
-    "vllm_structured_outputs_regex", "vllm_mode",  # processes answer at their own pace
+    "vllm_structured_outputs_regex", "vllm_mode", "vllm_tensor_parallel_size",  # processes answer at their own pace
 )  # fmt: skip
 
 
@@ -235,7 +236,8 @@ class AdvantageAlignmentTrainer(GRPOTrainer):
         checkpoint = resume_from_checkpoint or None
         if checkpoint is True:
             saved = sorted(Path(self.args.output_dir).glob("checkpoint-*"), key=lambda path: int(path.name[11:]))
-            whole = [path for path in saved if (path / WHOLE).is_file()]
+            marks = [path / WHOLE for path in saved]
+            whole = [mark.parent for mark in marks if mark.is_file() and mark.read_bytes() == _checksums(mark.parent)]
             checkpoint = str(whole[-1]) if whole else None
             self.accelerator.wait_for_everyone()
             if self.accelerator.is_main_process:  # the others would count as newer when old ones are removed
@@ -256,16 +258,19 @@ class AdvantageAlignmentTrainer(GRPOTrainer):
     def play_batch(self, seeds: Sequence[int]) -> list[Sample]:
         """Play a batch, log it and return the learners' chats with credits: one for each of `seeds`, the groups."""
         check(seeds=seeds)
-        self.rng.seed(f"{self.args.seed} {self.state.global_step} {self.accelerator.process_index}")
-        self.generator.manual_seed(self.rng.getrandbits(48))
+        process, update = self.accelerator.process_index, f"{self.args.seed} {self.state.global_step}"
+        self.rng.seed(f"{update} 0")  # who plays is drawn alike in all processes
+        self.generator.manual_seed(self.rng.getrandbits(48) + process)
         learner = self._player(engine=self._vllm if self.use_vllm else None)
         tables = self._deal(list(seeds)[:: 2 if self.args.learning_seats == "both" else 1], learner)
+        if process:
+            self.rng.seed(f"{update} {process}")
         play([table.game for table in tables], [table.players for table in tables])
         rewards = torch.tensor([table.game.rewards for table in tables], dtype=torch.float64).transpose(1, 2)
         own = (rewards, torch.tensor([t.game.seed for t in tables]), torch.tensor([t.kinds for t in tables]))
         # baselines are over the games of all processes
         everybody, groups, kinds = (self.accelerator.gather(x.to(self.accelerator.device)).cpu() for x in own)
-        start = self.accelerator.process_index * len(rewards)
+        start = process * len(rewards)
         advantages = round_advantages(everybody, groups, self.args, kinds)[start : start + len(rewards)]
         credits = self.credit(advantages, round_probabilities(tables))
         self._record(tables)
@@ -276,7 +281,7 @@ class AdvantageAlignmentTrainer(GRPOTrainer):
         ]
 
     def _deal(self, seeds: Sequence[int], learner: ModelPlayer) -> list[Table]:
-        """New games, one per seed, with who sits where."""
+        """New games, one per seed, with who sits where: the same ones however many processes share them."""
         settings, step = self.args, self.state.global_step
         opponents: list[Player] = []
         if self.buffer is not None:
@@ -286,15 +291,19 @@ class AdvantageAlignmentTrainer(GRPOTrainer):
             opponents = [self._player(name) for name in self.buffer.draw(step, self.rng)]
         # where the update is one group, seats alternate within it
         stretch = settings.num_generations if settings.generation_batch_size > settings.num_generations else 1
+        here = self.co_player is None and opponents
+        past = [
+            self.rng.choice(opponents) if here and self.rng.random() < settings.buffer_share else None
+            for _ in range(self.accelerator.num_processes * len(seeds))
+        ]
         tables = []
         for index, seed in enumerate(seeds, start=self.accelerator.process_index * len(seeds)):
             game = make_text_game(settings.game, seed, rounds=settings.rounds, show_rules=settings.show_rules)
-            opponent, past = self.co_player or learner, False
-            if self.co_player is None and opponents and self.rng.random() < settings.buffer_share:
-                opponent, past = self.rng.choice(opponents), True
+            opponent = past[index] or self.co_player or learner
             seat = index // stretch % 2 if settings.learning_seats == "alternate" else 0
             learners = (0, 1) if settings.learning_seats == "both" else (seat,)  # without other opponents
-            tables.append(Table(game, (opponent, learner) if seat else (learner, opponent), learners, past))
+            pair = (opponent, learner) if seat else (learner, opponent)
+            tables.append(Table(game, pair, learners, past=bool(past[index])))
         return tables
 
     def _player(self, adapter: str | None = None, engine: Engine | None = None) -> ModelPlayer:
@@ -310,7 +319,13 @@ class AdvantageAlignmentTrainer(GRPOTrainer):
         """TRL's vLLM engine, which has the present weights and keeps the prefixes of earlier turns."""
         self.vllm_generation.structured_outputs_regex = pattern
         _, ids, log_probs, _ = self.vllm_generation.generate(chats, images=None, num_generations=1)
-        return ids, [[top[0] for top in answer] for answer in log_probs]
+        if pattern is None:
+            return ids, [[top[0] for top in answer] for answer in log_probs]
+        # vLLM says how probable a token was among those that the pattern allows: ours are kept, as without it
+        read, device = self._get_per_token_logps_and_entropies, self.accelerator.device
+        rows = [(torch.tensor([chat + said], device=device), len(said)) for chat, said in zip(chats, ids, strict=True)]
+        with torch.no_grad():
+            return ids, [read(self.model, row, torch.ones_like(row), count)[0][0].tolist() for row, count in rows]
 
     def _record(self, tables: Sequence[Table]) -> None:
         """Mean metrics of the learners' own rounds, as the papers plot them: games with past agents are left out."""
@@ -338,7 +353,8 @@ class AdvantageAlignmentTrainer(GRPOTrainer):
         super()._save_checkpoint(model, trial)
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
-            (Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}" / WHOLE).touch()
+            folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+            write_whole(folder / WHOLE, lambda path: path.write_bytes(_checksums(folder)))
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         output = super()._generate_and_score_completions(inputs)
@@ -362,6 +378,13 @@ def _rollout(prompts: list[Any], trainer: AdvantageAlignmentTrainer) -> dict[str
 def _reward(completions: list[Any], mean_reward: list[float], **_: Any) -> list[float]:
     """What TRL logs as the reward; credits do not depend on it."""
     return mean_reward
+
+
+def _checksums(folder: Path) -> bytes:
+    """Of a checkpoint's files."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and WHOLE not in path.name)
+    sums = {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    return json.dumps(sums, indent=1).encode()
 
 
 def read_curve(path: Path) -> list[dict[str, float]]:

@@ -242,7 +242,6 @@ def table_games() -> dict[str, tuple]:
         "games.text.play_scripted": (text.play_scripted, dict(game=made, first="random", second="random", rng=rng)),
         "games.text.mean_metric": (text.mean_metric, dict(name="reward", seats=[(over(made()), 0)])),
         "games.text.base.one_line": (text.base.one_line, dict(text="a")),
-        "games.text.base.as_markdown": (text.as_markdown, dict(text="a")),
         "games.text.base.proportional_split": (text.proportional_split, dict(first=1.0, second=2.0, quantity=10.0)),
         "games.text.base.need_rng": (text.base.need_rng, dict(rng=rng)),
         "games.text.base.TextGame.submit": (ipd.IPDTextGame(0, 2).submit, dict(replies={0: "<A>", 1: "<B>"})),

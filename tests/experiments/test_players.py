@@ -8,9 +8,11 @@ from io import BytesIO
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
-from experiments.players import LIMIT, picture, player, svg
+from experiments.players import LIMIT, as_markdown, picture, player, svg
 
 FRAMES = [svg(3, 3, [f'<circle cx="{x}" cy="1" r="0.4"/>']) for x in range(3)]
 SAID = ["it stands", 'it goes on & says "</script>"', "it has gone"]
@@ -58,3 +60,10 @@ def test_a_picture_within_the_page_is_the_array_that_was_given():
 def test_what_cannot_be_played_is_refused(frames: list[str], captions: list[str], message: str):
     with pytest.raises(ValueError, match=message):
         player("walk", frames, captions, "a walk")
+
+
+@given(st.text())
+def test_messages_are_shown_as_they_are(text: str) -> None:
+    shown = as_markdown(text)
+    assert unescape(shown) == "".join(unescape(f"&#{ord(mark)};") for mark in text) or "\x00" in text
+    assert not set(re.sub("&#[0-9]+;", "", shown)) & set("|*_`<>&[]()#\\\n$~")

@@ -10,7 +10,6 @@ A game shows each player a text, takes the replies, parses them into actions and
 Every draw of a game (values, hands, first speaker) is made from `seed` at construction, before any reply. Games of one
 seed and one length therefore differ in nothing but what the players say: they are a *group*, over which the
 group-relative baseline averages. Nothing that a player replies makes a game crash: see `on_error` of each game.
-
 The prompts are ours, not the paper's: short sentences over a small vocabulary, so that a tiny model can read them too.
 """
 
@@ -22,9 +21,9 @@ from typing import Any
 
 from aa_core.checks import check_choice, check_that
 from aa_core.games.text import ipd, split, trust_and_split
-from aa_core.games.text.base import ParseError, TextGame, TextScript, Turn, as_markdown, proportional_split
+from aa_core.games.text.base import ParseError, TextGame, TextScript, Turn, proportional_split
 
-__all__ = ["SCRIPTED", "ParseError", "TextGame", "Turn", "as_markdown", "proportional_split"]
+__all__ = ["SCRIPTED", "ParseError", "TextGame", "Turn", "proportional_split"]
 
 _GAMES: dict[str, type[TextGame]] = {
     game.name: game for game in (ipd.IPDTextGame, split.SplitTextGame, trust_and_split.TrustAndSplitTextGame)

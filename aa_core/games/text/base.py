@@ -33,19 +33,10 @@ class ParseError(ValueError):
 
 
 def one_line(text: str) -> str:
-    """A player's words as they may be shown to the other: without line breaks, marks that cannot be seen or brackets.
-
-    So no message looks like lines of the game, or like a mark of a chat template such as [INST].
-    """
-    check(text=text)
+    """A player's words as they may be shown to the other: without line breaks, unseen marks or brackets."""
+    check(text=text)  # so no message looks like lines of the game, or like a mark of a chat template such as [INST]
     seen = "".join(mark if mark.isprintable() else " " for mark in text)
     return " ".join(seen.translate(str.maketrans("[]{}<>", "()()()")).split())
-
-
-def as_markdown(text: str) -> str:
-    """Text that Markdown and HTML show as it is: a player may write links, tables or tags."""
-    check(text=text)
-    return "".join(mark if mark.isalnum() or mark in " .,!?'" else f"&#{ord(mark)};" for mark in text)
 
 
 class ParseErrorRecord(NamedTuple):
@@ -58,10 +49,7 @@ class ParseErrorRecord(NamedTuple):
 
 @dataclass(frozen=True)
 class Turn:
-    """What a player is shown now.
-
-    The parsers accept all that matches the pattern, also with more white space and (but in `ipd`) in any case.
-    """
+    """What a player is shown now; parsers also take more white space than the pattern, and (but in `ipd`) any case."""
 
     player: int  # 0 or 1
     text: str  # to be added to the player's chat; after a turn without reply two texts follow each other
@@ -84,13 +72,6 @@ class TextGame(ABC):
         rounds: length of the game, which players are not told.
         on_error: the game's own `fallback` scores an unreadable reply; "raise" refuses it.
         show_rules: whether the first text opens with `rules`.
-
-    Attributes:
-        rewards: both players' points, one pair per finished round.
-        actions: both players' actions as they were scored, one pair per finished round.
-        errors: every reply that could not be read.
-        said: replies of the present phase that are not submitted yet, by player; `players.play` keeps them here,
-        untold: and texts that it has shown nobody yet, so that a game can be played on.
     """
 
     name: ClassVar[str]
@@ -104,9 +85,10 @@ class TextGame(ABC):
         check(seed=seed, rounds=rounds)
         check_choice("on_error", on_error, (self.fallback, "raise"))
         self.seed, self.rounds, self.on_error, self.show_rules = seed, rounds, on_error, show_rules
-        self.rewards: list[tuple[float, float]] = []
-        self.actions: list[tuple[Any, Any]] = []
-        self.errors: list[ParseErrorRecord] = []
+        self.rewards: list[tuple[float, float]] = []  # both players' points, one pair per finished round
+        self.actions: list[tuple[Any, Any]] = []  # and their actions, as they were scored
+        self.errors: list[ParseErrorRecord] = []  # every reply that could not be read
+        # `players.play` keeps here what one has replied in this phase, and texts that it has shown nobody yet
         self.said: dict[int, str] = {}
         self.untold: dict[int, str] = {}
 

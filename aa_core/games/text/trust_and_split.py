@@ -50,11 +50,6 @@ class TrustAndSplitTextGame(TextGame):
     Arguments are those of `TextGame`; `seed` draws the hands and the first speaker. An unreadable message reaches the
     other player as an empty one. `on_error` is "zero": an unreadable proposal claims 0 coins. This rule is ours: the
     paper's code makes an integer of the whole reply, and raises if it is none. Or "raise", for messages too.
-
-    Attributes:
-        hands: for each round, both players' hands.
-        first_speakers: for each round, the player who speaks first.
-        messages: for each round, what has been said so far, by player.
     """
 
     name = "trust_and_split"
@@ -76,9 +71,9 @@ class TrustAndSplitTextGame(TextGame):
         super().__init__(seed, rounds, on_error, show_rules)
         rng = Random(seed)
         start = rng.randrange(2)
-        self.first_speakers = [(start + index) % 2 for index in range(rounds)]
-        self.hands = [tuple(rng.sample(HANDS, 2)) for _ in range(rounds)]
-        self.messages: list[dict[int, str]] = [{} for _ in range(rounds)]
+        self.first_speakers = [(start + index) % 2 for index in range(rounds)]  # in each round
+        self.hands = [tuple(rng.sample(HANDS, 2)) for _ in range(rounds)]  # both players', in each round
+        self.messages: list[dict[int, str]] = [{} for _ in range(rounds)]  # what is said so far in each, by player
 
     @property
     def speaking(self) -> bool:
@@ -203,9 +198,8 @@ def tit_for_tat(game: TrustAndSplitTextGame, player: int, rng: Random | None = N
 
 def at_random(game: TrustAndSplitTextGame, player: int, rng: Random | None = None) -> str:
     """Names any hand and claims any number of coins, uniformly."""
-    if game.speaking:
-        return message(f"My hand is {need_rng(rng).choice(HANDS)}.")
-    return proposal(need_rng(rng).randint(0, QUANTITY))
+    draw = need_rng(rng)
+    return message(f"My hand is {draw.choice(HANDS)}.") if game.speaking else proposal(draw.randint(0, QUANTITY))
 
 
 SCRIPTS: dict[str, TextScript] = dict(

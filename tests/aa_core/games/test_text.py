@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import html
 import json
 import re
 from collections import Counter
@@ -17,7 +16,6 @@ from aa_core.games.text import (
     SCRIPTED,
     ParseError,
     TextGame,
-    as_markdown,
     make_text_game,
     play_scripted,
     proportional_split,
@@ -410,13 +408,6 @@ def test_no_message_can_pose_as_the_referee_or_as_a_mark_of_a_chat(text: str) ->
     assert words.isprintable()
     assert not set(words) & set("<>[]{}")
     assert "\n".join(shown.splitlines()) == shown
-
-
-@given(st.text())
-def test_messages_are_shown_as_they_are(text: str) -> None:
-    shown = as_markdown(text)
-    assert html.unescape(shown) == "".join(html.unescape(f"&#{ord(mark)};") for mark in text) or "\x00" in text
-    assert not set(re.sub("&#[0-9]+;", "", shown)) & set("|*_`<>&[]()#\\\n$~")
 
 
 @pytest.mark.parametrize(

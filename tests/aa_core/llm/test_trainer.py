@@ -135,11 +135,30 @@ def test_all_tokens_of_a_round_share_its_credit_and_texts_get_none() -> None:
         ({"use_adaptive_entropy": True}, "use_adaptive_entropy"),
         ({"steps_per_generation": 2}, "steps_per_generation must be gradient_accumulation_steps, 1"),
         ({"save_total_limit": 1}, "save_total_limit"),
+        ({"vllm_tensor_parallel_size": 2}, "vllm_tensor_parallel_size must be 1"),
     ],
 )
 def test_bad_settings_are_refused_by_name(tmp_path: Path, options: dict[str, object], name: str) -> None:
     with pytest.raises(ValueError, match=name):
         config(tmp_path, **options)
+
+
+@pytest.mark.parametrize("cut", ["adapter_model.safetensors", "optimizer.pt", "rng_state.pth", "whole"])
+def test_a_checkpoint_that_was_cut_gives_way_to_the_one_before(
+    model_of: Callable[[str], Qwen2ForCausalLM], tokenizer: PreTrainedTokenizerFast, tmp_path: Path, cut: str
+) -> None:
+    ends = []
+    for name, stop in (("whole", 3), ("cut", 2), ("cut", 3)):
+        options = dict(save_strategy="steps", save_steps=1, max_steps=stop, lr_scheduler_type="constant", guided=True)
+        learner = trainer(model_of("ipd"), tokenizer, tmp_path / name, **options)
+        learner.train(resume_from_checkpoint=True)
+        ends.append(adapter_of(learner.model))
+        if stop == 2:
+            (damaged,) = (tmp_path / name / "checkpoint-2").rglob(cut)
+            damaged.write_bytes(damaged.read_bytes()[:-9])
+    assert all(torch.equal(tensor, ends[2][name]) for name, tensor in ends[0].items())
+    assert [row["update"] for row in learner.history] == [0, 1, 2]
+    assert not all(torch.equal(tensor, ends[1][name]) for name, tensor in ends[0].items())
 
 
 def test_learners_in_both_seats_exclude_a_fixed_co_player(

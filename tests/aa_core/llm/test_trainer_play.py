@@ -70,3 +70,16 @@ def test_an_engine_is_told_what_a_reply_has_to_match(
     learner.play_batch(SEEDS)
     assert asked == [None, make_text_game("ipd", 0).pattern] * 3
     assert engine.top_k == 5
+
+
+def test_what_an_engine_was_made_to_say_is_as_probable_as_the_policy_says(
+    model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trl.trainer.grpo_trainer, "VLLMGeneration", Engine)
+    learner = trainer(model, tokenizer, tmp_path, use_vllm=True, vllm_mode="colocate", guided=True, temperature=0.7)
+    for sample in learner.play_batch(SEEDS):
+        chat = sample.chat
+        ids = torch.tensor([chat.prompt_ids + chat.completion_ids])
+        log_probs = (learner.model(input_ids=ids).logits[0, :-1] / 0.7).log_softmax(-1)
+        own = log_probs.gather(1, ids[0, 1:, None])[len(chat.prompt_ids) - 1 :, 0] * torch.tensor(chat.mask)
+        torch.testing.assert_close(torch.tensor(chat.log_probs), own, atol=1e-5, rtol=1e-4)
