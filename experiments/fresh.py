@@ -135,6 +135,23 @@ def made_by(profile: str) -> dict[str, str]:
     return {table.name: short_hash([one.identity for one in table.at_home(profile)]) for table in tables("")}
 
 
+def with_published(table: pd.DataFrame, seeds: str) -> pd.DataFrame:
+    """A comparison, and what is published of other figures, if the same seeds and the present code made that."""
+    from experiments import records
+
+    try:
+        published = read()
+    except records.MissingTable:
+        return table
+    old = set(stale(records.read_record(paths.DATA / "extended" / f"{NAME}.json") or {}))
+    if published.attrs["asked"] != list(seeds_of(seeds)):
+        return table
+    order = list(figures())
+    kept = [name for name, needed in figures().items() if name not in set(table.figure) and not needed & old]
+    both = pd.concat([table, published[published.figure.isin(kept)]], ignore_index=True)
+    return both.sort_values("figure", key=lambda names: names.map(order.index), kind="stable", ignore_index=True)
+
+
 def publish(table: pd.DataFrame, profile: str, seeds: str) -> Path:
     """Write a comparison: to data/extended in profile laptop, else below build/; returns where.
 
@@ -265,6 +282,7 @@ def main() -> None:
                 made.assemble(table, options.profile)
         else:
             table = judge(options.profile, options.seeds)
+            table = with_published(table, options.seeds) if options.profile == "laptop" else table
             path = publish(table, options.profile, options.seeds)
             print(f"{show(table)}\n\nwritten to {paths.relative(path)}", flush=True)
     except (RefusedError, ValueError) as error:

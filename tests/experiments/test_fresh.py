@@ -189,3 +189,22 @@ def test_a_comparison_is_published_and_knows_when_it_is_out_of_date(
     monkeypatch.setattr(records, "git_commit", lambda: "0123abc-dirty")
     with pytest.raises(RefusedError, match="not committed"):
         fresh.publish(table, "laptop", "100-104")
+
+
+def test_what_is_published_of_other_figures_stays_while_it_is_true(
+    world: dict[str, pd.DataFrame], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = fresh.judge("laptop", "100-104")
+    league = whole[whole.figure == "aa_3"]
+    assert fresh.with_published(league, "100-104") is league, "nothing was published"
+    path = fresh.publish(whole, "laptop", "100-104")
+    record = records.read_record(path.with_suffix(".json"))
+    both = fresh.with_published(league.assign(fresh_holds="no"), "100-104")
+    assert both.figure.tolist() == whole.figure.tolist()
+    assert set(both.fresh_holds[both.figure == "aa_3"]) == {"no"}
+    assert set(both.fresh_holds[both.figure != "aa_3"]) == {"yes"}
+    fresh.publish(both, "laptop", "100-104")
+    assert records.read_record(path.with_suffix(".json"))["made_by"] == record["made_by"]
+    assert fresh.with_published(league, "200-204") is league
+    monkeypatch.setattr(fresh, "made_by", lambda profile: record["made_by"] | {"ipd_policy": "of other code"})
+    assert set(fresh.with_published(league, "100-104").figure) == {"aa_3"}
