@@ -53,6 +53,8 @@ claims: setup ## run all that is judged with fresh seeds, and say what holds: ma
 	@$(if $(DRY),,AA_SEEDS='$(SEEDS)' $(FRESH_STEP) tables)
 	@$(if $(DRY),,$(FRESH_STEP) judge)
 
+# as many processes as cores work side by side
+test: export OMP_NUM_THREADS := 1
 test: setup lint ## lint and types, unit and property tests, every notebook in profile smoke, stored outputs of the exact ones
 	$(PY) -m pytest -n $(CORES) --dist loadfile
 	AA_HEADLESS=1 AA_BUILD=build/nbval \

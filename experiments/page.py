@@ -85,15 +85,13 @@ class Entry:
         return tuple(result.what for result in sorted(bad, key=lambda result: result.published is not None))
 
     @property
-    def seeds(self) -> tuple[int, ...]:
-        """Those of the result that has fewest."""
-        return min((result.seeds for result in self.results if result.seeds), key=len, default=())
-
-    @property
     def shown_seeds(self) -> str:
-        """Those of all results that have so few, as text: games may have others."""
-        sets = sorted({result.seeds for result in self.results if len(result.seeds) == len(self.seeds)})
-        return "; ".join(map(show_seeds, sets)) or show_seeds(())
+        """Those of its results, as text: games may have others; in brackets the fewest, where some have not all."""
+        sets = sorted({result.seeds for result in self.results if result.seeds})
+        whole = [seeds for seeds in sets if not any(set(seeds) < set(other) for other in sets)]
+        fewest = min(sets, key=len, default=())
+        few = f" ({show_seeds(fewest)})" if any(set(fewest) < set(seeds) for seeds in whole) else ""
+        return "; ".join(map(show_seeds, whole or [()])) + few
 
 
 # whose seeds stand in which column

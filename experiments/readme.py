@@ -45,7 +45,7 @@ def commands(load: Load) -> str:
 
 def verdicts(load: Load) -> str:
     """What is reproduced and what is not: every figure of both papers, with its verdict."""
-    lines = ["| figure | verdict | (numbers;) orderings | seeds |", "|" + "---|" * 4]
+    lines = ["| figure | verdict | (numbers;) orderings | seeds (fewest) |", "|" + "---|" * 4]
     for key in FIGURES:
         read: list[str] = []
 

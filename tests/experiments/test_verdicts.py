@@ -325,9 +325,11 @@ def test_counts_and_seeds_as_text() -> None:
         "1 of 1, 1 without run",
     )
     assert found.failed == ("reward",)
-    assert show_seeds(found.seeds) == found.shown_seeds == "5–7"
-    other = replace(FAR, seeds=(10, 11, 12)), replace(HOLDS, seeds=(5, 6, 7, 8))  # another game's, and more of them
-    assert replace(found, results=(AGREES, *other)).shown_seeds == "5–7; 10–12"
+    assert found.shown_seeds == "5–7"
+    game, more = replace(FAR, seeds=(10, 11, 12)), replace(HOLDS, seeds=(5, 6, 7, 8))
+    assert replace(found, results=(AGREES, game)).shown_seeds == "5–7; 10–12"
+    assert replace(found, results=(AGREES, more)).shown_seeds == "5–8 (5–7)"
+    assert replace(found, results=(AGREES, game, more)).shown_seeds == "5–8; 10–12 (5–7)"
     assert replace(found, results=()).shown_seeds == "–"
     assert (show_seeds(()), show_seeds((7,)), show_seeds((5, 7))) == ("–", "7", "5, 7")
     assert (show_seeds((0, 1, 2)), show_seeds((4, 5))) == ("0–2*", "4–5*"), "settings were chosen on 0 to 4"
