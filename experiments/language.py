@@ -93,7 +93,6 @@ ALIGNED: dict[str, dict[str, Any]] = {
     "aa_no_baseline": dict(baseline="none"),
     "aa_beta_0.25": dict(rule=dict(beta=0.25)),
     "aa_beta_2": dict(rule=dict(beta=2.0)),
-    "aa_buffer": dict(buffer_every=10),
     "aa_long": {},
     "aa_constant": dict(lr_scheduler_type="constant"),
     "aa_entropy": dict(entropy_coef=0.01, beta=0.0),
@@ -211,17 +210,12 @@ def _side_variants(profile: str) -> list[str]:
     names = ["aa_beta_0.25", "aa_beta_2", "aa_unconditional"]
     if profile == "paper":  # which has buffers and entropy in the main runs
         return [f"ipd-{name}" for name in names]
-    ipd = [f"ipd-{name}" for name in [*names, "aa_constant", "aa_entropy"]]
-    return [*ipd, "trust_and_split-aa_long", "trust_and_split-aa_buffer"]
+    return [f"ipd-{name}" for name in [*names, "aa_constant", "aa_entropy"]]
 
 
 def _long(profile: str) -> list[str]:
+    """Twice as many updates, with all seeds that are judged."""
     return [] if profile == "paper" else ["ipd-aa_long"]
-
-
-def _headline(profile: str) -> Sequence[int]:
-    """All seeds of the headline, those that are judged and the fresh ones."""
-    return seeds(profile)[:1] if profile == "smoke" else (*seeds(profile), *_fresh(profile))
 
 
 def _fresh(profile: str) -> Sequence[int]:
@@ -251,13 +245,13 @@ def _by_game(name: str, variants: Callable[[str], list[str]], seeds: Callable[..
 _PRIORS = Experiment("llm_prior", lambda profile: GAMES, _once, prior_run)
 _MAIN = _by_game("llm", _each(MAIN), seeds)
 _OTHERS = _by_game("llm_variants", _variants, _few)
-_SIDE = _by_game("llm_side", _side_variants, _few)
-_LONG = Experiment("llm_long", _long, _headline, training_run)
+_SIDE = Experiment("llm_side", _side_variants, _few, training_run)
+_LONG = Experiment("llm_long", _long, seeds, training_run)
 _FRESH = Experiment("llm_fresh", lambda profile: ["ipd-advantage_alignment"], _fresh, training_run)
 _MODELS = Experiment("llm_models", _each(OTHER_MODELS, ("paper",)), _once, training_run)
 _CROSSPLAY = Experiment("llm_crossplay", lambda profile: GAMES, _once, crossplay_run)
 _SPEED = Experiment("llm_speed", lambda profile: ("rollouts",), _once, speed_run)
-EXPERIMENTS = (_PRIORS, *_MAIN, *_OTHERS, *_SIDE, _LONG, _FRESH, _MODELS, _CROSSPLAY, _SPEED)
+EXPERIMENTS = (_PRIORS, *_MAIN, *_OTHERS, _SIDE, _LONG, _FRESH, _MODELS, _CROSSPLAY, _SPEED)
 
 
 def _trained(profile: str) -> list[Run]:
@@ -265,7 +259,7 @@ def _trained(profile: str) -> list[Run]:
 
 
 def _beside(profile: str) -> list[Run]:
-    return [run for experiment in (*_SIDE, _LONG, _FRESH) for run in experiment.runs(profile)]
+    return [run for experiment in (_SIDE, _LONG, _FRESH) for run in experiment.runs(profile)]
 
 
 def _policies(profile: str) -> list[Run]:
