@@ -45,7 +45,8 @@ SPLIT = Training(
 )  # fmt: skip
 # A memory of one round sees greed only if the other had the lower hand: cooperation pays less and is found later. With
 # half of these chats, as many as in the paper, AA ended in greed in some seeds, with KL or without; now it does in one
-# of the five judged. Where replies were not guided, as the paper's are, it unlearned the format in one of fifteen.
+# or two of five; in which ones differs between processors, which round otherwise. Where replies were not guided, as the
+# paper's are, it unlearned the format in one of fifteen.
 TRUST = replace(
     SPLIT, game="trust_and_split", gamma=0.96, reward_scale=10.0, learning_rate=2e-3, lr_scheduler_type="cosine",
     gradient_accumulation_steps=4, max_completion_length=24, max_steps=48, beta=0.02, guided=True,
