@@ -202,8 +202,8 @@ def summary(table: pd.DataFrame) -> str:
     figures = ran.drop_duplicates("figure")
     differ = (figures.judged_verdict != figures.fresh_verdict).sum()
     return (
-        f"**Unseen seeds.** With {_asked(table)}, {again.sum()} of {len(ran)} claims hold (above: {judged.sum()}), "
-        f"{(judged & again).sum()} with both; {differ} of {len(figures)} verdicts differ (12)."
+        f"**Unseen seeds.** With {_asked(table)}, {again.sum()} of {len(ran)} claims on {len(figures)} figures hold "
+        f"(above: {judged.sum()}), {(judged & again).sum()} with both; {differ} verdicts differ (12)."
     )
 
 

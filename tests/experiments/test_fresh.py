@@ -173,7 +173,8 @@ def test_a_comparison_is_published_and_knows_when_it_is_out_of_date(
     assert not read.attrs["stale"]
     assert read.claim.tolist() == table.claim.tolist()
     assert read.fresh_holds.tolist() == table.fresh_holds.tolist()
-    held = f"{len(table)} of {len(table)} claims hold (above: {len(table)}), {len(table)} with both; 0 of 2 verdicts"
+    count = len(table)
+    held = f"{count} of {count} claims on 2 figures hold (above: {count}), {count} with both; 0 verdicts"
     assert f"With seeds 100–104, {held}" in fresh.summary(read)
     assert fresh.summary(read) in readme.verdicts(made_up.reader(world))
     record = records.read_record(paths.DATA / "extended" / "fresh_seeds.json")
