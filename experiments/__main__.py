@@ -49,6 +49,7 @@ def parser() -> argparse.ArgumentParser:
     command("status", "which committed tables and agents are out of date")
     published = command("publish", "put what was made under build/ where readers see it")
     published.add_argument("--study", choices=studies)
+    published.add_argument("--notebook", choices=registry.NOTEBOOKS, nargs="+", default=(), help="these alone")
     size = command("memory", "what an update of a language model holds, and whether it fits on one GPU")
     size.add_argument("--model", default="Qwen/Qwen2.5-7B-Instruct", help="a name, or a folder with config.json")
     size.add_argument("--game", choices=language.GAMES, default="trust_and_split")
@@ -133,8 +134,8 @@ def follow(options: argparse.Namespace, top: argparse.ArgumentParser) -> None:
     elif options.command == "publish" and options.study:
         publish.publish_study(options.study)
     elif options.command == "publish":
-        publish.publish(profile)
-        print(f"all figures and executed notebooks are in {relative(BUILD / profile)}/", flush=True)
+        publish.publish(profile, options.notebook)
+        print(f"figures and executed notebooks are in {relative(BUILD / profile)}/", flush=True)
 
 
 if __name__ == "__main__":

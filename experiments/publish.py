@@ -1,22 +1,22 @@
 """Put what was made where readers see it: tables, agents, figures, executed notebooks and the README's generated parts.
 
 It runs at the end of `make figures`, when everything has succeeded, and of `make studies/NAME`, for that side study's
-table. All is checked before the first file is written. Other tracked files are changed by `make claims` and `make soak`
-only, each by a table in data/extended.
+table; `python -m experiments publish --notebook NUMBER` does the same for a part. All is checked before the first file
+is written. Other tracked files are changed by `make claims` and `make soak` only, each by a table in data/extended.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from experiments import paths, records, registry
 from experiments.build import COST, cost, stamp
 from experiments.pictures import PICTURES, SIDECAR
 from experiments.records import read_record, write_atomically
-from experiments.run import Run, make, verified
+from experiments.run import Run, Table, make, verified
 from experiments.tables import assemble
 
 AGENTS_LIMIT = 20_000_000  # bytes, all together
@@ -26,10 +26,15 @@ class RefusedError(ValueError):
     """What cannot be published, with the way out."""
 
 
-def publish(profile: str = "laptop") -> None:
+def publish(profile: str = "laptop", only: Sequence[str] = ()) -> None:
     """Check what a profile has made in build/ and, in profile laptop, publish all of it.
 
     What nobody makes any more is removed from the folders that are published.
+
+    Args:
+        profile: of the runs.
+        only: numbers of notebooks, all for (); with them come the tables and agents that were made here. All else
+            stays as it is committed, so that a machine which lacks the other runs can publish what it has made.
 
     Raises:
         RefusedError: a picture is missing, has no past or is out of date, code was changed and not committed, or the
@@ -38,32 +43,43 @@ def publish(profile: str = "laptop") -> None:
     if "AA_SEEDS" in os.environ:
         raise RefusedError("AA_SEEDS must not be set: figures are published with the seeds that are judged")
     built, data = paths.BUILD / profile, paths.DATA / profile
-    check_figures(built / "figures")
-    for number in registry.NOTEBOOKS:
+    numbers = only or list(registry.NOTEBOOKS)
+    drawn = [name for name, picture in PICTURES.items() if picture.notebook in numbers]
+    check_figures(built / "figures", drawn)
+    for number in numbers:
         check_notebook(number, profile)
     if profile != "laptop":
         return
     from experiments import readme  # here: it reads tables
 
     refuse_changed_code(registry.runs(profile))
-    mine = [table.name for table in registry.tables().values() if not table.side]
-    for name in mine:
-        assemble(registry.tables()[name], profile)
-    recorded = set().union(*(notebook.recorded for notebook in registry.NOTEBOOKS.values()))
-    records.write_table(built / "tables" / f"{COST}.csv", cost(profile), {"table": COST})
-    wanted = {*mine, *recorded, COST}
+    mine = [table for table in registry.tables().values() if not table.side and (not only or _is_made(table, profile))]
+    for table in mine:
+        assemble(table, profile)
+    wanted = {table.name for table in mine}.union(*(registry.NOTEBOOKS[number].recorded for number in numbers))
+    if not only:
+        records.write_table(built / "tables" / f"{COST}.csv", cost(profile), {"table": COST})
+        wanted.add(COST)
     tables = [_whole(path) for path in sorted((built / "tables").glob("*.csv")) if path.stem in wanted]
-    agents = [(run, make(run)) for run in registry.agents(profile)]
+    agents = [(run, make(run)) for run in registry.agents(profile) if not only or run.is_made()]
     _check_agents(agents)
     text = (paths.ROOT / "README.md").read_text(encoding="utf-8")
     readme.update(text, profile)  # or nothing is written
 
     _copy([part for path in tables for part in (path, path.with_suffix(".json"))], data)
     _copy_agents(agents)
-    _copy([built / "figures" / f"{name}.{end}" for name in PICTURES for end in ("png", "svg", "json")], paths.FIGURES)
-    notebooks = [built / "notebooks" / notebook.path.name for notebook in registry.NOTEBOOKS.values()]
+    _copy([built / "figures" / f"{name}.{end}" for name in drawn for end in ("png", "svg", "json")], paths.FIGURES)
+    notebooks = [built / "notebooks" / registry.NOTEBOOKS[number].path.name for number in numbers]
     _copy(notebooks, paths.ROOT / "notebooks")
+    if not only:
+        _remove_others({path.stem for path in tables}, data)
+        _remove_others(set(PICTURES), paths.FIGURES)
+        _remove_other_agents([run for run, _ in agents])
     write_atomically(paths.ROOT / "README.md", readme.update(text, profile))
+
+
+def _is_made(table: Table, profile: str) -> bool:
+    return all(run.is_made() for run in table.runs(profile))
 
 
 def publish_study(name: str) -> None:
@@ -109,18 +125,18 @@ def check_notebook(number: str, profile: str) -> None:
             raise RefusedError(f"{made} is not what {name} left there: remove {path} and call `make figures` again")
 
 
-def check_figures(folder: Path) -> None:
-    """Refuse pictures without a past, as `figures.save` leaves it, and those that are out of date.
+def check_figures(folder: Path, names: Sequence[str]) -> None:
+    """Refuse pictures of these names without a past, as `figures.save` leaves it, and those that are out of date.
 
     Raises:
         RefusedError: a picture is missing, has no record beside it, was drawn by another notebook than PICTURES says,
             or from stale tables that are no side studies (these are made on demand; their pictures say so).
     """
-    if missing := [name for name in PICTURES if not (folder / f"{name}.png").is_file()]:
+    if missing := [name for name in names if not (folder / f"{name}.png").is_file()]:
         raise RefusedError(f"figures must all be drawn, {folder} lacks {', '.join(missing)}")
     studies = {name for name, table in registry.tables().items() if table.side}
-    for name, picture in PICTURES.items():
-        record = read_record(folder / f"{name}.json")
+    for name in names:
+        picture, record = PICTURES[name], read_record(folder / f"{name}.json")
         if record is None or not set(SIDECAR) <= set(record):
             raise RefusedError(f"figure {name}.png has no whole {name}.json: draw it with experiments.figures.save")
         if record["notebook"][:2] != picture.notebook:
@@ -138,11 +154,14 @@ def _whole(path: Path) -> Path:
 
 
 def _copy(files: list[Path], folder: Path) -> None:
-    """Copy files into a folder of the repository, and remove what was published there and is not made any more."""
     for path in files:
         write_atomically(folder / path.name, path.read_bytes())
+
+
+def _remove_others(names: set[str], folder: Path) -> None:
+    """Remove what was published in a folder and is not made any more."""
     for record in sorted(folder.glob("*.json")):
-        if record.stem not in {path.stem for path in files}:
+        if record.stem not in names:
             print(f"removed {paths.relative(record.with_suffix(''))}: nothing makes it any more")
             for path in folder.glob(f"{record.stem}.*"):
                 path.unlink()
@@ -159,7 +178,7 @@ def _check_agents(agents: list[tuple[Run, Path]]) -> None:
 
 
 def _copy_agents(agents: list[tuple[Run, Path]]) -> None:
-    """Keep the agents that notebooks load in data/agents, and no others."""
+    """Keep the agents that notebooks load in data/agents."""
     for run, folder in agents:
         if folder != run.committed:
             scratch = run.committed.with_name(f".{run.committed.name}.{os.getpid()}")
@@ -167,7 +186,10 @@ def _copy_agents(agents: list[tuple[Run, Path]]) -> None:
             shutil.copytree(folder, scratch)
             shutil.rmtree(run.committed, ignore_errors=True)
             scratch.rename(run.committed)
-    kept = {run.committed for run, _ in agents}
+
+
+def _remove_other_agents(agents: list[Run]) -> None:
+    kept = {run.committed for run in agents}
     for path in sorted((paths.DATA / "agents").glob("*/*")):
         if path.is_dir() and path not in kept:
             print(f"removed {paths.relative(path)}: no notebook loads it any more")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -89,6 +90,21 @@ def test_what_nothing_makes_any_more_is_removed_and_what_is_not_ours_stays(made:
     assert all(path.is_file() for path in notes)
 
 
+def test_a_machine_without_the_other_runs_publishes_its_notebook_and_keeps_what_is_committed(made: Path) -> None:
+    publish.publish("laptop")
+    records.write_atomically(made / "data" / "laptop" / "elsewhere.json", "{}")
+    before = tracked(made)
+    shutil.rmtree(made / "build" / "runs" / "toy")
+    (made / "data" / "laptop" / "angles.csv").unlink()
+    (made / "figures" / "curves.png").unlink()
+    publish.publish("laptop", only=["00"])
+    assert tracked(made) == before
+    assert not (made / "build" / "runs" / "toy").exists(), "runs were made"
+    Path(build.stamp("00", "laptop")).unlink()
+    with pytest.raises(RefusedError, match="has not been executed as it stands"):
+        publish.publish("laptop", only=["00"])
+
+
 def refused(project: Path, words: str) -> None:
     before = tracked(project)
     with pytest.raises(RefusedError, match=words):
@@ -120,7 +136,7 @@ def test_a_picture_of_elsewhere_or_out_of_date_is_refused(made: Path, entry: str
 def test_a_picture_of_an_older_side_study_is_published(made: Path) -> None:
     path = made / "build" / "laptop" / "figures" / "study.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"stale": ["toy_study"]}))
-    check_figures(path.parent)
+    check_figures(path.parent, ["curves", "study"])
     build.seal("00", "laptop")
     publish.publish("laptop")
 
