@@ -23,7 +23,7 @@ from aa_core.games.matrix import STATES
 from experiments import language_runs, records
 from experiments.judge import last_third
 from experiments.language_runs import SCRIPTS, TINY, CrossPlay, Prior, Speed, Training
-from experiments.run import JUDGED, PROFILES, TEN, Experiment, Run, Table
+from experiments.run import JUDGED, LATE, PROFILES, Experiment, Run, Table
 
 __all__ = ["SCRIPTS"]
 TITLES = {"ipd": "Prisoner's dilemma", "split": "Split", "trust_and_split": "Trust-and-Split"}
@@ -43,16 +43,17 @@ SPLIT = Training(
     game="split", rounds=4, gamma=0.9, reward_scale=40.0, learning_rate=1.4e-3, num_generations=16,
     per_device_train_batch_size=32, gradient_accumulation_steps=2, max_completion_length=12, max_steps=36,
 )  # fmt: skip
-# A memory of one round sees greed only if the other had the lower hand: cooperation pays less and is found later. With
-# half of these chats, as many as in the paper, AA ended in greed in some seeds, with KL or without; now it does in one
-# or two of five; in which ones differs between processors, which round otherwise. Where replies were not guided, as the
+# A memory of one round sees greed only if the other had the lower hand: cooperation pays less and is found later. On
+# seeds 0 to 4 AA ended in greed in some with half of these chats, as many as in the paper, in one or two of five with
+# half of its strength, and in the one that was tried with twice of it, or with a step of 3e-3; a rate that decays, a
+# step of 1e-3 and the just-in-time rule at half of the strength ended lower. Where replies were not guided, as the
 # paper's are, it unlearned the format in one of fifteen.
 TRUST = replace(
-    SPLIT, game="trust_and_split", gamma=0.96, reward_scale=10.0, learning_rate=2e-3, lr_scheduler_type="cosine",
-    gradient_accumulation_steps=4, max_completion_length=24, max_steps=48, beta=0.02, guided=True,
+    SPLIT, game="trust_and_split", gamma=0.96, reward_scale=10.0, learning_rate=2e-3, gradient_accumulation_steps=4,
+    max_completion_length=24, max_steps=48, beta=0.02, guided=True,
 )  # fmt: skip
 # Strength of alignment. It multiplies two advantages, the naive term is one: beta / reward_scale sets their balance
-BETAS = {"ipd": 1.0, "split": 1.5, "trust_and_split": 0.5}
+BETAS = {"ipd": 1.0, "split": 1.5, "trust_and_split": 1.0}
 BUFFERED = ("ipd",)  # games in which AA meets past agents; in profile paper it does in all
 # The sharing games are warmed up at the length that is trained; see `tiny.warm_up` for the drills
 WARM_UPS: dict[str, dict[str, Any]] = {
@@ -192,8 +193,8 @@ def _cost(profile: str, game: str) -> dict[str, Any]:
 
 
 def seeds(profile: str, game: str = GAMES[0]) -> range:
-    """Seeds of the three algorithms; in Trust-and-Split 5 to 9 were looked at before its last setting was chosen."""
-    judged = TEN[-len(JUDGED) :] if game == GAMES[2] else JUDGED
+    """Seeds of the three algorithms; in Trust-and-Split 5 to 14 were looked at before its last setting was chosen."""
+    judged = LATE if game == GAMES[2] else JUDGED
     return {"smoke": judged[:2], "paper": judged[:3]}.get(profile, judged)
 
 
