@@ -33,6 +33,33 @@ WRONG = {
         "    return exact.values(*ends, game, gamma, per_round=True).mean().item()",
         ("game", "gamma"),
     ),
+    ("03", 3): (
+        "def flipping_beta(own, other, gamma):  # read off the slider\n    return 0.51",
+        ("gamma",),
+    ),
+    ("04", 1): (
+        "def reward_with_slips(name, slip):  # another discount\n"
+        "    noisy = (1 - slip) * strategy(name) + slip * (1 - strategy(name))\n"
+        "    return exact.values(noisy, noisy, matched, 0.9, per_round=True)[0].item()",
+        ("matched",),
+    ),
+    ("05", 3): (
+        "def answered(met, within=4):  # without the control\n"
+        "    stolen = (met.reward_1 == 1) & (met.reward_2 == -2)\n"
+        "    ahead = [stolen.groupby(met.game).shift(-k, fill_value=False) for k in range(1, within + 1)]\n"
+        "    return float(pd.concat(ahead, axis=1).any(axis=1)[met.reward_1 == -2].mean()), 0.0",
+        (),
+    ),
+    ("06", 1): (
+        "amounts = np.linspace(0, 5, 51)\nearned = 0.3 * amounts / 5  # a straight line",
+        ("profile", "size", "game", "expected", "exact"),
+    ),
+    ("07", 1): (
+        "def keeps(patch):  # the other way round\n"
+        "    by_keep = patch.set_index('keep')\n"
+        "    return int(by_keep.per_episode.idxmax()), int(by_keep.per_step.idxmax())",
+        (),
+    ),
     ("07", 2): ("ring = torch.eye(7).roll(-1, 1)  # for the one to the left", ()),
     ("09", 2): (
         "def leave_one_out(returns):  # the mean of all\n"
@@ -71,11 +98,11 @@ def before(cells: list[nbformat.NotebookNode], names: tuple[str, ...]) -> dict[s
         if cell.cell_type != "code" or "BEGIN SOLUTION" in cell.source:
             continue
         for part in ast.parse(cell.source).body:
-            found = {
+            named = {
                 node.id for node in ast.walk(part) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
             }
-            assigned = isinstance(part, ast.Assign) and found & set(names)
-            if assigned or isinstance(part, ast.Import | ast.ImportFrom):
+            named = named if isinstance(part, ast.Assign) else {getattr(part, "name", "")}
+            if named & set(names) or isinstance(part, ast.Import | ast.ImportFrom):
                 run(ast.unparse(part), space)
     return space
 

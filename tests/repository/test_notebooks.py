@@ -122,6 +122,7 @@ SPOKEN = {
     "a minute": 60,
     "two minutes": 120,
     "five minutes": 300,
+    "five to eight minutes": 400,
 }
 STARTING = 5  # seconds that a kernel takes, and imports, before the clock of a record runs
 
