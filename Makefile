@@ -41,17 +41,17 @@ tables/%: setup ## make one table and the runs that it needs, under build/: make
 	+@$(call RUN_SNAKEMAKE,table_$*,one)
 	@$(if $(DRY),,$(PY) -m experiments table $* --profile $(PROFILE))
 
-studies/%: setup ## make a side study and publish its table in data/extended: make studies/coin_map
-	@$(PY) -m experiments check --study $*
+studies/%: setup ## make a side study and, in profile laptop, publish its table in data/extended: make studies/coin_map
+	@$(PY) -m experiments check --profile $(PROFILE) --study $*
 	+@$(call RUN_SNAKEMAKE,table_$*,one)
-	@$(if $(DRY),,$(PY) -m experiments publish --study $*)
+	@$(if $(DRY),,$(PY) -m experiments $(if $(filter laptop,$(PROFILE)),publish --study $*,table $* --profile $(PROFILE)))
 
 claims: setup ## run all that is judged with fresh seeds, and say what holds: make claims SEEDS=100-104 (ONLY="llm aa_2")
 	@$(PY) -m experiments check --profile $(PROFILE) --seeds '$(SEEDS)' --figures '$(ONLY)'
 	@AA_SEEDS='$(SEEDS)' $(FRESH_STEP) plan
 	+@export AA_SEEDS='$(SEEDS)'; $(call RUN_SNAKEMAKE,claims,one) 'only=$(ONLY)'
 	@$(if $(DRY),,AA_SEEDS='$(SEEDS)' $(FRESH_STEP) tables)
-	@$(if $(DRY),,$(FRESH_STEP) judge)
+	@$(if $(DRY),,env -u AA_SEEDS $(FRESH_STEP) judge)
 
 # as many processes as cores work side by side
 test: export OMP_NUM_THREADS := 1

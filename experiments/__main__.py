@@ -112,12 +112,16 @@ def follow(options: argparse.Namespace, top: argparse.ArgumentParser) -> None:
     elif options.command == "run":
         make_runs(declared(options, top), options.fresh)
     elif options.command == "make":
-        make_runs([build.every_run(profile)[options.record]], options.fresh)
+        run = build.every_run(profile).get(options.record)
+        if run is None:
+            sys.exit(f"make: the code has changed since make began ({options.record}): call it again")
+        make_runs([run], options.fresh)
     elif options.command == "table":
         assemble(registry.tables()[options.name], profile)
     elif options.command == "notebook":
         build.execute(options.number, profile, options.stale)
     elif options.command == "plan":
+        publish.refuse_other_seeds()
         sweep_leftovers()
         print(build.plan(profile, options.cores, options.fresh), flush=True)
         if profile == "laptop":

@@ -74,7 +74,13 @@ def stamp(number: str, profile: str, stale: bool = False) -> str:
         studies[fresh.NAME] = records.read_record(paths.DATA / "extended" / f"{fresh.NAME}.json")
     sums = {name: (record or {}).get("table_sha256") for name, record in studies.items()}
     published = {path.name: records.checksum(path) for path in sorted(paths.PUBLISHED.glob("*.csv"))}
-    identity = short_hash([texts, reached(("notebook", None), source=code), tables, sums, published])
+    every = [*notebook.tables(), *notebook.tables(side=True)]
+    made = [
+        table.name for table in every if stale and all(run.is_made() for run in table.at_home(profile))
+    ]  # since then
+    others = [stamp(other, profile, stale) for other in registry.NOTEBOOKS if number == registry.LAST != other]
+    known = [Path(other).name for other in others]
+    identity = short_hash([texts, reached(("notebook", None), source=code), tables, sums, published, made, known])
     return str(paths.BUILD / profile / "notebooks" / f"{number}.{identity}.{'stale' if stale else 'done'}")
 
 
@@ -94,6 +100,12 @@ def seal(number: str, profile: str, stale: bool = False) -> None:
     records.write_record(Path(stamp(number, profile, stale)), sums)
 
 
+def unseal(number: str, profile: str) -> None:
+    """Remove all stamps of a notebook, since what they stand for is about to be written over."""
+    for old in (paths.BUILD / profile / "notebooks").glob(f"{number}.*"):
+        old.unlink()
+
+
 def execute(number: str, profile: str, stale: bool = False) -> None:
     """Execute a notebook with papermill, in its folder, from a clean slate and without traces of where, into build/.
 
@@ -105,6 +117,7 @@ def execute(number: str, profile: str, stale: bool = False) -> None:
     from experiments.figures import lighter
 
     started, name, source = time.perf_counter(), registry.NOTEBOOKS[number].name, registry.NOTEBOOKS[number].path
+    unseal(number, profile)
     for line in drawn_stale(number, profile) if stale else []:
         print(f"notebook {name}: {line}", flush=True)
     os.environ["AA_HEADLESS"] = "1"  # the kernel inherits it
@@ -159,8 +172,28 @@ def outdated(tables: Iterable[Table], profile: str) -> Iterator[str]:
 
 def status(profile: str) -> str:
     """A line for each committed table and agent that is not current."""
-    lines = sorted([*outdated(registry.tables().values(), profile), *_other_tables(profile), *_agents(profile)])
+    tables = [*outdated(registry.tables().values(), profile), *_other_tables(profile)]
+    lines = sorted([*tables, *_drawn_from_others(profile), *_agents(profile)])
     return "\n".join(lines) or "every committed table and agent was made by the present settings and code"
+
+
+def _drawn_from_others(profile: str) -> Iterator[str]:
+    """A line for each published picture, and for the verdicts, made from other tables than those that are committed."""
+    committed = {path.stem: record for path in paths.DATA.glob("*/*.json") if (record := records.read_record(path))}
+    sums = {name: record.get("table_sha256") for name, record in committed.items()}
+    verdicts = {
+        name: {"table_sha256": sha} for name, sha in _settings(committed.get("verdicts")).get("tables", {}).items()
+    }
+    drawn = {f"data/{profile}/verdicts.csv": verdicts} if profile == "laptop" else {}
+    for path in sorted(paths.FIGURES.glob("*.json")) if profile == "laptop" else ():
+        drawn[relative(path)] = (records.read_record(path) or {}).get("data", {})
+    for name, tables in drawn.items():
+        if differing := sorted(table for table, its in tables.items() if its.get("table_sha256") != sums.get(table)):
+            yield f"stale    {name}: made from another {', '.join(differing)}; `make figures` makes it again"
+
+
+def _settings(record: dict | None) -> dict:
+    return (record or {}).get("settings") or {}
 
 
 def _agents(profile: str) -> Iterator[str]:
@@ -199,10 +232,13 @@ def calibration() -> float:
     """
     torch.manual_seed(0)
     network, inputs, taken = torch.nn.GRU(64, 64), torch.randn(50, 256, 64), []
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # those that wait for each other would count
     for _ in range(3):
         started = time.thread_time()
         network(inputs)[0].sum().backward()
         taken.append(time.thread_time() - started)
+    torch.set_num_threads(threads)
     return min(taken)
 
 

@@ -172,8 +172,11 @@ def episode_run(profile: str, variant: str = "all", seed: int = 0) -> Run:
 
 def long_run(profile: str, variant: str, seed: int) -> Run:
     """The league's agent, trained `LONGER` times as long."""
+    check_choice("variant", variant, ("advantage_alignment",))
     self_play, credit = AGENTS[variant]
-    settings = _training(profile, variant, replace(self_play, updates=LONGER * self_play.updates), credit, seed)
+    usual = _training(profile, variant, self_play, credit, seed)
+    longer = replace(usual.self_play, updates=LONGER * usual.self_play.updates)
+    settings = replace(usual, self_play=longer, evaluate_every=max(2, longer.updates // 18))
     return Run("coin_long", variant, seed, settings, train_agent, minutes=LONGER * MINUTES[variant])
 
 

@@ -21,7 +21,7 @@ from experiments.paths import BUILD, ROOT
 POINTS = 2
 SHIPPED = (
     "aa_core", "experiments", "data", "figures", "Makefile", "setup.mk", "setup.sh", "Snakefile", "pyproject.toml",
-    "requirements.lock", "environment.yml", "README.md", "LICENSE", "CITATION.cff",
+    "profiles", "requirements.lock", "environment.yml", "README.md", "LICENSE", "CITATION.cff",
 )  # fmt: skip
 CONFIGURATION = """\
 c = get_config()

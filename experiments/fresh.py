@@ -73,8 +73,8 @@ def reader(profile: str, seeds: str) -> Any:
     return load
 
 
-def judge(profile: str, seeds: str) -> pd.DataFrame:
-    """Every claim with both sets of seeds, a row each, of figures whose tables have all been made.
+def judge(profile: str, seeds: str, only: str = "") -> pd.DataFrame:
+    """Every claim of figures with both sets of seeds, a row each, where the tables have all been made.
 
     Columns figure, claim, kind and published; for each of SIDES SIDE_value, SIDE_low, SIDE_high, whether it SIDE_holds
     (yes, no, cannot tell, no run), its SIDE_seeds and the figure's SIDE_verdict. What there is not is "".
@@ -83,8 +83,8 @@ def judge(profile: str, seeds: str) -> pd.DataFrame:
     from experiments.claims import CLAIMS
     from experiments.judge import SHOWN
 
-    loads = {"judged": page.reader(profile, stale=True), "fresh": reader(profile, seeds)}
-    made = [name for name, needed in figures().items() if all(_is_there(loads["fresh"], table) for table in needed)]
+    loads = {"judged": page.reader(profile, stale=profile != "laptop"), "fresh": reader(profile, seeds)}
+    made = [name for name, needed in figures(only).items() if all(_is_there(loads["fresh"], table) for table in needed)]
     verdicts = {(figure, side): str(page.entry(figure, loads[side]).verdict) for figure in made for side in SIDES}
     rows: list[dict[str, Any]] = []
     for claim in (claim for claim in CLAIMS if claim.figure in made and claim.source not in SHOWN):
@@ -281,7 +281,7 @@ def main() -> None:
             for table in tables(options.only):
                 made.assemble(table, options.profile)
         else:
-            table = judge(options.profile, options.seeds)
+            table = judge(options.profile, options.seeds, options.only)  # the tables of others may be old
             table = with_published(table, options.seeds) if options.profile == "laptop" else table
             path = publish(table, options.profile, options.seeds)
             print(f"{show(table)}\n\nwritten to {paths.relative(path)}", flush=True)

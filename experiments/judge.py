@@ -59,9 +59,22 @@ class Verdict(StrEnum):
     CLOSED_MODEL = "needs a closed model"
 
 
+# whose seeds stand in which column of a table
+SEEDS = (("algorithm", "seed"), ("agent", "seed"), ("row_agent", "row_seed"), ("column_agent", "column_seed"))
+
+
 def last_third(updates: pd.Series | pd.Index) -> np.ndarray:
     """What a learner is judged on: which of its evaluations, by their updates, lie in the last third of training."""
     return np.asarray(3 * updates >= 2 * updates.max())
+
+
+def first_seeds(table: pd.DataFrame, seeds: int | None) -> pd.DataFrame:
+    """Rows of the first so many seeds of every agent in every game, whatever their numbers are; all rows for None."""
+    for agent, seed in SEEDS if seeds else ():
+        if {agent, seed} <= {*table}:
+            whose = [name for name in ("game", agent) if name in table]
+            table = table[table.groupby(whose)[seed].rank("dense") <= seeds]
+    return table
 
 
 @dataclass(frozen=True)
@@ -110,5 +123,5 @@ def judge(results: Sequence[Result], missing: int = 0) -> Verdict:
     if failed:
         return Verdict.OTHER_SCALE
     if len(orderings) == len(stated):
-        return Verdict.NO_NUMBERS
+        return Verdict.PARTLY if missing else Verdict.NO_NUMBERS
     return Verdict.PARTLY if missing else Verdict.REPRODUCED

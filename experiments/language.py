@@ -131,8 +131,12 @@ def training(profile: str, game: str, algorithm: str, seed: int = 0) -> Training
         changes |= dict(max_steps=2 * base.max_steps) if algorithm in LONGER else {}
     else:
         changes |= OTHERS[algorithm]
-    if paper and game == "ipd" and not changes.get("buffer_every"):
+    if paper and game == "ipd" and (not changes.get("buffer_every") or "baseline" in changes):
         changes = {"max_steps": 1000} | changes
+    if paper and game == "split" and algorithm in OTHER_MODELS:
+        changes |= dict(max_completion_length=20, free_tries=0)
+    if paper and game == "trust_and_split" and changes.get("co_player") == "aligned":
+        changes |= dict(free_tries=0)
     run = replace(base, **changes)
     if profile == "smoke":
         run = replace(run, **_SMOKE)
@@ -300,11 +304,6 @@ def agents(profile: str) -> list[Run]:
 
 
 # --- reading `llm_training`
-
-
-def first_seeds(table: pd.DataFrame, seeds: int | None, agent: str = "algorithm", seed: str = "seed") -> pd.DataFrame:
-    """Rows of the first so many seeds of every agent in every game, whatever their numbers are; all rows for None."""
-    return table if seeds is None else table[table.groupby(["game", agent])[seed].rank("dense") <= seeds]
 
 
 def age(tables: Iterable[str]) -> str:

@@ -94,10 +94,6 @@ class Entry:
         return "; ".join(map(show_seeds, whole or [()])) + few
 
 
-# whose seeds stand in which column
-SEEDS = (("algorithm", "seed"), ("agent", "seed"), ("row_agent", "row_seed"), ("column_agent", "column_seed"))
-
-
 def show_seeds(seeds: tuple[int, ...]) -> str:
     """Seeds as text; an asterisk where settings were chosen on some of them."""
     if not seeds:
@@ -123,10 +119,7 @@ def reader(profile: str, seeds: int | None = None, stale: bool = False) -> Load:
             table = tables.load(name, profile, stale=stale)
         else:
             table = tables.read(name, profile, stale=stale)  # a notebook's
-        for whose, column in SEEDS:
-            if seeds and {whose, column} <= {*table}:
-                table = table[table.groupby(whose)[column].rank("dense") <= seeds]
-        return table
+        return judge.first_seeds(table, seeds)
 
     return load
 

@@ -40,8 +40,7 @@ def publish(profile: str = "laptop", only: Sequence[str] = ()) -> None:
         RefusedError: a picture is missing, has no past or is out of date, code was changed and not committed, or the
             agents are too large; nothing is published then.
     """
-    if "AA_SEEDS" in os.environ:
-        raise RefusedError("AA_SEEDS must not be set: figures are published with the seeds that are judged")
+    refuse_other_seeds()
     built, data = paths.BUILD / profile, paths.DATA / profile
     numbers = only or list(registry.NOTEBOOKS)
     drawn = [name for name, picture in PICTURES.items() if picture.notebook in numbers]
@@ -84,12 +83,19 @@ def _is_made(table: Table, profile: str) -> bool:
 
 def publish_study(name: str) -> None:
     """Publish the table of a side study."""
+    refuse_other_seeds()
     table = registry.tables()[name]
     refuse_changed_code(table.at_home("laptop"))
     assemble(table, "laptop")
     path = _whole(paths.BUILD / "extended" / "tables" / f"{name}.csv")
     for part in (path, path.with_suffix(".json")):
         write_atomically(paths.DATA / "extended" / part.name, part.read_bytes())
+
+
+def refuse_other_seeds() -> None:
+    """Refuse to publish runs of seeds that `make claims` asked for."""
+    if "AA_SEEDS" in os.environ:
+        raise RefusedError("AA_SEEDS must not be set: figures are published with the seeds that are judged")
 
 
 def refuse_changed_code(runs: Iterable[Run]) -> None:

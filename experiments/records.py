@@ -24,6 +24,7 @@ from aa_core.files import write_whole
 from experiments import paths
 
 SEED_COLUMNS = ("seed", "row_seed", "column_seed")
+CODE = ("aa_core", "experiments", "requirements.lock")  # what numbers come from
 PACKAGES = ("torch", "numpy", "scipy", "pandas", "matplotlib", "axelrod", "transformers", "peft", "trl")
 READ: dict[str, dict[str, Any]] = {}  # table -> record of those that this process has read: what figures are drawn from
 
@@ -82,7 +83,7 @@ def git_commit() -> str | None:
         code = Path(__file__).resolve().parents[1]  # not in the clone if installed, with AA_ROOT
         if not paths.ROOT == code == Path(git("rev-parse", "--show-toplevel")):
             return None
-        commit, dirty = git("rev-parse", "HEAD"), git("status", "--porcelain", "--", "aa_core", "experiments")
+        commit, dirty = git("rev-parse", "HEAD"), git("status", "--porcelain", "--", *CODE)
     except OSError:  # no git
         return None
     return (commit + ("-dirty" if dirty else "")) if commit else None

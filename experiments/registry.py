@@ -13,7 +13,8 @@ from experiments.identity import reached, short_hash
 from experiments.run import Experiment, Run, Table, with_needs
 
 MODULES = ("ipd", "coin", "negotiation", "harvest", "language")  # each with EXPERIMENTS, TABLES and agents(profile)
-DRAWING = ("experiments.figures", "experiments.pictures")  # no part of what a table holds
+# modules that draw, read and keep: no part of what a table holds
+PLUMBING = tuple(f"experiments.{name}" for name in ("figures", "identity", "pictures", "records", "registry", "tables"))
 LAST = "12"  # the notebook that shows the pictures of all others and judges all tables
 
 
@@ -74,9 +75,9 @@ class Notebook:
 
     @cached_property
     def identity(self) -> str:
-        """Identity of the code that it executes, drawing in modules apart: that of the tables which it records."""
+        """Identity of the code that it executes, PLUMBING apart: that of the tables which it records."""
         found = reached(("notebook", None), source=self.content[1])
-        return short_hash({name: tree for name, tree in found.items() if name.partition(":")[0] not in DRAWING})
+        return short_hash({name: tree for name, tree in found.items() if name.partition(":")[0] not in PLUMBING})
 
     @cached_property
     def recorded(self) -> list[str]:

@@ -191,7 +191,7 @@ def _compute(run: Run, needs: list[Path], fresh: bool) -> Path:
     scratch = run.folder.with_name(f".{run.folder.name}.{os.getpid()}")
     try:
         scratch.mkdir(parents=True)
-        started, core = time.perf_counter(), time.process_time()
+        commit, started, core = records.git_commit(), time.perf_counter(), time.process_time()
         table = run.compute(run.settings, scratch, needs)
         if int(os.environ.get("RANK", "0")) > 0:  # of several processes (accelerate launch) the first one keeps it
             while not run.is_made():
@@ -203,6 +203,7 @@ def _compute(run: Run, needs: list[Path], fresh: bool) -> Path:
         record |= {
             "run": run.name,
             "identity": run.identity,
+            "git_commit": commit,  # of the code that computed, whatever was edited since
             "core_seconds": round(time.process_time() - core, 1),  # also where the machine has other things to do
             "needs": {need.name: need.identity for need in run.needs},
             "files": {path.relative_to(scratch).as_posix(): records.checksum(path) for path in files},
@@ -275,14 +276,18 @@ class Table:
     Attributes:
         name: of the table.
         runs: profile -> its runs.
-        keep: what is kept of each run's table.
+        keep: what is kept of each run's table; None: all.
         side: a side study: made on demand, in profile `extended` where the others are in `laptop`.
     """
 
     name: str
     runs: Callable[[str], list[Run]]
-    keep: Callable[[pd.DataFrame], pd.DataFrame] = lambda table: table
+    keep: Callable[[pd.DataFrame], pd.DataFrame] | None = None
     side: bool = False
+
+    def kept(self, content: pd.DataFrame) -> pd.DataFrame:
+        """What is kept of a run's table."""
+        return self.keep(content) if self.keep else content
 
     def home(self, profile: str) -> str:
         """The profile under which it is kept."""

@@ -70,9 +70,14 @@ def out_of_date(record: dict[str, Any], table: Table, runs: Sequence[Run]) -> li
     """Names of the runs in which a table's record differs from the present declarations."""
     made = {name: run.get("identity") for name, run in (record.get("runs") or {}).items() if isinstance(run, dict)}
     declared = {run.name: run.identity for run in runs}
-    if record.get("kept_by", short_hash(settings_as_data(table.keep))) != short_hash(settings_as_data(table.keep)):
+    if table.keep and record.get("kept_by", kept_by(table)) != kept_by(table):
         return sorted(declared)
     return sorted(name for name in {*made, *declared} if made.get(name) != declared.get(name))
+
+
+def kept_by(table: Table) -> str | None:
+    """Identity of what is kept of each run."""
+    return short_hash(settings_as_data(table.keep)) if table.keep else None
 
 
 def command(table: Table, profile: str) -> str:
@@ -100,12 +105,10 @@ def assemble(table: Table, profile: str) -> pd.DataFrame:
     """Put a table together from its runs, of which missing ones are made, and write it with its record under build/."""
     folders = {run.name: make(run) for run in table.at_home(profile)}
     made = {name: verified(folder) for name, folder in folders.items()}
-    parts = [table.keep(table_of(folder)) for folder in folders.values()]
+    parts = [table.kept(table_of(folder)) for folder in folders.values()]
     content = pd.concat([part for part in parts if len(part)], ignore_index=True)
     path = paths.BUILD / table.home(profile) / "tables" / f"{table.name}.csv"
-    records.write_table(
-        path, content, {"table": table.name, "runs": made, "kept_by": short_hash(settings_as_data(table.keep))}
-    )
+    records.write_table(path, content, {"table": table.name, "runs": made, "kept_by": kept_by(table)})
     return remember(table.name, *records.read_table(path))
 
 

@@ -34,7 +34,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def table(name: str) -> pd.DataFrame:
     """A table of profile smoke, put together as the build does it."""
     declared = next(t for module in (coin, negotiation) for t in module.TABLES if t.name == name)
-    return pd.concat([declared.keep(table_of(make(one))) for one in declared.runs("smoke")], ignore_index=True)
+    return pd.concat([declared.kept(table_of(make(one))) for one in declared.runs("smoke")], ignore_index=True)
 
 
 def changed(one: SelfPlay, other: SelfPlay) -> set[str]:

@@ -90,6 +90,41 @@ def test_what_nothing_makes_any_more_is_removed_and_what_is_not_ours_stays(made:
     assert all(path.is_file() for path in notes)
 
 
+def test_a_picture_made_from_another_table_is_named(made: Path) -> None:
+    publish.publish("laptop")
+    assert "figures" not in build.status("laptop")
+    path = made / "data" / "laptop" / "toys.csv"
+    table, record = records.read_table(path)
+    records.write_table(path, table[:1], record)
+    assert "stale    figures/curves.json: made from another toys; `make figures` makes it again" in build.status(
+        "laptop"
+    )
+
+
+def test_seeds_of_claims_publish_nothing(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AA_SEEDS", "100-104")
+    refused(made, "AA_SEEDS must not be set")
+    before = tracked(made)
+    with pytest.raises(RefusedError, match="AA_SEEDS must not be set"):
+        publish.publish_study("toy_study")
+    assert tracked(made) == before
+
+
+def test_one_stamp_stands_for_what_a_notebook_left(made: Path) -> None:
+    build.seal("00", "laptop", stale=True)
+    folder = made / "build" / "laptop" / "notebooks"
+    assert len(list(folder.glob("00.*"))) == 2
+    build.unseal("00", "laptop")
+    assert [path.name for path in folder.iterdir()] == [NOTEBOOK]
+
+
+def test_tables_that_are_made_again_are_drawn_again(made: Path) -> None:
+    before = build.stamp("00", "laptop", stale=True)
+    shutil.rmtree(made / "build" / "runs" / "toy")
+    build.stamp.cache_clear()
+    assert build.stamp("00", "laptop", stale=True) != before
+
+
 def test_a_machine_without_the_other_runs_publishes_its_notebook_and_keeps_what_is_committed(made: Path) -> None:
     publish.publish("laptop")
     records.write_atomically(made / "data" / "laptop" / "elsewhere.json", "{}")

@@ -211,7 +211,7 @@ def test_everybody_who_reads_the_last_third_reads_the_same(world: dict[str, pd.D
         "policies": ipd.policies_of(table).probability.item(),
         "claims": replace(readings("coin", AA, AA)["window"], rows=(("agent", AA),)).measured(lambda _: table)[0].value,
         "language": language.final(table, "ipd", AA, "START").item(),
-        "harvest": registry.tables()["harvest"].keep(table).value.item(),
+        "harvest": registry.tables()["harvest"].kept(table).value.item(),
     }
     assert set(read.values()) == {updates[updates >= 592].mean()}, read
 
@@ -371,7 +371,7 @@ def test_other_models_get_a_verdict_as_soon_as_they_have_runs() -> None:
     ]
     table = pd.DataFrame(rows, columns=["game", "algorithm", "seed", "update", "metric", "value"])
     found = entry("llm_other_models", {"llm_training": table}.__getitem__)
-    assert found.verdict == Verdict.NO_NUMBERS
+    assert found.verdict == Verdict.PARTLY
     assert [one.what for one in found.results] == ["Split, efficiency: naive_llama at first > naive_llama"]
     assert found.results[0].ours[0] == pytest.approx(0.24)
     assert len(found.missing) == 8
