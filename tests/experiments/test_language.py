@@ -16,7 +16,7 @@ from aa_core.advantages import aligned_advantages, naive_advantages, summed_adva
 from aa_core.estimates import mean_interval
 from aa_core.games.text import SCRIPTED, make_text_game, play_scripted
 from aa_core.llm import trainer
-from experiments import language, models
+from experiments import judge, language, models
 from experiments.language_runs import SCRIPTS, TINY, moves, trainer_of
 from experiments.run import JUDGED
 
@@ -192,10 +192,10 @@ def test_the_first_seeds_are_counted_whatever_their_numbers_are() -> None:
     later = TABLE.assign(seed=TABLE.seed + 5)
     prior = TABLE[TABLE.seed == 0].assign(algorithm="prior")
     both = pd.concat([later, prior])
-    kept = language.first_seeds(both, 1)
+    kept = judge.first_seeds(both, 1)
     assert kept.groupby("algorithm").seed.unique().map(list).to_dict() == {"naive": [5], "prior": [0]}
-    pd.testing.assert_frame_equal(language.first_seeds(both, 2), both)
-    pd.testing.assert_frame_equal(language.first_seeds(both, None), both)
+    pd.testing.assert_frame_equal(judge.first_seeds(both, 2), both)
+    pd.testing.assert_frame_equal(judge.first_seeds(both, None), both)
 
 
 def test_the_age_of_tables_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,7 +42,6 @@ UNKNOWN = {
 NO_BETTER = {
     ("aa_4_orchard", "greedy"),
     *product(("aa_5", "aa_5_orchard"), ("untrained", "random")),
-    ("llm_curves", "kind"),
     ("llm_teaches", "greedy"),
 }
 PASSING = {Verdict.REPRODUCED, Verdict.PARTLY, Verdict.NO_NUMBERS, Verdict.OTHER_SCALE}
