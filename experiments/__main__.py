@@ -41,9 +41,9 @@ def parser() -> argparse.ArgumentParser:
     command("make", "make the run of a record file, for the Snakefile", fresh="as above").add_argument("record")
     command("table", "make a table and the runs that it needs, under build/").add_argument("name", choices=tables)
     notebook = command(
-        "notebook", "execute a notebook into build/", stale="draw tables that other code made, and say so"
+        "notebook", "execute notebooks into build/", stale="draw tables that other code made, and say so"
     )
-    notebook.add_argument("number", choices=registry.NOTEBOOKS)
+    notebook.add_argument("numbers", choices=registry.NOTEBOOKS, nargs="+", metavar="number")
     plan = command("plan", "what `make figures` would run, and how long that takes here", fresh="count all runs")
     plan.add_argument("--cores", type=int, default=2)
     command("status", "which committed tables and agents are out of date")
@@ -119,7 +119,8 @@ def follow(options: argparse.Namespace, top: argparse.ArgumentParser) -> None:
     elif options.command == "table":
         assemble(registry.tables()[options.name], profile)
     elif options.command == "notebook":
-        build.execute(options.number, profile, options.stale)
+        for number in options.numbers:
+            build.execute(number, profile, options.stale)
     elif options.command == "plan":
         publish.refuse_other_seeds()
         sweep_leftovers()

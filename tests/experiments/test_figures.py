@@ -125,7 +125,7 @@ def test_an_unknown_profile_has_no_style() -> None:
 def test_an_inherited_backend_leaves_a_notebook_its_pictures(monkeypatch: pytest.MonkeyPatch, backend: str) -> None:
     monkeypatch.setenv("MPLBACKEND", backend)
     source = (
-        "from experiments import figures\nfigures.use_style('smoke')\nimport matplotlib.pyplot as plt\n"
+        "from experiments import figures\nfigures.use_style('laptop')\nimport matplotlib.pyplot as plt\n"
         "_ = plt.plot([1, 2])"
     )
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
