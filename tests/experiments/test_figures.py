@@ -90,7 +90,7 @@ def test_a_saved_figure_tells_seeds_seconds_and_sources(build: Path) -> None:
     record = json.loads((build / "drawn.json").read_text())
     assert record["seeds"] == {"one": 2, "two": None}  # three there, two used
     assert record["seconds"]["runs"] == 2.5  # the run of both tables once
-    assert 0 < record["seconds"]["notebook"] < 3600
+    assert 0 <= record["seconds"]["notebook"] < 3600
     assert record["data"]["one"]["runs"] == runs
     assert record["stale"] == []
     first = (build / "drawn.png").read_bytes(), (build / "drawn.svg").read_bytes()
