@@ -74,13 +74,14 @@ def stamp(number: str, profile: str, stale: bool = False) -> str:
         studies[fresh.NAME] = records.read_record(paths.DATA / "extended" / f"{fresh.NAME}.json")
     sums = {name: (record or {}).get("table_sha256") for name, record in studies.items()}
     published = {path.name: records.checksum(path) for path in sorted(paths.PUBLISHED.glob("*.csv"))}
-    every = [*notebook.tables(), *notebook.tables(side=True)]
-    made = [
-        table.name for table in every if stale and all(run.is_made() for run in table.at_home(profile))
-    ]  # since then
-    others = [stamp(other, profile, stale) for other in registry.NOTEBOOKS if number == registry.LAST != other]
-    known = [Path(other).name for other in others]
-    identity = short_hash([texts, reached(("notebook", None), source=code), tables, sums, published, made, known])
+    parts = [texts, reached(("notebook", None), source=code), tables, sums, published]
+    if stale:  # drawn again when one of its tables has been made here
+        every = [*notebook.tables(), *notebook.tables(side=True)]
+        parts.append([table.name for table in every if all(run.is_made() for run in table.at_home(profile))])
+    if number == registry.LAST:  # it shows what the others leave
+        others = [other for other in registry.NOTEBOOKS if other != number]
+        parts.append([Path(stamp(other, profile, stale)).name for other in others])
+    identity = short_hash(parts)
     return str(paths.BUILD / profile / "notebooks" / f"{number}.{identity}.{'stale' if stale else 'done'}")
 
 
@@ -174,27 +175,22 @@ def outdated(tables: Iterable[Table], profile: str) -> Iterator[str]:
 def status(profile: str) -> str:
     """A line for each committed table and agent that is not current."""
     tables = [*outdated(registry.tables().values(), profile), *_other_tables(profile)]
-    lines = sorted([*tables, *_drawn_from_others(profile), *_agents(profile)])
+    drawn = _drawn_from_others() if profile == "laptop" else ()
+    lines = sorted([*tables, *drawn, *_agents(profile)])
     return "\n".join(lines) or "every committed table and agent was made by the present settings and code"
 
 
-def _drawn_from_others(profile: str) -> Iterator[str]:
+def _drawn_from_others() -> Iterator[str]:
     """A line for each published picture, and for the verdicts, made from other tables than those that are committed."""
-    committed = {path.stem: record for path in paths.DATA.glob("*/*.json") if (record := records.read_record(path))}
+    committed = {path.stem: records.read_record(path) or {} for path in paths.DATA.glob("*/*.json")}
     sums = {name: record.get("table_sha256") for name, record in committed.items()}
-    verdicts = {
-        name: {"table_sha256": sha} for name, sha in _settings(committed.get("verdicts")).get("tables", {}).items()
-    }
-    drawn = {f"data/{profile}/verdicts.csv": verdicts} if profile == "laptop" else {}
-    for path in sorted(paths.FIGURES.glob("*.json")) if profile == "laptop" else ():
-        drawn[relative(path)] = (records.read_record(path) or {}).get("data", {})
-    for name, tables in drawn.items():
-        if differing := sorted(table for table, its in tables.items() if its.get("table_sha256") != sums.get(table)):
+    made_from = {"verdicts.csv": committed.get("verdicts", {}).get("settings", {}).get("tables", {})}
+    for path in sorted(paths.FIGURES.glob("*.json")):
+        data = (records.read_record(path) or {}).get("data", {})
+        made_from[relative(path)] = {table: record.get("table_sha256") for table, record in data.items()}
+    for name, tables in made_from.items():
+        if differing := sorted(table for table, sha in tables.items() if sha != sums.get(table)):
             yield f"stale    {name}: made from another {', '.join(differing)}; `make figures` makes it again"
-
-
-def _settings(record: dict | None) -> dict:
-    return (record or {}).get("settings") or {}
 
 
 def _agents(profile: str) -> Iterator[str]:

@@ -43,11 +43,11 @@ SPLIT = Training(
     game="split", rounds=4, gamma=0.9, reward_scale=40.0, learning_rate=1.4e-3, num_generations=16,
     per_device_train_batch_size=32, gradient_accumulation_steps=2, max_completion_length=12, max_steps=36,
 )  # fmt: skip
-# A memory of one round sees greed only if the other had the lower hand: cooperation pays less and is found later. On
-# seeds 0 to 4 AA ended in greed in some with half of these chats, as many as in the paper, in one or two of five with
-# half of its strength, and in the one that was tried with twice of it, or with a step of 3e-3; a rate that decays, a
-# step of 1e-3 and the just-in-time rule at half of the strength ended lower. Where replies were not guided, as the
-# paper's are, it unlearned the format in one of fifteen.
+# A memory of one round sees greed only if the other had the lower hand: cooperation pays less and is found later. AA
+# ended in greed in some seeds with half of these chats, as many as in the paper, and in one or two of five with half of
+# this strength and a rate that decays. Then, in runs that were not kept, on one to five of seeds 0 to 4: with twice of
+# it, or a step of 3e-3, in greed; with a rate that decays, or then also a step of 1e-3, a little lower than now. Where
+# replies were not guided, as the paper's are, it unlearned the format in one of fifteen.
 TRUST = replace(
     SPLIT, game="trust_and_split", gamma=0.96, reward_scale=10.0, learning_rate=2e-3, gradient_accumulation_steps=4,
     max_completion_length=24, max_steps=48, beta=0.02, guided=True,

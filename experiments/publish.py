@@ -55,6 +55,7 @@ def publish(profile: str = "laptop", only: Sequence[str] = ()) -> None:
     mine = [table for table in registry.tables().values() if not table.side and (not only or _is_made(table, profile))]
     for table in mine:
         assemble(table, profile)
+    recorded = set().union(*(notebook.recorded for notebook in registry.NOTEBOOKS.values()))
     wanted = {table.name for table in mine}.union(*(registry.NOTEBOOKS[number].recorded for number in numbers))
     if not only:
         records.write_table(built / "tables" / f"{COST}.csv", cost(profile), {"table": COST})
@@ -70,10 +71,9 @@ def publish(profile: str = "laptop", only: Sequence[str] = ()) -> None:
     _copy([built / "figures" / f"{name}.{end}" for name in drawn for end in ("png", "svg", "json")], paths.FIGURES)
     notebooks = [built / "notebooks" / registry.NOTEBOOKS[number].path.name for number in numbers]
     _copy(notebooks, paths.ROOT / "notebooks")
-    if not only:
-        _remove_others({path.stem for path in tables}, data)
-        _remove_others(set(PICTURES), paths.FIGURES)
-        _remove_other_agents([run for run, _ in agents])
+    _remove_others({table.name for table in registry.tables().values() if not table.side} | recorded | {COST}, data)
+    _remove_others(set(PICTURES), paths.FIGURES)
+    _remove_other_agents(registry.agents(profile))
     write_atomically(paths.ROOT / "README.md", readme.update(text, profile))
 
 
@@ -160,6 +160,7 @@ def _whole(path: Path) -> Path:
 
 
 def _copy(files: list[Path], folder: Path) -> None:
+    """Copy files into a folder of the repository."""
     for path in files:
         write_atomically(folder / path.name, path.read_bytes())
 
@@ -195,6 +196,7 @@ def _copy_agents(agents: list[tuple[Run, Path]]) -> None:
 
 
 def _remove_other_agents(agents: list[Run]) -> None:
+    """Remove agents that no notebook loads any more."""
     kept = {run.committed for run in agents}
     for path in sorted((paths.DATA / "agents").glob("*/*")):
         if path.is_dir() and path not in kept:

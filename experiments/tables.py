@@ -70,13 +70,13 @@ def out_of_date(record: dict[str, Any], table: Table, runs: Sequence[Run]) -> li
     """Names of the runs in which a table's record differs from the present declarations."""
     made = {name: run.get("identity") for name, run in (record.get("runs") or {}).items() if isinstance(run, dict)}
     declared = {run.name: run.identity for run in runs}
-    if table.keep and record.get("kept_by", kept_by(table)) != kept_by(table):
+    if record.get("kept_by") != kept_by(table):
         return sorted(declared)
     return sorted(name for name in {*made, *declared} if made.get(name) != declared.get(name))
 
 
 def kept_by(table: Table) -> str | None:
-    """Identity of what is kept of each run."""
+    """Identity of what is kept of each run; None where it is all."""
     return short_hash(settings_as_data(table.keep)) if table.keep else None
 
 

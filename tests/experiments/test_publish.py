@@ -127,8 +127,8 @@ def test_tables_that_are_made_again_are_drawn_again(made: Path) -> None:
 
 def test_a_machine_without_the_other_runs_publishes_its_notebook_and_keeps_what_is_committed(made: Path) -> None:
     publish.publish("laptop")
-    records.write_atomically(made / "data" / "laptop" / "elsewhere.json", "{}")
     before = tracked(made)
+    records.write_atomically(made / "data" / "agents" / "toy" / "slow-9" / "record.json", "{}")  # nobody's any more
     shutil.rmtree(made / "build" / "runs" / "toy")
     (made / "data" / "laptop" / "angles.csv").unlink()
     (made / "figures" / "curves.png").unlink()

@@ -13,7 +13,7 @@ import pytest
 import experiments
 from experiments import build, publish, records, registry
 from experiments.records import DamagedTable, MissingTable, StaleTable
-from experiments.tables import load
+from experiments.tables import kept_by, load, out_of_date
 
 from .conftest import LEAGUE, TABLES, TOYS, Toy, toy_run
 
@@ -267,3 +267,18 @@ def test_the_cost_of_every_run_is_told(fresh_clone: Path) -> None:
     assert table.seconds["calibration"] > 0
     assert "0 of 3 runs" not in build.plan("laptop", 2, fresh=True)
     assert "3 of 3 runs of profile laptop are to be made" in build.plan("laptop", 2, fresh=True)
+
+
+def first_row(table: pd.DataFrame) -> pd.DataFrame:
+    return table[:1]
+
+
+def test_what_is_kept_of_runs_is_part_of_a_table(project: Path) -> None:
+    whole = registry.tables()["toys"]
+    experiments.load("toys", "laptop")
+    record = records.read_table(project / "build" / "laptop" / "tables" / "toys.csv")[1]
+    runs, cut = whole.runs("laptop"), replace(whole, keep=first_row)
+    assert out_of_date(record, whole, runs) == []
+    assert out_of_date(record, cut, runs) == sorted(run.name for run in runs)
+    assert out_of_date(record | {"kept_by": kept_by(cut)}, cut, runs) == []
+    assert out_of_date(record | {"kept_by": kept_by(cut)}, whole, runs) == sorted(run.name for run in runs)
