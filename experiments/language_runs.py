@@ -6,10 +6,13 @@ that compute, since the build asks for the list of runs.
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import shutil
 import statistics
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # the seams that it warns of are tested
 
 TINY = "tiny"  # the embedded model
+LOG = "log.jsonl"  # what the trainer measured in every update, beside its checkpoints
 # the kind and the greedy scripted player
 SCRIPTS = {"ipd": ("cooperate", "defect"), "split": ("welfare", "greedy"), "trust_and_split": ("welfare", "greedy")}
 # who else is met in evaluations: greed that names its hand truthfully, or lies
@@ -59,7 +63,8 @@ class Training:
         buffer_drawn: past agents that play in an update.
         token_budget: tokens whose keys and values play keeps at once, without vLLM; None: those of all games.
         guided, free_tries: whether the last of 1 + free_tries tries of a reply may only be one that can be read.
-        save_steps, watch_every: updates between checkpoints, and evaluations that are kept with transcripts.
+        save_steps, watch_every: updates between checkpoints, and evaluations that are kept with transcripts ...
+        watch_games: ... of so many games per pair of players, since the other processes wait.
     """
 
     game: str
@@ -84,6 +89,7 @@ class Training:
     token_budget: int | None = None
     save_steps: int = 10
     watch_every: int | None = None
+    watch_games: int = 32
     show_rules: bool = False
     seed: int = 0
     algorithm: str = "advantage_alignment"
@@ -145,8 +151,9 @@ def train(run: Training, folder: Path, needs: list[Path]) -> pd.DataFrame:
     Rows of (game, algorithm, seed, update, metric, value): the learners' metrics at every update, and after the last
     one (update equal to `max_steps`) what `evaluate` returns; of several processes the first has them.
     """
-    from transformers import TrainerCallback
+    from transformers import PrinterCallback, ProgressCallback, TrainerCallback
 
+    from aa_core.llm.trainer import read_curve
     from experiments import models
 
     if run.model != TINY:
@@ -154,10 +161,16 @@ def train(run: Training, folder: Path, needs: list[Path]) -> pd.DataFrame:
     kept = folder.with_suffix(".checkpoints")
     model = needs[0] if run.model == TINY else run.model
     trainer = trainer_of(run, model, kept, needs[-1] if run.co_player == "aligned" else None)
+    for shown in trainer.callback_handler.callbacks:
+        if isinstance(shown, PrinterCallback | ProgressCallback):  # a line for each update is for a file
+            shown.on_log = lambda *_, **__: None
+    watcher = TrainerCallback()
+    watcher.on_log = _log
     if run.watch_every:
-        watcher = TrainerCallback()
         watcher.on_step_end = partial(_watch, trainer, run)
-        trainer.add_callback(watcher)
+    trainer.add_callback(watcher)
+    if trainer.accelerator.is_main_process:
+        _write_log(kept / LOG, read_curve(kept / LOG))  # without a line that a kill cut
     trainer.train(resume_from_checkpoint=True)
     if not trainer.accelerator.is_main_process:
         return pd.DataFrame()
@@ -165,6 +178,8 @@ def train(run: Training, folder: Path, needs: list[Path]) -> pd.DataFrame:
     models.save_adapter(network, folder)
     if run.watch_every:
         shutil.copytree(kept / "watched", folder / "watched", ignore=shutil.ignore_patterns(".*"))  # what a kill cut
+        _write_log(folder / LOG, {row["update"]: row for row in read_curve(kept / LOG)}.values())  # each once
+    run = replace(run, token_budget=trainer.args.token_budget)
     rows = [(row["update"], name, value) for row in trainer.history for name, value in row.items() if name != "update"]
     final = evaluate(model_player(network, trainer.processing_class, run), run, trainer.co_player)
     return _tidy(run, [*rows, *((run.max_steps, metric, value) for metric, value in final.items())])
@@ -176,12 +191,36 @@ def _watch(trainer: AdvantageAlignmentTrainer, run: Training, args: Any, state: 
 
     if state.global_step % run.watch_every or not state.is_world_process_zero:
         return
+    run = replace(run, evaluation_games=run.watch_games, token_budget=trainer.args.token_budget)
     player = model_player(trainer.accelerator.unwrap_model(trainer.model), trainer.processing_class, run)
-    metrics = evaluate(player, run, trainer.co_player)
-    play(new_games(run, 2), [(player, trainer.co_player or player)] * 2)
-    chats = [player.tokenizer.decode(chat.prompt_ids + chat.completion_ids) for chat in player.transcripts]
-    watched = Path(args.output_dir) / "watched" / f"{state.global_step:06}.json"
-    records.write_record(watched, {"metrics": metrics, "transcripts": chats})
+    try:
+        seen: dict[str, Any] = {"metrics": evaluate(player, run, trainer.co_player)}
+        play(new_games(run, 2), [(player, trainer.co_player or player)] * 2)
+        seen["transcripts"] = [player.tokenizer.decode(chat.ids) for chat in player.transcripts]
+    except (RuntimeError, ValueError) as error:  # no room, mostly: days of training are worth more than a look
+        seen = {"error": str(error)}
+    records.write_record(Path(args.output_dir) / "watched" / f"{state.global_step:06}.json", seen)
+
+
+def _write_log(path: Path, rows: Iterable[dict[str, float]]) -> None:
+    records.write_atomically(path, "".join(json.dumps(row) + "\n" for row in rows))
+
+
+def _log(args: Any, state: Any, control: Any, logs: dict[str, float], **_: Any) -> None:
+    """After an update: append what the trainer measured (loss, KL, entropy, ...) to LOG, and stop before it is lost.
+
+    Raises:
+        FloatingPointError: the gradient is no number, or infinite; the last checkpoint is from before.
+    """
+    if not state.is_world_process_zero or "loss" not in logs:
+        return
+    with (Path(args.output_dir) / LOG).open("a") as file:
+        file.write(json.dumps({"update": state.global_step, **logs}) + "\n")
+    if not math.isfinite(norm := float(logs.get("grad_norm", 0.0))):
+        raise FloatingPointError(
+            f"gradient must be finite, at update {state.global_step} its norm is {norm}: see {args.output_dir}/{LOG}; "
+            "started again, the training goes on from its last checkpoint"
+        )
 
 
 def _tidy(run: Training, rows: list[tuple[int, str, float]]) -> pd.DataFrame:
@@ -217,7 +256,7 @@ def trainer_of(run: Training, model: str | Path, kept: Path, aligned: Path | Non
         output_dir=str(kept), max_grad_norm=1.0, use_cpu=not on_gpu, bf16=on_gpu,
         activation_checkpointing=on_gpu, use_vllm=vllm, vllm_mode="colocate", vllm_gpu_memory_utilization=0.4,
         vllm_max_model_length=model_player(network, tokenizer, run).longest_chat(*new_games(run, 1)) if vllm else None,
-        logging_strategy="no" if reports == "none" else "steps", logging_steps=1, report_to=reports,
+        logging_strategy="steps", logging_steps=1, report_to=reports,
         save_strategy="steps", disable_tqdm=HEADLESS, ddp_timeout=86_400,  # others wait while the first one evaluates
     )  # fmt: skip
     if processes == 1 and settings.n_gpu > 1:  # a process uses one GPU; `accelerate launch` starts one for each

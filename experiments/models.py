@@ -86,7 +86,7 @@ def save_adapter(model: PeftModel, folder: Path, adapter: str = "default") -> No
     """Save one adapter as PEFT does, without the path of its base; `adapter.json`, the last file, seals it."""
     folder.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=folder) as partial:
-        model.save_pretrained(partial, selected_adapters=[adapter])
+        model.save_pretrained(partial, selected_adapters=[adapter], save_embedding_layers=False)
         settings = json.loads(Path(partial, "adapter_config.json").read_text(encoding="utf-8"))
         settings["base_model_name_or_path"] = None  # a path of this machine
         if isinstance(targets := settings.get("target_modules"), list):

@@ -25,7 +25,7 @@ from experiments import paths
 
 SEED_COLUMNS = ("seed", "row_seed", "column_seed")
 CODE = ("aa_core", "experiments", "requirements.lock")  # what numbers come from
-PACKAGES = ("torch", "numpy", "scipy", "pandas", "matplotlib", "axelrod", "transformers", "peft", "trl")
+PACKAGES = ("torch", "numpy", "scipy", "pandas", "matplotlib", "axelrod", "transformers", "peft", "trl", "vllm")
 READ: dict[str, dict[str, Any]] = {}  # table -> record of those that this process has read: what figures are drawn from
 
 
@@ -97,8 +97,16 @@ def provenance(settings: Any, seconds: float) -> dict[str, Any]:
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "git_commit": git_commit(),
         "packages": package_versions(),
-        "machine": {"system": platform.system(), "processor": platform.machine(), "cores": os.cpu_count()},
+        "machine": {"system": platform.system(), "processor": platform.machine(), "cores": os.cpu_count(), **_gpu()},
     }
+
+
+def _gpu() -> dict[str, Any]:
+    """The GPU and how many processes share a training, where there is one."""
+    import torch  # here: readers of tables can do without
+
+    name = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {"gpu": name, "processes": int(os.environ.get("WORLD_SIZE", "1"))} if name else {}
 
 
 def as_csv(table: pd.DataFrame, name: str) -> str:

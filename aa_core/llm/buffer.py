@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from random import Random
 
-from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
+import torch
+from peft import PeftModel
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch.nn import Parameter
 
-from aa_core.checks import check, check_that
+from aa_core.checks import check, check_choice, check_that
 from aa_core.files import write_whole
 
 
@@ -40,26 +42,35 @@ class AgentBuffer:
         check(update=update)
         return self.folder / f"agent-{update}.safetensors"
 
+    def weights(self, adapter: str) -> dict[str, Parameter]:
+        """The parameters of an adapter, under the names that copies have, which say nothing of the adapter's."""
+        named = self.model.named_parameters()
+        return {name.replace(f".{adapter}.", "."): own for name, own in named if f".{adapter}." in name}
+
     def keep(self, update: int) -> None:
         """Copy the trained adapter if it is time."""
         path = self.file(update)
         if update > 0 and update % self.every == 0:
-            state = get_peft_model_state_dict(self.model, adapter_name=self.trained)
-            state = {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
+            state = {name: own.detach().cpu().clone() for name, own in self.weights(self.trained).items()}
             write_whole(path, lambda partial: save_file(state, partial))
 
-    def draw(self, update: int, rng: Random) -> list[str]:
-        """Load uniformly drawn past agents into spare adapters; returns their names. ValueError for a damaged copy."""
+    def draw(self, update: int, rng: Random) -> dict[str, int]:
+        """Draw past agents uniformly: name of a spare adapter -> update of the copy, which `load` puts there."""
         check(update=update, rng=rng)
         past = range(self.every, update + 1, self.every)
         names = self.names[: len(past)]
-        for name, number in zip(names, rng.sample(past, len(names)), strict=True):
-            path = self.file(number)
-            try:
-                state = load_file(path)
-                own = get_peft_model_state_dict(self.model, adapter_name=name)
-                check_that(state.keys() == own.keys(), "file", "of this model's adapter", sorted(state)[:3])
-                set_peft_model_state_dict(self.model, state, adapter_name=name)
-            except (OSError, SafetensorError, ValueError, RuntimeError) as error:
-                raise ValueError(f"folder must hold whole copies: restore {path} or train again ({error})") from error
-        return names
+        return dict(zip(names, rng.sample(past, len(names)), strict=True))
+
+    def load(self, name: str, update: int) -> None:
+        """Put the copy that was taken at an update into a spare adapter. ValueError for a damaged copy."""
+        check_choice("name", name, self.names)
+        path, own = self.file(update), self.weights(name)
+        try:
+            state = load_file(path)
+            check_that(state.keys() == own.keys(), "file", "of this model's adapter", sorted(state)[:3])
+            with torch.no_grad():
+                for key, parameter in own.items():
+                    check_that(state[key].shape == parameter.shape, "file", f"of this shape at {key}", state[key])
+                    parameter.copy_(state[key])
+        except (OSError, SafetensorError, ValueError, RuntimeError) as error:
+            raise ValueError(f"folder must hold whole copies: restore {path} or train again ({error})") from error

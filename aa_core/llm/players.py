@@ -5,8 +5,7 @@ A player has many seats at once, one per game that it takes part in, and answers
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, MutableMapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from random import Random
@@ -21,6 +20,7 @@ from aa_core.games.text import SCRIPTED, TextGame, Turn, play_scripted
 from aa_core.llm.rollout import Chats, ChatTokens, Engine, Sampling, Transcript
 
 Seat = tuple[TextGame, int]  # a game and which of its players one is
+BASE = "__base__"  # PEFT's name for no adapter
 
 
 class Player(Protocol):
@@ -48,6 +48,7 @@ class ModelPlayer:
     model: PreTrainedModel  # of transformers, or a PEFT model around one
     tokenizer: PreTrainedTokenizerBase  # with a chat template
     adapter: str | None = None  # name of the PEFT adapter to answer with; None: the one that is active, or none
+    adapters: MutableMapping[TextGame, str] = field(default_factory=WeakKeyDictionary)  # of single games, instead
     frozen_base: bool = False  # answer without any adapter
     max_new_tokens: int = 24  # of one reply
     sampling: Sampling = field(default_factory=Sampling)  # temperature, top_k, ...
@@ -84,7 +85,11 @@ class ModelPlayer:
         """See `Player.sit`; keys and values of other games are forgotten."""
         self._seats = list(seats)
         told = [self._told.of(seat, Transcript) for seat in seats]
-        self._chats = Chats(self.model, self._tokens, told, self.keep_cache, self.engine)
+        usual = BASE if self.frozen_base else self.adapter
+        names = [self.adapters.get(game, usual) for game, _ in seats]
+        check_that(all(names) or not any(names), "adapters", "one for each game, or an adapter for the rest", names)
+        named = names if any(names) else None
+        self._chats = Chats(self.model, self._tokens, told, self.keep_cache, self.engine, named)
 
     def answer(self, turns: Sequence[Turn | None]) -> list[str | None]:
         """See `Player.answer`."""
@@ -93,39 +98,27 @@ class ModelPlayer:
         for row, index in due.items():
             self._chats.add_text(row, turns[row].text, index)
         training = self.model.training
-        self.model.eval()
-        with self._as_adapter():
-            for tries in range(self.free_tries + 1):
-                if not due:
-                    break
-                guided = self.guided and tries == self.free_tries
-                patterns = {row: turns[row].pattern for row in due} if guided else None
-                answers = self._chats.sample(due, self.max_new_tokens, self.generator, self.sampling, patterns)
-                for row, ids in answers.items():  # what was thought aloud is nobody else's to read
-                    replies[row] = self._tokens.text(ids).rpartition("</think>")[2].strip()
-                if tries < self.free_tries:
-                    due = {row: index for row, index in due.items() if self._seats[row][0].problem(replies[row])}
-                    for row in due:
-                        self._chats.retract(row, len(answers[row]))
-        self.model.train(training)
+        if training:
+            self.model.eval()
+        for tries in range(self.free_tries + 1):
+            if not due:
+                break
+            guided = self.guided and tries == self.free_tries
+            patterns = {row: turns[row].pattern for row in due} if guided else None
+            answers = self._chats.sample(due, self.max_new_tokens, self.generator, self.sampling, patterns)
+            for row, ids in answers.items():  # what was thought aloud is nobody else's to read
+                replies[row] = self._tokens.text(ids).rpartition("</think>")[2].strip()
+            if tries < self.free_tries:
+                due = {row: index for row, index in due.items() if self._seats[row][0].problem(replies[row])}
+                for row in due:
+                    self._chats.retract(row, len(answers[row]))
+        if training:
+            self.model.train()
         return replies
 
-    @contextmanager
-    def _as_adapter(self) -> Iterator[None]:
-        """The model as this player's adapter or without any; afterwards it is as it was."""
-        if self.adapter is None:
-            with self.model.disable_adapter() if self.frozen_base else nullcontext():
-                yield
-            return
-        before = self.model.active_adapter
-        trained = {name: p.requires_grad for name, p in self.model.named_parameters()}
-        self.model.set_adapter(self.adapter)  # PEFT makes the active adapter trainable and the others not
-        try:
-            yield
-        finally:
-            self.model.set_adapter(before)
-            for name, parameter in self.model.named_parameters():
-                parameter.requires_grad_(trained[name])
+    def rest(self) -> None:
+        """Give the memory of keys and values back; what was said stays."""
+        self._chats.forget()
 
     def longest_chat(self, game: TextGame) -> int:
         """Tokens of a chat of `game`, played to its end with replies of any length that is allowed."""
@@ -202,6 +195,9 @@ def _play_together(games: Sequence[TextGame], seats: Sequence[tuple[Player, Play
                 before = game.untold.pop(player, "")
                 if player not in said:
                     game.untold[player] = f"{before}\n{turn.text}".strip()
+    for who, _ in taken.values():  # who does not sit in the next games would keep what it holds
+        if isinstance(who, ModelPlayer):
+            who.rest()
 
 
 def _due(game: TextGame, turn: Turn | None) -> Turn | None:

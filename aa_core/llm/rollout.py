@@ -153,9 +153,10 @@ class Guide:
         follow has the renormalised distribution; the pattern is tried on as few tokens as possible.
         """
         races = torch.empty_like(log_probs).exponential_(generator=generator).log() - log_probs
-        for token in races.argsort().tolist():
-            if self.allows(pattern, tuple(before), token):
-                return token
+        for count in (512, len(races)):  # sorting a large vocabulary takes longer than all else
+            for token in races.topk(min(count, len(races)), largest=False).indices.tolist():
+                if self.allows(pattern, tuple(before), token):
+                    return token
         raise ValueError(f"pattern {pattern!r} cannot go on after {self.template.text(before)!r}")
 
 
@@ -233,12 +234,17 @@ class Chats:
 
     def __init__(
         self, model: PreTrainedModel, template: ChatTokens, transcripts: list[Transcript], keep_cache: bool = True,
-        engine: Engine | None = None,
+        engine: Engine | None = None, adapters: Sequence[str] | None = None,
     ) -> None:  # fmt: skip
+        self.adapters = adapters  # PEFT adapter of each row, all rows in one pass; None: the active one
         self.model, self.template, self.keep_cache, self.engine = model, template, keep_cache, engine
         self.guide, self.transcripts = Guide(template), transcripts
-        self._pending = [chat.ids for chat in transcripts]  # tokens that the model has not read yet
-        self._cache = RowCache(len(transcripts))
+        self.forget()
+
+    def forget(self) -> None:
+        """Forget keys and values, so that what was said is read again."""
+        self._pending = [chat.ids for chat in self.transcripts]  # tokens that the model has not read yet
+        self._cache = RowCache(len(self.transcripts))
 
     def add_text(self, row: int, text: str, round_index: int) -> None:
         """Append a text of the game to the chat of `row`."""
@@ -261,9 +267,10 @@ class Chats:
         positions, seen = self._cache.place(torch.tensor(list(blocks)), counts)
         width = positions.shape[1]
         ids = torch.tensor([[0] * (width - len(block)) + block for block in blocks.values()])
+        named = {"adapter_names": [self.adapters[row] for row in blocks]} if self.adapters else {}
         output = self.model(
             input_ids=ids.to(device), attention_mask=seen.to(device), position_ids=positions.to(device),
-            past_key_values=self._cache, use_cache=True, logits_to_keep=1,
+            past_key_values=self._cache, use_cache=True, logits_to_keep=1, **named,
         )  # fmt: skip
         return output.logits[:, -1].float()
 
@@ -285,8 +292,7 @@ class Chats:
         if self.engine is not None:
             return self._sample_by_engine(rounds, patterns)
         if not self.keep_cache:  # read every chat from its start
-            self._cache = RowCache(len(self.transcripts))
-            self._pending = [chat.ids for chat in self.transcripts]
+            self.forget()
         blocks = {row: self._pending[row] for row in sorted(rounds)}
         answers: dict[int, list[int]] = {row: [] for row in rounds}
         for length in range(1, max_new_tokens + 1):

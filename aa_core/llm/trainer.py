@@ -219,7 +219,8 @@ class AdvantageAlignmentTrainer(GRPOTrainer):
         unwrapped = self.accelerator.unwrap_model(self.model)
         trained = unwrapped.active_adapter
         # past agents are files of their own, and a co-player's adapter is not ours to keep
-        unwrapped.save_pretrained = partial(unwrapped.save_pretrained, selected_adapters=[trained])
+        kept = {"selected_adapters": [trained], "save_embedding_layers": False}  # which would ask the hub
+        unwrapped.save_pretrained = partial(unwrapped.save_pretrained, **kept)
         if self.use_vllm:
             rename = self.vllm_generation._fix_param_name_to_vllm
             self.vllm_generation._iter_named_params = lambda: (
@@ -265,7 +266,9 @@ class AdvantageAlignmentTrainer(GRPOTrainer):
         tables = self._deal(list(seeds)[:: 2 if self.args.learning_seats == "both" else 1], learner)
         if process:
             self.rng.seed(f"{update} {process}")
+        self.model.eval()  # once, since a large model has many parts to tell
         play([table.game for table in tables], [table.players for table in tables])
+        self.model.train()
         rewards = torch.tensor([table.game.rewards for table in tables], dtype=torch.float64).transpose(1, 2)
         own = (rewards, torch.tensor([t.game.seed for t in tables]), torch.tensor([t.kinds for t in tables]))
         # baselines are over the games of all processes
@@ -283,32 +286,36 @@ class AdvantageAlignmentTrainer(GRPOTrainer):
     def _deal(self, seeds: Sequence[int], learner: ModelPlayer) -> list[Table]:
         """New games, one per seed, with who sits where: the same ones however many processes share them."""
         settings, step = self.args, self.state.global_step
-        opponents: list[Player] = []
+        drawn: dict[str, int] = {}
         if self.buffer is not None:
             if self.accelerator.is_main_process:
                 self.buffer.keep(step)
             self.accelerator.wait_for_everyone()
-            opponents = [self._player(name) for name in self.buffer.draw(step, self.rng)]
+            drawn = self.buffer.draw(step, self.rng)
         # where the update is one group, seats alternate within it
         stretch = settings.num_generations if settings.generation_batch_size > settings.num_generations else 1
-        here = self.co_player is None and opponents
+        here = self.co_player is None and drawn
         past = [
-            self.rng.choice(opponents) if here and self.rng.random() < settings.buffer_share else None
+            self.rng.choice(list(drawn)) if here and self.rng.random() < settings.buffer_share else None
             for _ in range(self.accelerator.num_processes * len(seeds))
         ]
-        tables = []
-        for index, seed in enumerate(seeds, start=self.accelerator.process_index * len(seeds)):
+        first, tables, past_agents = self.accelerator.process_index * len(seeds), [], self._player()
+        for name in sorted({name for name in past[first : first + len(seeds)] if name}):
+            self.buffer.load(name, drawn[name])
+        for index, seed in enumerate(seeds, start=first):
             game = make_text_game(settings.game, seed, rounds=settings.rounds, show_rules=settings.show_rules)
-            opponent = past[index] or self.co_player or learner
+            if past[index]:
+                past_agents.adapters[game] = past[index]
+            opponent = past_agents if past[index] else self.co_player or learner
             seat = index // stretch % 2 if settings.learning_seats == "alternate" else 0
             learners = (0, 1) if settings.learning_seats == "both" else (seat,)  # without other opponents
             pair = (opponent, learner) if seat else (learner, opponent)
             tables.append(Table(game, pair, learners, past=bool(past[index])))
         return tables
 
-    def _player(self, adapter: str | None = None, engine: Engine | None = None) -> ModelPlayer:
+    def _player(self, engine: Engine | None = None) -> ModelPlayer:
         return ModelPlayer(
-            self.accelerator.unwrap_model(self.model), self.processing_class, adapter,
+            self.accelerator.unwrap_model(self.model), self.processing_class,
             max_new_tokens=self.args.max_completion_length, generator=self.generator, engine=engine,
             guided=self.args.guided, free_tries=self.args.free_tries, token_budget=self.args.token_budget,
             sampling=Sampling(**{field.name: getattr(self.args, field.name) for field in fields(Sampling)}),

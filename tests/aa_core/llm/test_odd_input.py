@@ -107,6 +107,7 @@ def of_play(model: Callable[[], PeftModel], words: Any, folder: Path) -> dict[st
         "llm.buffer.AgentBuffer.file": (past.file, dict(update=1)),
         "llm.buffer.AgentBuffer.keep": (past.keep, dict(update=1)),
         "llm.buffer.AgentBuffer.draw": (past.draw, dict(update=1, rng=rng)),
+        "llm.buffer.AgentBuffer.load": (past.load, dict(name="past0", update=1)),
         "llm.players.ModelPlayer": (ModelPlayer, of_model),
         "llm.players.ModelPlayer.transcript": (player.transcript, dict(game=game, player=0)),
         "llm.players.ModelPlayer.longest_chat": (player.longest_chat, dict(game=game)),
@@ -199,10 +200,11 @@ def test_a_damaged_copy_of_an_agent_is_named_with_the_way_out(
     elif damage != "gone":
         path.write_bytes(contents[damage])
     with pytest.raises(ValueError, match=r"folder must .*restore .*agent-3\.safetensors or train again"):
-        past.draw(3, rng())
+        past.load("past0", 3)
     path.rmdir() if damage == "folder" else path.unlink(missing_ok=True)
     path.write_bytes(whole)  # restored
-    assert past.draw(3, rng()) == ["past0"]
+    assert past.draw(3, rng()) == {"past0": 3}
+    past.load("past0", 3)
 
 
 def test_a_folder_that_cannot_be_written_is_named(model: Qwen2ForCausalLM, lora: LoraConfig, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerFast, Qwen2ForCausalLM
 from aa_core.games.text import make_text_game
 from aa_core.llm.buffer import AgentBuffer
 from aa_core.llm.players import ModelPlayer, ScriptedPlayer, play
-from aa_core.llm.rollout import RowCache
+from aa_core.llm.rollout import RowCache, Sampling
 
 
 def test_scripted_players_meet_models_and_each_other() -> None:
@@ -84,7 +84,8 @@ def test_adapters_answer_as_themselves_and_leave_the_model_as_it_was(
         for name, parameter in tuned.named_parameters():
             if "lora_B.policy" in name:
                 parameter.add_(0.5)
-    (name,) = buffer.draw(1, Random(0))
+    ((name, number),) = buffer.draw(1, Random(0)).items()
+    buffer.load(name, number)
     trainable = {n for n, p in tuned.named_parameters() if p.requires_grad}
     texts = {}
     for label, options in {"policy": {}, "past": {"adapter": name}, "base": {"frozen_base": True}}.items():
@@ -98,15 +99,45 @@ def test_adapters_answer_as_themselves_and_leave_the_model_as_it_was(
     assert all(".policy." in n for n in trainable)
 
 
+def test_adapters_of_single_games_answer_in_one_pass_as_each_would_alone(
+    model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast, lora: LoraConfig
+) -> None:
+    tuned = get_peft_model(model, lora, adapter_name="policy")
+    names = ["policy", "past0", "past1"]
+    for index, name in enumerate(names[1:]):
+        tuned.add_adapter(name, lora)
+        with torch.no_grad():
+            for parameter in (p for n, p in tuned.named_parameters() if f"lora_B.{name}" in n):
+                parameter.normal_(generator=torch.Generator().manual_seed(index))
+    tuned.set_adapter("policy")
+    kind = ScriptedPlayer("cooperate")
+
+    likeliest = Sampling(top_k=1)  # nothing is drawn that depends on who else answers
+
+    def said(each: list[str], **options: str) -> list[list[int]]:
+        games = [make_text_game("ipd", seed, rounds=3) for seed in range(6)]
+        who = ModelPlayer(tuned, tokenizer, max_new_tokens=4, sampling=likeliest, **options)
+        who.adapters.update(zip(games, each, strict=False))
+        play(games, [(who, kind)] * 6)
+        return [chat.completion_ids for chat in who.transcripts]
+
+    alone = {name: said([], adapter=name) for name in names}
+    assert said(names * 2) == [alone[names[index % 3]][index] for index in range(6)]
+    assert said(["past0"] * 3, adapter="past1") == alone["past0"][:3] + alone["past1"][3:]
+    assert len({str(texts) for texts in alone.values()}) > 1
+    with pytest.raises(ValueError, match="adapters must be one for each game"):
+        said(["past0"])
+
+
 def test_buffer_copies_on_time(model: Qwen2ForCausalLM, lora: LoraConfig, tmp_path: Path) -> None:
     buffer = AgentBuffer(get_peft_model(model, lora, adapter_name="policy"), tmp_path, every=3, drawn=2)
-    assert buffer.draw(0, Random(0)) == []
+    assert buffer.draw(0, Random(0)) == {}
     lengths = []
     for step in range(10):
         buffer.keep(step)
         lengths.append(len(list(tmp_path.iterdir())))
     assert lengths == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3]
-    assert len(set(buffer.draw(9, Random(0)))) == 2
+    assert len(set(buffer.draw(9, Random(0)).values())) == 2
 
 
 # --- memory and going on
