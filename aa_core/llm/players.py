@@ -88,8 +88,7 @@ class ModelPlayer:
         usual = BASE if self.frozen_base else self.adapter
         names = [self.adapters.get(game, usual) for game, _ in seats]
         check_that(all(names) or not any(names), "adapters", "one for each game, or an adapter for the rest", names)
-        named = names if any(names) else None
-        self._chats = Chats(self.model, self._tokens, told, self.keep_cache, self.engine, named)
+        self._chats = Chats(self.model, self._tokens, told, self.keep_cache, self.engine, names if any(names) else None)
 
     def answer(self, turns: Sequence[Turn | None]) -> list[str | None]:
         """See `Player.answer`."""
@@ -115,10 +114,6 @@ class ModelPlayer:
         if training:
             self.model.train()
         return replies
-
-    def rest(self) -> None:
-        """Give the memory of keys and values back; what was said stays."""
-        self._chats.forget()
 
     def longest_chat(self, game: TextGame) -> int:
         """Tokens of a chat of `game`, played to its end with replies of any length that is allowed."""
@@ -197,7 +192,7 @@ def _play_together(games: Sequence[TextGame], seats: Sequence[tuple[Player, Play
                     game.untold[player] = f"{before}\n{turn.text}".strip()
     for who, _ in taken.values():  # who does not sit in the next games would keep what it holds
         if isinstance(who, ModelPlayer):
-            who.rest()
+            who._chats.forget()
 
 
 def _due(game: TextGame, turn: Turn | None) -> Turn | None:
