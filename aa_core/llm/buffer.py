@@ -42,7 +42,7 @@ class AgentBuffer:
         check(update=update)
         return self.folder / f"agent-{update}.safetensors"
 
-    def weights(self, adapter: str) -> dict[str, Parameter]:
+    def _weights(self, adapter: str) -> dict[str, Parameter]:
         """The parameters of an adapter, under the names that copies have, which say nothing of the adapter's."""
         named = self.model.named_parameters()
         return {name.replace(f".{adapter}.", "."): own for name, own in named if f".{adapter}." in name}
@@ -51,7 +51,7 @@ class AgentBuffer:
         """Copy the trained adapter if it is time."""
         path = self.file(update)
         if update > 0 and update % self.every == 0:
-            state = {name: own.detach().cpu().clone() for name, own in self.weights(self.trained).items()}
+            state = {name: own.detach().cpu().clone() for name, own in self._weights(self.trained).items()}
             write_whole(path, lambda partial: save_file(state, partial))
 
     def draw(self, update: int, rng: Random) -> dict[str, int]:
@@ -64,7 +64,7 @@ class AgentBuffer:
     def load(self, name: str, update: int) -> None:
         """Put the copy that was taken at an update into a spare adapter. ValueError for a damaged copy."""
         check_choice("name", name, self.names)
-        path, own = self.file(update), self.weights(name)
+        path, own = self.file(update), self._weights(name)
         try:
             state = load_file(path)
             check_that(state.keys() == own.keys(), "file", "of this model's adapter", sorted(state)[:3])

@@ -61,6 +61,7 @@ LEGAL = {
     "llm.*=other dtype": "any floating point type",
 }
 WORDED = {  # refused, in other words than "<argument> must"
+    "llm.buffer.AgentBuffer.load(update)=high": "no such copy: the file that is missing is named",
     "llm.trainer.AdvantageAlignmentTrainer(model)=text": "the name of a model; transformers says that there is none",
     "llm.trainer.AdvantageAlignmentTrainer.train(*": "a path; transformers names the file that is not there",
     "llm.trainer.AdvantageAlignmentTrainer.play_batch(seeds)=*": "seed must be an integer, says the game of one",
