@@ -20,7 +20,7 @@ RUN_SNAKEMAKE = if [ ! -e $(INSTALLED) ]; then echo "(first installs the package
 
 FRESH_STEP = $(PY) -m experiments.fresh --profile $(PROFILE) --seeds '$(SEEDS)' --only '$(ONLY)' --cores $(CORES)
 
-.PHONY: figures claims soak redraw test test-kill test-lab test-course rehearsal lint lab course site slides bench setup clean clean-all help
+.PHONY: figures claims soak redraw test test-kill test-lab test-course rehearsal rehearsal-gpu lint lab course site slides bench setup clean clean-all help
 .DEFAULT_GOAL := help
 
 figures: setup ## train, execute the notebooks, draw every figure (PROFILE=smoke|laptop|paper, FRESH=1 to repeat runs)
@@ -74,6 +74,9 @@ soak: setup ## an hour of self-play with the embedded model: memory, threads and
 
 rehearsal: setup ## profile paper in the small, with every game and four families of tiny random models
 	AA_REHEARSAL=1 $(PY) -m pytest tests/experiments/test_rehearsal.py
+
+rehearsal-gpu: setup ## updates of profile paper on a GPU of 80 GB, with random weights in the shapes of the real model
+	$(PY) tests/repository/rehearse_gpu.py
 
 lint: setup
 	$(PY) -m ruff check .

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from threading import Event
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import httpx
 from tqdm.auto import tqdm
@@ -20,7 +21,7 @@ from tqdm.auto import tqdm
 from aa_core import HEADLESS
 from aa_core.checks import check_that
 from aa_core.games.text import Turn
-from aa_core.llm.players import Memory, Seat
+from aa_core.llm.players import Seat
 
 OPENAI = "https://api.openai.com/v1"
 HERE = ("localhost", "127.0.0.1", "::1")  # hosts to which nobody listens in
@@ -87,8 +88,8 @@ class ApiPlayer:
         self.url = (self.url or os.environ.get("OPENAI_BASE_URL") or OPENAI).rstrip("/")
         if self.url == OPENAI and not os.environ.get("OPENAI_API_KEY"):
             raise ValueError("OPENAI_API_KEY must be set in the environment for OpenAI's server")
-        self._told = Memory()  # the chat of each seat ...
-        self._ready = Memory()  # ... and replies that are there, but not delivered as others failed
+        self._told: Any = WeakKeyDictionary()  # game -> the chats of its seats ...
+        self._ready: Any = WeakKeyDictionary()  # ... and replies that are there, but not delivered as others failed
 
     def sit(self, seats: Sequence[Seat]) -> None:
         """See `Player.sit`."""
@@ -96,7 +97,10 @@ class ApiPlayer:
 
     def answer(self, turns: Sequence[Turn | None]) -> list[str | None]:
         """See `Player.answer`; raises `ApiError` after all replies that did come are kept."""
-        told, ready = ([memory.of(seat, list) for seat in self._seats] for memory in (self._told, self._ready))
+        told, ready = (
+            [kept.setdefault(game, {}).setdefault(player, []) for game, player in self._seats]
+            for kept in (self._told, self._ready)
+        )
         todo = [row for row, turn in enumerate(turns) if turn is not None and not ready[row]]
         pool, stop = ThreadPoolExecutor(self.at_once), Event()
         with (

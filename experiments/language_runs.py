@@ -236,7 +236,7 @@ def trainer_of(run: Training, model: str | Path, kept: Path, aligned: Path | Non
     """
     from trl.import_utils import is_vllm_available
 
-    from aa_core.llm.players import ModelPlayer
+    from aa_core.llm.players import BASE, ModelPlayer
     from aa_core.llm.trainer import AdvantageAlignmentConfig, AdvantageAlignmentTrainer
     from experiments import models
 
@@ -269,8 +269,8 @@ def trainer_of(run: Training, model: str | Path, kept: Path, aligned: Path | Non
         if run.co_player == "aligned":
             models.add_adapter(other, aligned, "co_player")
         trainer.co_player = ModelPlayer(
-            other, tokenizer, "co_player" if run.co_player == "aligned" else None,
-            frozen_base=run.co_player == "prior", generator=trainer.generator, **_replies(run),
+            other, tokenizer, "co_player" if run.co_player == "aligned" else BASE, generator=trainer.generator,
+            **_replies(run),
         )  # fmt: skip
     return trainer
 

@@ -212,11 +212,11 @@ class Scribe:
 
     def _write(self, transcript: Transcript, text: str, reply: str, round_index: int) -> None:
         if transcript.completion_ids:
-            transcript.add_text(self.template.following(text, self.template.end), round_index)
+            transcript.add(self.template.following(text, self.template.end), round_index)
         else:
-            transcript.add_text(self.template.first(text), round_index)
+            transcript.add(self.template.first(text), round_index)
         for token in [*self.template.tokenizer.encode(reply, add_special_tokens=False), self.template.end]:
-            transcript.add_sample(token, 0.0, round_index)
+            transcript.add([token], round_index, 0.0)
 
 
 def transcripts(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -83,17 +83,20 @@ def texts() -> list[str]:
     return said
 
 
-def tokenizer_of(family: str) -> PreTrainedTokenizerFast:
-    """A byte-level BPE tokenizer, trained on the spot."""
+def tokenizer_of(family: str, files: Sequence[str] = (), size: int = 500) -> PreTrainedTokenizerFast:
+    """A byte-level BPE tokenizer, trained on the spot; on files, if there are some."""
     template, special, eos, pad, *_ = FAMILIES[family]
     backend = Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    backend.train_from_iterator(
-        texts(),
-        trainers.BpeTrainer(vocab_size=500, special_tokens=special, initial_alphabet=alphabet, show_progress=False),
+    trainer = trainers.BpeTrainer(
+        vocab_size=size, special_tokens=special, initial_alphabet=alphabet, show_progress=False
     )
+    if files:
+        backend.train(list(files), trainer)
+    else:
+        backend.train_from_iterator(texts(), trainer)
     others = [token for token in special if token not in (eos, pad)]
     return PreTrainedTokenizerFast(
         tokenizer_object=backend, eos_token=eos, pad_token=pad, additional_special_tokens=others,

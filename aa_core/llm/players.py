@@ -5,7 +5,7 @@ A player has many seats at once, one per game that it takes part in, and answers
 
 from __future__ import annotations
 
-from collections.abc import Callable, MutableMapping, Sequence
+from collections.abc import MutableMapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from random import Random
@@ -33,23 +33,14 @@ class Player(Protocol):
         """Answer the turns of all seats, in their order; None where no reply is due."""
 
 
-class Memory(WeakKeyDictionary):
-    """What was said in seats, as long as their games live: a game that is played on finds its chats."""
-
-    def of(self, seat: Seat, new: Callable[[], Any]) -> Any:
-        """The chat of a seat, a `new` one at first."""
-        return self.setdefault(seat[0], {}).setdefault(seat[1], new())
-
-
 @dataclass(eq=False)
 class ModelPlayer:
     """A causal language model, with one of its adapters or as it is."""
 
     model: PreTrainedModel  # of transformers, or a PEFT model around one
     tokenizer: PreTrainedTokenizerBase  # with a chat template
-    adapter: str | None = None  # name of the PEFT adapter to answer with; None: the one that is active, or none
+    adapter: str | None = None  # name of the PEFT adapter to answer with, BASE: without; None: with the active one
     adapters: MutableMapping[TextGame, str] = field(default_factory=WeakKeyDictionary)  # of single games, instead
-    frozen_base: bool = False  # answer without any adapter
     max_new_tokens: int = 24  # of one reply
     sampling: Sampling = field(default_factory=Sampling)  # temperature, top_k, ...
     generator: torch.Generator | None = None  # source of randomness; the caller seeds it
@@ -64,12 +55,11 @@ class ModelPlayer:
         adapters = getattr(self.model, "peft_config", {})
         check_fields(self)
         if self.adapter is not None:
-            check_choice("adapter", self.adapter, adapters)
-        check_that(adapters or not self.frozen_base, "frozen_base", "False for a model without adapters", True)
+            check_choice("adapter", self.adapter, [*adapters, BASE] if adapters else ["None"])
         check_that(self.guided or not self.free_tries, "free_tries", "0 without guided", self.free_tries)
         ends = getattr(self.model.generation_config, "eos_token_id", None) or []
         self._tokens = ChatTokens(self.tokenizer, [ends] if isinstance(ends, int) else ends, self.template)
-        self._told = Memory()
+        self._told: Any = WeakKeyDictionary()  # game -> chats of its seats, which a game that is played on finds
 
     @property
     def transcripts(self) -> list[Transcript]:
@@ -82,11 +72,11 @@ class ModelPlayer:
         return self._told[game][player]
 
     def sit(self, seats: Sequence[Seat]) -> None:
-        """See `Player.sit`; keys and values of other games are forgotten."""
+        """See `Player.sit`; keys and values of other games are forgotten, and the model is set to evaluation."""
+        self.model.eval()
         self._seats = list(seats)
-        told = [self._told.of(seat, Transcript) for seat in seats]
-        usual = BASE if self.frozen_base else self.adapter
-        names = [self.adapters.get(game, usual) for game, _ in seats]
+        told = [self._told.setdefault(game, {}).setdefault(player, Transcript()) for game, player in seats]
+        names = [self.adapters.get(game, self.adapter) for game, _ in seats]
         check_that(all(names) or not any(names), "adapters", "one for each game, or an adapter for the rest", names)
         self._chats = Chats(self.model, self._tokens, told, self.keep_cache, self.engine, names if any(names) else None)
 
@@ -96,9 +86,6 @@ class ModelPlayer:
         replies: list[str | None] = [None] * len(self._seats)
         for row, index in due.items():
             self._chats.add_text(row, turns[row].text, index)
-        training = self.model.training
-        if training:
-            self.model.eval()
         for tries in range(self.free_tries + 1):
             if not due:
                 break
@@ -111,8 +98,6 @@ class ModelPlayer:
                 due = {row: index for row, index in due.items() if self._seats[row][0].problem(replies[row])}
                 for row in due:
                     self._chats.retract(row, len(answers[row]))
-        if training:
-            self.model.train()
         return replies
 
     def longest_chat(self, game: TextGame) -> int:
@@ -159,11 +144,17 @@ def play(games: Sequence[TextGame], seats: Sequence[tuple[Player, Player]]) -> N
     check_that(isinstance(seats, Sequence) and len(seats) == len(games), "seats", f"pairs of {len(games)} games", seats)
     models = {who for pair in seats for who in pair if isinstance(who, ModelPlayer) and who.engine is None}
     game = min(games, key=lambda game: game.round, default=None)  # of those that go on, the one that has most to come
-    # a game has two caches, which have half as much again for growing
-    sizes = [who.token_budget // (3 * (who.longest_chat(game) or 1)) for who in models if who.token_budget is not None]
-    size = max(1, min(sizes, default=len(games)))
-    for start in range(0, len(games), size):
+    longest = {who: who.longest_chat(game) for who in models if who.token_budget is not None}
+    start = 0
+    while start < len(games):
+        # a game has two caches, which have half as much again for growing
+        sizes = [who.token_budget // (3 * (tokens or 1)) for who, tokens in longest.items()]
+        size = max(1, min(sizes, default=len(games)))
         _play_together(games[start : start + size], seats[start : start + size])
+        for who in longest:  # from here on as long as the longest so far and a quarter more, since few use all they may
+            said = 5 * max((len(chat.ids) for chat in who.transcripts), default=0) // 4
+            longest[who] = min(longest[who], said or longest[who])
+        start += size
 
 
 def _play_together(games: Sequence[TextGame], seats: Sequence[tuple[Player, Player]]) -> None:

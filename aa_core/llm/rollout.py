@@ -61,12 +61,15 @@ class Transcript:
     log_probs: list[float] = field(default_factory=list)  # of sampled tokens as they were drawn, 0 elsewhere
     rounds: list[int] = field(default_factory=list)  # index of the round that a token belongs to
 
-    def add_text(self, ids: Sequence[int], round_index: int) -> None:
-        """Append tokens of the game."""
-        if self.completion_ids:
-            self._add([*ids], 0, 0.0, round_index)
-        else:
+    def add(self, ids: Sequence[int], round_index: int, log_prob: float | None = None) -> None:
+        """Append tokens of the game, or a sampled one with its log-probability."""
+        if log_prob is None and not self.completion_ids:
             self.prompt_ids += ids
+            return
+        self.completion_ids += ids
+        self.mask += [int(log_prob is not None)] * len(ids)
+        self.log_probs += [log_prob or 0.0] * len(ids)
+        self.rounds += [round_index] * len(ids)
 
     @property
     def ids(self) -> list[int]:
@@ -77,16 +80,6 @@ class Transcript:
         """Forget the last `count` sampled tokens."""
         for kept in (self.completion_ids, self.mask, self.log_probs, self.rounds):
             del kept[len(kept) - count :]
-
-    def add_sample(self, token: int, log_prob: float, round_index: int) -> None:
-        """Append a sampled token."""
-        self._add([token], 1, log_prob, round_index)
-
-    def _add(self, ids: list[int], mask: int, log_prob: float, round_index: int) -> None:
-        self.completion_ids += ids
-        self.mask += [mask] * len(ids)
-        self.log_probs += [log_prob] * len(ids)
-        self.rounds += [round_index] * len(ids)
 
 
 class ChatTokens:
@@ -250,7 +243,7 @@ class Chats:
         """Append a text of the game to the chat of `row`."""
         said = self.transcripts[row].completion_ids
         ids = self.template.following(text, said[-1]) if said else self.template.first(text)
-        self.transcripts[row].add_text(ids, round_index)
+        self.transcripts[row].add(ids, round_index)
         self._pending[row] += ids
 
     def retract(self, row: int, count: int) -> None:
@@ -298,19 +291,21 @@ class Chats:
         for length in range(1, max_new_tokens + 1):
             said = [self.transcripts[row].ids for row in blocks] if sampling.repetition_penalty != 1 else []
             log_probs = sampling.log_probs(self._read(blocks), said)
-            if patterns is not None:
-                each = zip(log_probs.cpu(), blocks, strict=True)
-                drawn = [self.guide.draw(p, patterns[row], answers[row], generator) for p, row in each]
-                tokens = torch.tensor(drawn, device=log_probs.device)
-            elif log_probs.device.type == "cpu":
+            if log_probs.device.type == "cpu":
                 tokens = torch.multinomial(log_probs.exp(), 1, generator=generator)[:, 0]
             else:
                 tokens = invert(log_probs.exp(), torch.rand(len(log_probs), generator=generator))
+            for index, row in enumerate(blocks if patterns is not None else ()):
+                before, token = answers[row], int(tokens[index])
+                if not self.guide.allows(
+                    patterns[row], tuple(before), token
+                ):  # or else it stays: the same distribution
+                    tokens[index] = self.guide.draw(log_probs[index].cpu(), patterns[row], before, generator)
             chosen = log_probs.gather(1, tokens[:, None])[:, 0]
             read, blocks = blocks, {}
             for row, token, log_prob in zip(read, tokens.tolist(), chosen.tolist(), strict=True):
                 answers[row].append(token)
-                self.transcripts[row].add_sample(token, log_prob, rounds[row])
+                self.transcripts[row].add([token], rounds[row], log_prob)
                 self._pending[row] = [token]  # read next, or with the next text
                 if token not in self.template.ends and length < max_new_tokens:
                     blocks[row] = [token]
@@ -327,7 +322,7 @@ class Chats:
             for row, ids, log_probs in zip(rows, *sampled, strict=True):
                 answers[row] = list(ids)
                 for token, log_prob in zip(ids, log_probs, strict=True):
-                    self.transcripts[row].add_sample(token, log_prob, rounds[row])
+                    self.transcripts[row].add([token], rounds[row], log_prob)
         return answers
 
 

@@ -266,9 +266,8 @@ class AdvantageAlignmentTrainer(GRPOTrainer):
         tables = self._deal(list(seeds)[:: 2 if self.args.learning_seats == "both" else 1], learner)
         if process:
             self.rng.seed(f"{update} {process}")
-        self.model.eval()  # once, since a large model has many parts to tell
         play([table.game for table in tables], [table.players for table in tables])
-        self.model.train()
+        self.model.train()  # which is not so at the table
         rewards = torch.tensor([table.game.rewards for table in tables], dtype=torch.float64).transpose(1, 2)
         own = (rewards, torch.tensor([t.game.seed for t in tables]), torch.tensor([t.kinds for t in tables]))
         # baselines are over the games of all processes

@@ -140,8 +140,8 @@ class Chats(ModelPlayer):
     def transcript(self, game: SimpleNamespace, player: int) -> Transcript:
         chat = Transcript()
         for index, log_prob in enumerate(self.log_probs[game.number, player].tolist()):
-            chat.add_text([7, 7], index)  # what the game says
-            chat.add_sample(1, log_prob, index)
+            chat.add([7, 7], index)  # what the game says
+            chat.add([1], index, log_prob)
         return chat
 
 

@@ -16,7 +16,7 @@ import pytest
 import torch
 from chat_families import FAMILIES, save
 from peft import PeftModel
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoTokenizer
 
 from aa_core.games.text import METRICS
 from aa_core.llm.trainer import AdvantageAlignmentTrainer
@@ -70,8 +70,8 @@ def test_trainings_of_profile_paper(folders: dict[str, Path], tmp_path: Path, fa
 @torch.no_grad()
 def check_adapter(model: Path, adapter: Path, text: str) -> None:
     """Plain PEFT loads what we save, and it is not the base any more."""
-    base = AutoModelForCausalLM.from_pretrained(model).eval()
-    ids = torch.tensor([AutoTokenizer.from_pretrained(model).encode(text)[:100]])
+    base = models.load(model)[0].eval()
+    ids = torch.tensor([AutoTokenizer.from_pretrained(model).encode(text)[:100]], device=base.device)
     plain = base(ids).logits
     tuned = PeftModel.from_pretrained(base, adapter).eval()(ids).logits
     assert torch.equal(tuned, models.load(model, adapter=adapter)[0].eval()(ids).logits)

@@ -26,7 +26,6 @@ from aa_core.llm.trainer import AdvantageAlignmentTrainer, Table, read_curve
 
 EXEMPT = {
     "llm.players.Player*": "the protocol of players",
-    "llm.players.Memory*": "a dictionary of chats; players ask it for seats that `play` has checked",
     "llm.players.*.sit": (by_play := "called by `play`, which checks games and seats"),
     "llm.players.*.answer": by_play,
     "llm.rollout.Transcript*": (record := "a record that a function fills or returns; whoever takes one checks it"),

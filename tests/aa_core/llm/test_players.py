@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerFast, Qwen2ForCausalLM
 
 from aa_core.games.text import make_text_game
 from aa_core.llm.buffer import AgentBuffer
-from aa_core.llm.players import ModelPlayer, ScriptedPlayer, play
+from aa_core.llm.players import BASE, ModelPlayer, ScriptedPlayer, play
 from aa_core.llm.rollout import RowCache, Sampling
 
 
@@ -66,8 +66,8 @@ def test_an_engine_is_told_the_pattern_when_replies_are_guided(
 def test_wrong_players_are_refused_by_name(model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast) -> None:
     with pytest.raises(ValueError, match="adapter must be one of"):
         ModelPlayer(model, tokenizer, adapter="gone")
-    with pytest.raises(ValueError, match="frozen_base"):
-        ModelPlayer(model, tokenizer, frozen_base=True)
+    with pytest.raises(ValueError, match="adapter must be one of None"):
+        ModelPlayer(model, tokenizer, adapter=BASE)
     with pytest.raises(ValueError, match="strategy must be one of"):
         play([make_text_game("split", 0)], [(ScriptedPlayer("cooperate"),) * 2])
     with pytest.raises(ValueError, match="seats"):
@@ -88,7 +88,7 @@ def test_adapters_answer_as_themselves_and_leave_the_model_as_it_was(
     buffer.load(name, number)
     trainable = {n for n, p in tuned.named_parameters() if p.requires_grad}
     texts = {}
-    for label, options in {"policy": {}, "past": {"adapter": name}, "base": {"frozen_base": True}}.items():
+    for label, options in {"policy": {}, "past": {"adapter": name}, "base": {"adapter": BASE}}.items():
         source = torch.Generator().manual_seed(0)
         player = ModelPlayer(tuned, tokenizer, max_new_tokens=4, generator=source, **options)
         play([make_text_game("ipd", 0, rounds=4)], [(player, player)])

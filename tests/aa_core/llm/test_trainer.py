@@ -115,10 +115,10 @@ def test_who_is_no_model_acts_with_certainty(
 
 def test_all_tokens_of_a_round_share_its_credit_and_texts_get_none() -> None:
     chat = Transcript()
-    chat.add_text([9], 0)
+    chat.add([9], 0)
     for token, index in ((1, 0), (2, 0), (3, 2)):
-        chat.add_sample(token, -0.5, index)
-        chat.add_text([7], index)
+        chat.add([token], index, -0.5)
+        chat.add([7], index)
     assert token_credits(chat, torch.tensor([1.0, 2.0, 3.0])) == [1, 0, 1, 0, 3, 0]
 
 
