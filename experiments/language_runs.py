@@ -26,7 +26,7 @@ import torch
 from aa_core import HEADLESS
 from aa_core.advantages import CreditRule, naive_advantages
 from aa_core.games.matrix import STATES
-from aa_core.games.text import METRICS, TextGame, make_text_game, mean_metric
+from aa_core.games.text import METRICS, TextGame, make_text_game, mean_metric, play_scripted
 from experiments import records
 
 if TYPE_CHECKING:
@@ -255,7 +255,7 @@ def trainer_of(run: Training, model: str | Path, kept: Path, aligned: Path | Non
         **{name: value for name, value in vars(run).items() if name in known} | {"gradient_accumulation_steps": passes},
         output_dir=str(kept), max_grad_norm=1.0, use_cpu=not on_gpu, bf16=on_gpu,
         activation_checkpointing=on_gpu, use_vllm=vllm, vllm_mode="colocate", vllm_gpu_memory_utilization=0.4,
-        vllm_max_model_length=model_player(network, tokenizer, run).longest_chat(*new_games(run, 1)) if vllm else None,
+        vllm_max_model_length=longest_chat(model_player(network, tokenizer, run), run) if vllm else None,
         logging_strategy="steps", logging_steps=1, report_to=reports,
         save_strategy="steps", disable_tqdm=HEADLESS, ddp_timeout=86_400,  # others wait while the first one evaluates
     )  # fmt: skip
@@ -264,8 +264,8 @@ def trainer_of(run: Training, model: str | Path, kept: Path, aligned: Path | Non
     trainer = AdvantageAlignmentTrainer(
         network, settings, tokenizer, run.credit, peft_config=models.lora(network, run.rank)
     )
+    other = models.answer_in_one_product(trainer.accelerator.unwrap_model(trainer.model))
     if run.co_player != "self":
-        other = trainer.accelerator.unwrap_model(trainer.model)
         if run.co_player == "aligned":
             models.add_adapter(other, aligned, "co_player")
         trainer.co_player = ModelPlayer(
@@ -286,6 +286,15 @@ def model_player(model: Any, tokenizer: Any, run: Training, adapter: str | None 
 def _replies(run: Training) -> dict[str, Any]:
     shared = {"guided": run.guided, "free_tries": run.free_tries, "token_budget": run.token_budget}
     return shared | {"max_new_tokens": run.max_completion_length}
+
+
+def longest_chat(player: ModelPlayer, run: Training) -> int:
+    """Tokens of a chat that is played to its end with replies of any length that is allowed."""
+    (game,) = new_games(run, 1)
+    quoted = game.rounds * game.quoted
+    turns = [turn for turn, _ in play_scripted(game, "random", "random", Random(0)) if turn.player == 0]
+    texts = [player.tokens.first(turns[0].text), *(player.tokens.following(turn.text, -1) for turn in turns[1:])]
+    return sum(map(len, texts)) + sum(turn.reply for turn in turns) * player.max_new_tokens + quoted
 
 
 def new_games(run: Training, number: int, start: int = 10**9) -> list[TextGame]:

@@ -70,7 +70,7 @@ def deal(folder: Path) -> None:
     learner.train()
     learner.rng.seed("anything")
     tables = learner._deal([1] * 8, learner._player())
-    sat = gather_object([table.players[1 - table.learners[0]].adapter for table in tables])
+    sat = gather_object([table.players[1 - table.learners[0]].adapters.get(table.game) for table in tables])
     rng = Random("anything")
     rng.sample(range(2), 2)  # which copies they are
     drawn = [rng.choice(["past0", "past1"]) if rng.random() < 0.5 else None for _ in range(16)]

@@ -6,7 +6,6 @@ A player has many seats at once, one per game that it takes part in, and answers
 from __future__ import annotations
 
 from collections.abc import MutableMapping, Sequence
-from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any, Protocol
@@ -16,7 +15,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from aa_core.checks import check_choice, check_fields, check_that
-from aa_core.games.text import SCRIPTED, TextGame, Turn, play_scripted
+from aa_core.games.text import SCRIPTED, TextGame, Turn
 from aa_core.llm.rollout import Chats, ChatTokens, Engine, Sampling, Transcript
 
 Seat = tuple[TextGame, int]  # a game and which of its players one is
@@ -58,7 +57,7 @@ class ModelPlayer:
             check_choice("adapter", self.adapter, [*adapters, BASE] if adapters else ["None"])
         check_that(self.guided or not self.free_tries, "free_tries", "0 without guided", self.free_tries)
         ends = getattr(self.model.generation_config, "eos_token_id", None) or []
-        self._tokens = ChatTokens(self.tokenizer, [ends] if isinstance(ends, int) else ends, self.template)
+        self.tokens = ChatTokens(self.tokenizer, [ends] if isinstance(ends, int) else ends, self.template)
         self._told: Any = WeakKeyDictionary()  # game -> chats of its seats, which a game that is played on finds
 
     @property
@@ -78,7 +77,7 @@ class ModelPlayer:
         told = [self._told.setdefault(game, {}).setdefault(player, Transcript()) for game, player in seats]
         names = [self.adapters.get(game, self.adapter) for game, _ in seats]
         check_that(all(names) or not any(names), "adapters", "one for each game, or an adapter for the rest", names)
-        self._chats = Chats(self.model, self._tokens, told, self.keep_cache, self.engine, names if any(names) else None)
+        self._chats = Chats(self.model, self.tokens, told, self.keep_cache, self.engine, names if any(names) else None)
 
     def answer(self, turns: Sequence[Turn | None]) -> list[str | None]:
         """See `Player.answer`."""
@@ -93,19 +92,18 @@ class ModelPlayer:
             patterns = {row: turns[row].pattern for row in due} if guided else None
             answers = self._chats.sample(due, self.max_new_tokens, self.generator, self.sampling, patterns)
             for row, ids in answers.items():  # what was thought aloud is nobody else's to read
-                replies[row] = self._tokens.text(ids).rpartition("</think>")[2].strip()
+                replies[row] = self.tokens.text(ids).rpartition("</think>")[2].strip()
             if tries < self.free_tries:
                 due = {row: index for row, index in due.items() if self._seats[row][0].problem(replies[row])}
                 for row in due:
                     self._chats.retract(row, len(answers[row]))
         return replies
 
-    def longest_chat(self, game: TextGame) -> int:
-        """Tokens of a chat of `game`, played to its end with replies of any length that is allowed."""
-        turns = [t for t, _ in play_scripted(deepcopy(game), "random", "random", Random(0)) if t.player == 0]
-        texts = [self._tokens.first(t.text) for t in turns[:1]]
-        texts += [self._tokens.following(t.text, -1) for t in turns[1:]]
-        return sum(map(len, texts)) + sum(t.reply for t in turns) * self.max_new_tokens + game.rounds * game.quoted
+    def room(self, turns: Sequence[Turn | None]) -> int:
+        """Tokens whose keys and values are kept after the longest possible `answer`, with half as much for growing."""
+        said = zip(self.transcripts, turns, strict=True)
+        longest = max(len(chat.ids) + len(self.tokens.first(turn.text)) if turn else 0 for chat, turn in said)
+        return 3 * len(turns) * (longest + self.max_new_tokens) // 2
 
 
 @dataclass
@@ -142,48 +140,46 @@ def play(games: Sequence[TextGame], seats: Sequence[tuple[Player, Player]]) -> N
     good = isinstance(games, Sequence) and all(isinstance(game, TextGame) for game in games)
     check_that(good, "games", "a list of text games", games)
     check_that(isinstance(seats, Sequence) and len(seats) == len(games), "seats", f"pairs of {len(games)} games", seats)
-    models = {who for pair in seats for who in pair if isinstance(who, ModelPlayer) and who.engine is None}
-    game = min(games, key=lambda game: game.round, default=None)  # of those that go on, the one that has most to come
-    longest = {who: who.longest_chat(game) for who in models if who.token_budget is not None}
-    start = 0
-    while start < len(games):
-        # a game has two caches, which have half as much again for growing
-        sizes = [who.token_budget // (3 * (tokens or 1)) for who, tokens in longest.items()]
-        size = max(1, min(sizes, default=len(games)))
-        _play_together(games[start : start + size], seats[start : start + size])
-        for who in longest:  # from here on as long as the longest so far and a quarter more, since few use all they may
-            said = 5 * max((len(chat.ids) for chat in who.transcripts), default=0) // 4
-            longest[who] = min(longest[who], said or longest[who])
-        start += size
-
-
-def _play_together(games: Sequence[TextGame], seats: Sequence[tuple[Player, Player]]) -> None:
     taken: dict[int, tuple[Player, list[tuple[int, int]]]] = {}
     for table, pair in enumerate(seats):
         for player, who in enumerate(pair):
             taken.setdefault(id(who), (who, []))[1].append((table, player))
     for who, places in taken.values():
         who.sit([(games[table], player) for table, player in places])
-
-    while not all(game.done for game in games):
+    full = False
+    while not full and not all(game.done for game in games):
         shown = [{turn.player: turn for turn in game.turns()} for game in games]
-        for who, places in taken.values():
-            due = [_due(games[table], shown[table].get(player)) for table, player in places]
-            for (table, player), reply in zip(places, who.answer(due), strict=True):
+        due = [
+            (who, places, [_due(games[table], shown[table].get(player)) for table, player in places])
+            for who, places in taken.values()
+        ]
+        if full := len(games) > 1 and _full(due):
+            break
+        for who, places, turns in due:
+            for (table, player), reply in zip(places, who.answer(turns), strict=True):
                 if reply is not None:
                     games[table].said[player] = reply
-        for game, turns in zip(games, shown, strict=True):
+        for game, asked in zip(games, shown, strict=True):
             if game.done:
                 continue
             said, game.said = game.said, {}
             game.submit(said)
-            for player, turn in turns.items():  # what nobody had to reply to is kept for later
+            for player, turn in asked.items():  # what nobody had to reply to is kept for later
                 before = game.untold.pop(player, "")
                 if player not in said:
                     game.untold[player] = f"{before}\n{turn.text}".strip()
     for who, _ in taken.values():  # who does not sit in the next games would keep what it holds
         if isinstance(who, ModelPlayer):
             who._chats.forget()
+    for half in (slice(len(games) // 2), slice(len(games) // 2, None)) if full else ():  # which is read again
+        play(games[half], seats[half])
+
+
+def _full(due: Sequence[tuple[Player, Any, list[Turn | None]]]) -> bool:
+    """Whether answers to turns that are due might take more than the budget."""
+    models = [(who, turns) for who, _, turns in due if isinstance(who, ModelPlayer) and who.token_budget is not None]
+    needed = sum(who.room(turns) for who, turns in models if who.engine is None)
+    return needed > min((who.token_budget for who, _ in models), default=0)
 
 
 def _due(game: TextGame, turn: Turn | None) -> Turn | None:

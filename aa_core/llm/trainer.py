@@ -267,7 +267,6 @@ class AdvantageAlignmentTrainer(GRPOTrainer):
         if process:
             self.rng.seed(f"{update} {process}")
         play([table.game for table in tables], [table.players for table in tables])
-        self.model.train()  # which is not so at the table
         rewards = torch.tensor([table.game.rewards for table in tables], dtype=torch.float64).transpose(1, 2)
         own = (rewards, torch.tensor([t.game.seed for t in tables]), torch.tensor([t.kinds for t in tables]))
         # baselines are over the games of all processes
@@ -374,6 +373,7 @@ class AdvantageAlignmentTrainer(GRPOTrainer):
 def _rollout(prompts: list[Any], trainer: AdvantageAlignmentTrainer) -> dict[str, list[Any]]:
     """TRL's seam for rollouts: a prompt is the seed of a group."""
     samples = trainer.play_batch([int(prompt) for prompt in prompts])
+    trainer.model.train()  # who plays is set to evaluation
     return {
         "prompt_ids": [s.chat.prompt_ids for s in samples], "env_mask": [s.chat.mask for s in samples],
         "completion_ids": [s.chat.completion_ids for s in samples], "logprobs": [s.chat.log_probs for s in samples],

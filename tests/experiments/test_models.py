@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
-from transformers import Gemma3Config, Gemma3ForConditionalGeneration, PreTrainedTokenizerFast
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import Gemma3Config, Gemma3ForConditionalGeneration, PreTrainedTokenizerFast, Qwen2ForCausalLM
 
 from experiments import models, tiny
 
@@ -113,3 +113,32 @@ def test_models_live_on_the_accelerator(
     monkeypatch.setattr(models, "device", lambda: torch.device("meta"))  # stands for any that is not the CPU
     model, _ = models.load(warm_folder)
     assert {parameter.device.type for parameter in model.parameters()} == {"meta"}
+
+
+@torch.no_grad()
+def test_rows_with_adapters_of_their_own_are_read_as_by_peft(model: Qwen2ForCausalLM, lora: LoraConfig) -> None:
+    names = ["first", "second", "third"]
+    tuned = get_peft_model(model, lora, adapter_name=names[0]).eval()
+    for name in names[1:]:
+        tuned.add_adapter(name, lora)
+    disturb_all(tuned)
+    ids = torch.randint(0, 50, (6, 7), generator=torch.Generator().manual_seed(0))
+    mixed = ["second", "__base__", "first", "second", "third", "__base__"]
+    cases = [mixed, ["third"] * 6, ["__base__"] * 6, ["__base__"] * 5 + ["first"]]
+    slow = [tuned(ids, adapter_names=rows).logits for rows in cases]
+    models.answer_in_one_product(tuned)
+    for rows, expected in zip(cases, slow, strict=True):
+        torch.testing.assert_close(tuned(ids, adapter_names=rows).logits, expected, atol=1e-5, rtol=1e-5)
+    tuned.add_adapter("wider", LoraConfig(r=8, lora_alpha=9, target_modules="all-linear"))  # PEFT's own way
+    disturb_all(tuned)
+    alone = {name: tuned(ids, adapter_names=[name] * 6).logits for name in ("wider", "first")}
+    both = tuned(ids, adapter_names=["wider", "first"] * 3).logits
+    torch.testing.assert_close(both[0::2], alone["wider"][0::2], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(both[1::2], alone["first"][1::2], atol=1e-5, rtol=1e-5)
+
+
+def disturb_all(model: PeftModel) -> None:
+    source = torch.Generator().manual_seed(9)
+    for name, parameter in sorted(model.named_parameters()):
+        if "lora_B" in name:
+            parameter.data = 0.3 * torch.randn(parameter.shape, generator=source)

@@ -28,6 +28,7 @@ EXEMPT = {
     "llm.players.Player*": "the protocol of players",
     "llm.players.*.sit": (by_play := "called by `play`, which checks games and seats"),
     "llm.players.*.answer": by_play,
+    "llm.players.ModelPlayer.room": by_play,
     "llm.rollout.Transcript*": (record := "a record that a function fills or returns; whoever takes one checks it"),
     "llm.trainer.Table": record,
     "llm.trainer.Sample": record,
@@ -60,7 +61,6 @@ LEGAL = {
     "llm.*=other dtype": "any floating point type",
 }
 WORDED = {  # refused, in other words than "<argument> must"
-    "llm.buffer.AgentBuffer.load(update)=high": "no such copy: the file that is missing is named",
     "llm.trainer.AdvantageAlignmentTrainer(model)=text": "the name of a model; transformers says that there is none",
     "llm.trainer.AdvantageAlignmentTrainer.train(*": "a path; transformers names the file that is not there",
     "llm.trainer.AdvantageAlignmentTrainer.play_batch(seeds)=*": "seed must be an integer, says the game of one",
@@ -110,7 +110,6 @@ def of_play(model: Callable[[], PeftModel], words: Any, folder: Path) -> dict[st
         "llm.buffer.AgentBuffer.load": (past.load, dict(name="past0", update=1)),
         "llm.players.ModelPlayer": (ModelPlayer, of_model),
         "llm.players.ModelPlayer.transcript": (player.transcript, dict(game=game, player=0)),
-        "llm.players.ModelPlayer.longest_chat": (player.longest_chat, dict(game=game)),
         "llm.players.ScriptedPlayer": (scripted, dict(strategy="random", rng=rng)),
         "llm.players.play": (players.play, dict(games=lambda: one, seats=[(script, script)])),
         "llm.rollout.Sampling": (Sampling, draws),

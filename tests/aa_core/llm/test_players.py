@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerFast, Qwen2ForCausalLM
 from aa_core.games.text import make_text_game
 from aa_core.llm.buffer import AgentBuffer
 from aa_core.llm.players import BASE, ModelPlayer, ScriptedPlayer, play
-from aa_core.llm.rollout import RowCache, Sampling
+from aa_core.llm.rollout import RowCache, Sampling, Transcript
 
 
 def test_scripted_players_meet_models_and_each_other() -> None:
@@ -157,24 +157,36 @@ def test_a_budget_bounds_the_cache_whatever_the_number_of_games(
 
     model, words = model_of(name), tokenizers[name]
     games = [make_text_game(name, seed, rounds=2, show_rules=False) for seed in range(9)]
-    longest = ModelPlayer(model, words, max_new_tokens=5).longest_chat(games[0])
-    budget = 3 * 3 * longest  # two seats of three games, and half as much again
-    player = ModelPlayer(
-        model, words, max_new_tokens=5, token_budget=budget, generator=torch.Generator().manual_seed(0)
-    )
+    player = ModelPlayer(model, words, max_new_tokens=5, generator=torch.Generator().manual_seed(0))
+    play([make_text_game(name, seed, rounds=2, show_rules=False) for seed in range(9)], [(player, player)] * 9)
+    assert len(player.transcripts) == 18
+    longest = max(len(chat.ids) for chat in player.transcripts)
+    player.token_budget = budget = 3 * 3 * (longest + 5)  # two seats of three games, and half as much again
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(RowCache, "update", update)
         play(games, [(player, player)] * 9)
     assert 0 < max(held) <= budget
     assert all(game.done for game in games)
-    assert len(player.transcripts) == 6  # of the last three games
     chats = [player.transcript(game, seat) for game in games for seat in (0, 1)]
     assert len({id(chat) for chat in chats}) == 18
-    assert max(len(chat.ids) for chat in chats) <= longest
-    again = ModelPlayer(model, words, max_new_tokens=5, generator=torch.Generator().manual_seed(0))
-    same = [make_text_game(name, seed, rounds=2, show_rules=False) for seed in range(3)]
-    play(same, [(again, again)] * 3)
-    assert [chat.ids for chat in again.transcripts] == [chat.ids for chat in chats[:6]]
+    assert len(player.transcripts) < 18  # they were not all played to the end together
+    same = [make_text_game(name, seed, rounds=2, show_rules=False) for seed in range(9)]
+    for game, known in zip(same, games, strict=True):  # what each seat has read and said is one chat of that game
+        said = {seat: iter(replies(player.transcript(known, seat), words)) for seat in (0, 1)}
+        while not game.done:
+            game.submit({seat: next(said[seat]) for seat in game.awaited})
+        assert (game.actions, game.errors) == (known.actions, known.errors)
+
+
+def replies(chat: Transcript, words: PreTrainedTokenizerFast) -> list[str]:
+    """What was sampled in a chat, reply by reply."""
+    found: list[list[int]] = []
+    for index, (token, sampled) in enumerate(zip(chat.completion_ids, chat.mask, strict=True)):
+        if sampled:
+            if not index or not chat.mask[index - 1]:
+                found.append([])
+            found[-1].append(token)
+    return [words.decode(ids, skip_special_tokens=True).strip() for ids in found]
 
 
 def test_a_game_that_was_interrupted_goes_on_with_what_was_said(
