@@ -6,6 +6,7 @@ The library's own engine plays the matches; this module only adapts a table over
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 import axelrod as axl
 import pandas as pd
@@ -38,6 +39,7 @@ class Table(axl.MemoryOnePlayer):
         return self._random.random_choice(self.start)
 
 
+@cache  # it takes seconds
 def field() -> list[type[axl.Player]]:
     """The library's strategies that take little time and do not cheat by reading or changing their opponent.
 

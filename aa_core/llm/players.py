@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from aa_core.checks import check_choice, check_fields, check_that
+from aa_core.checks import check_choice, check_fields, check_flags, check_that
 from aa_core.games.text import SCRIPTED, TextGame, Turn
 from aa_core.llm.rollout import Chats, ChatTokens, Engine, Sampling, Transcript
 
@@ -53,6 +53,7 @@ class ModelPlayer:
     def __post_init__(self) -> None:
         adapters = getattr(self.model, "peft_config", {})
         check_fields(self)
+        check_flags(guided=self.guided)
         if self.adapter is not None:
             check_choice("adapter", self.adapter, [*adapters, BASE] if adapters else ["None"])
         check_that(self.guided or not self.free_tries, "free_tries", "0 without guided", self.free_tries)
@@ -139,7 +140,8 @@ def play(games: Sequence[TextGame], seats: Sequence[tuple[Player, Player]]) -> N
     """
     good = isinstance(games, Sequence) and all(isinstance(game, TextGame) for game in games)
     check_that(good, "games", "a list of text games", games)
-    check_that(isinstance(seats, Sequence) and len(seats) == len(games), "seats", f"pairs of {len(games)} games", seats)
+    good = isinstance(seats, Sequence) and len(seats) == len(games) and all(hasattr(seat, "__len__") for seat in seats)
+    check_that(good and {2} >= {*map(len, seats)}, "seats", f"pairs of players, of {len(games)} games", seats)
     taken: dict[int, tuple[Player, list[tuple[int, int]]]] = {}
     for table, pair in enumerate(seats):
         for player, who in enumerate(pair):

@@ -95,6 +95,7 @@ class ChatTokens:
         self, tokenizer: PreTrainedTokenizerBase, ends: Sequence[int] = (), options: dict[str, Any] | None = None
     ) -> None:
         check(tokenizer=tokenizer, ends=ends, options=options)
+        check_that(all(isinstance(token, int) for token in ends), "ends", "ids of tokens", ends)
         check_that(tokenizer.chat_template, "tokenizer", "of an instruct model, with a chat template", tokenizer)
         self.tokenizer, self.options = tokenizer, {"enable_thinking": False} | (options or {})
         encode = cache(self._encode)  # texts of games recur

@@ -28,7 +28,7 @@ from transformers.trainer_utils import TrainOutput
 from trl import GRPOConfig, GRPOTrainer
 
 from aa_core.advantages import CreditRule, discounted_returns, group_baseline
-from aa_core.checks import check, check_choice, check_shape, check_that
+from aa_core.checks import check, check_choice, check_flags, check_shape, check_that
 from aa_core.files import write_whole
 from aa_core.games.text import METRICS, SCRIPTED, TextGame, make_text_game, mean_metric
 from aa_core.llm.buffer import AgentBuffer
@@ -91,6 +91,7 @@ class AdvantageAlignmentConfig(GRPOConfig):
         check_choice("baseline", self.baseline, BASELINES)
         check_choice("learning_seats", self.learning_seats, SEATS)
         check_choice("game", self.game, SCRIPTED)
+        check_flags(guided=self.guided)
         checked = ["gamma", "reward_scale", "rounds", "buffer_share", "buffer_drawn", "free_tries"]
         checked += [name for name in ("buffer_every", "token_budget") if getattr(self, name) is not None]
         check(**{name: getattr(self, name) for name in checked})
@@ -163,6 +164,7 @@ def round_advantages(
 def round_probabilities(tables: Sequence[Table]) -> Tensor:
     """Probability of what each player wrote in each round `(games, 2, rounds)`; 1 for who is no model."""
     check(tables=tables)
+    check_that(all(isinstance(table, Table) for table in tables), "tables", "a list of Table", tables)
     log_probs = [[[0.0] * table.game.rounds for _ in table.players] for table in tables]
     for sums, table in zip(log_probs, tables, strict=True):
         for seat, player in enumerate(table.players):

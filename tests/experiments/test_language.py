@@ -5,6 +5,7 @@ from collections import Counter
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -162,8 +163,12 @@ def test_reports_go_where_the_environment_says(prior: Path, tmp_path: Path, monk
     run = language.training("smoke", "ipd", "naive")
     assert trainer_of(run, prior, tmp_path).args.report_to == []
     monkeypatch.setenv("AA_REPORT_TO", "tensorboard")
-    monkeypatch.setattr(trainer, "AdvantageAlignmentTrainer", lambda model, settings, *_, **__: settings)
-    settings = trainer_of(run, prior, tmp_path)
+    accelerator = SimpleNamespace(unwrap_model=lambda model: model)  # tensorboard need not be there
+    monkeypatch.setattr(
+        trainer, "AdvantageAlignmentTrainer",
+        lambda model, settings, *_, **__: SimpleNamespace(args=settings, model=model, accelerator=accelerator),
+    )  # fmt: skip
+    settings = trainer_of(run, prior, tmp_path).args
     assert (settings.report_to, settings.logging_strategy, settings.logging_steps) == (["tensorboard"], "steps", 1)
 
 

@@ -12,6 +12,7 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from aa_core.games.text import make_text_game
 from aa_core.llm.players import ModelPlayer, play
+from aa_core.llm.rollout import Chats
 from experiments import memory
 from experiments.language import GAMES, training
 
@@ -36,17 +37,20 @@ def test_parameters_are_those_of_the_published_models(model: str) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_bytes_of_a_cache_are_exact(family: str) -> None:
+def test_bytes_of_a_cache_are_exact(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    forget = Chats.forget
     words = tokenizer_of(family)
     model = model_of(family, words)
     player = ModelPlayer(model, words, max_new_tokens=3, generator=torch.Generator().manual_seed(0))
-    play([make_text_game("ipd", seed, rounds=2) for seed in range(3)], [(player, player)] * 3)
+    with monkeypatch.context() as patch:
+        patch.setattr(Chats, "forget", lambda chats: None if hasattr(chats, "_cache") else forget(chats))
+        play([make_text_game("ipd", seed, rounds=2) for seed in range(3)], [(player, player)] * 3)
     kept = player._chats._cache._kept
     held = sum(tensor.numel() * tensor.element_size() for layer in kept for tensor in layer)
     rows, _, columns, _ = kept[0][0].shape
     assert held == rows * columns * memory.cache_bytes(model.config, width=4)
     longest = max(len(chat.ids) for chat in player.transcripts)
-    assert longest - 1 <= columns <= 1.5 * longest + 1  # what `players.play` reckons with
+    assert longest - 1 <= columns <= 1.5 * longest + 1  # what `ModelPlayer.room` reckons with
 
 
 @pytest.mark.parametrize(("hidden", "inner", "heads", "shared", "tokens"), [(64, 128, 4, 2, 50), (96, 96, 6, 6, 31)])

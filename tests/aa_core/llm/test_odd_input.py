@@ -56,6 +56,7 @@ LEGAL = {
     "llm.trainer.AdvantageAlignmentConfig(save_total_limit)=none": "the same",
     "llm.buffer.AgentBuffer.file(update)=high": "a number in a file's name",
     "llm.buffer.AgentBuffer.keep(update)=high": "the same",
+    "llm.buffer.AgentBuffer.load(update)=high": "the copy that `keep` has just taken",
     "llm.players.ModelPlayer(template)=wrong element": "an option's value is for the template to read",
     "llm.rollout.ChatTokens(options)=wrong element": "the same",
     "llm.*=other dtype": "any floating point type",
@@ -67,17 +68,11 @@ WORDED = {  # refused, in other words than "<argument> must"
 }
 LATER = {  # gaps; to close one means to train again, so they wait for a training that is due anyway
     "llm.buffer.AgentBuffer.draw(update)=high": "more copies than Python counts",
-    "llm.players.ModelPlayer(guided)=text": (flag := "a flag is what Python takes for true or false"),
-    "llm.trainer.AdvantageAlignmentConfig(guided)=text": flag,
     "llm.players.ModelPlayer(model)=anything": (one := "an object is known by one attribute, if it is looked at"),
     "llm.players.ModelPlayer(sampling)=anything": one,
     "llm.trainer.token_credits(chat)=anything": one,
     "llm.trainer.round_advantages(settings)=anything": one,
     "llm.trainer.AdvantageAlignmentTrainer(*)=anything": one,
-    "llm.players.play(seats)=wrong element": (element := "what a list holds is not looked at"),
-    "llm.rollout.ChatTokens(ends)=wrong element": element,
-    "llm.rollout.ChatTokens(ends)=half": element,
-    "llm.trainer.round_probabilities(tables)=wrong element": element,
 }
 
 
