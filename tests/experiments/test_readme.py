@@ -97,3 +97,15 @@ def test_committed_figures_are_those_of_the_list_and_have_a_past() -> None:
         assert record["parameters"]["profile"] == "laptop"
         assert record["data"]
         assert all(record["data"].values()), f"{name}: data without provenance"
+
+
+def test_what_it_says_of_a_gpu_was_measured() -> None:
+    table, record = records.read_table(paths.DATA / "extended" / "gpu_rehearsal.csv")
+    assert "H200" in record["machine"]["gpu"]
+    met = table[table.metric == "seconds"].sort_values("update").groupby(["game", "part"]).value.last()  # past agents
+    update = {game: met[game].sum() for game in ("ipd", "split")}
+    text = " ".join((paths.ROOT / "README.md").read_text(encoding="utf-8").split())
+    assert f"{update['ipd']:.0f} s in the prisoner's dilemma, {update['split']:.0f} s in Split" in text
+    assert f"at {table[table.metric == 'reserved'].value.max():.0f} GB" in text
+    days = [3000 * seconds / 86_400 for seconds in update.values()]
+    assert f"3,000 take {days[0]:.0f} and {days[1]:.0f} days" in text
