@@ -2,7 +2,8 @@
 
 It runs at the end of `make figures`, when everything has succeeded, and of `make studies/NAME`, for that side study's
 table; `python -m experiments publish --notebook NUMBER` does the same for a part. All is checked before the first file
-is written. Other tracked files are changed by `make claims` and `make soak` only, each by a table in data/extended.
+is written. Other tracked files are changed by `make claims`, `make soak` and
+`make rehearsal-gpu` only, each by a table in data/extended.
 """
 
 from __future__ import annotations
