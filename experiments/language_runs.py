@@ -181,6 +181,7 @@ def train(run: Training, folder: Path, needs: list[Path]) -> pd.DataFrame:
         _write_log(folder / LOG, {row["update"]: row for row in read_curve(kept / LOG)}.values())  # each once
     run = replace(run, token_budget=trainer.args.token_budget)
     rows = [(row["update"], name, value) for row in trainer.history for name, value in row.items() if name != "update"]
+    trainer.generator.manual_seed(10**6 + run.seed)  # of the co-player, wherever the training went on from
     final = evaluate(model_player(network, trainer.processing_class, run), run, trainer.co_player)
     return _tidy(run, [*rows, *((run.max_steps, metric, value) for metric, value in final.items())])
 
@@ -199,6 +200,8 @@ def _watch(trainer: AdvantageAlignmentTrainer, run: Training, args: Any, state: 
         seen["transcripts"] = [player.tokenizer.decode(chat.ids) for chat in player.transcripts]
     except (RuntimeError, ValueError) as error:  # no room, mostly: days of training are worth more than a look
         seen = {"error": str(error)}
+    finally:
+        trainer.model.train()
     records.write_record(Path(args.output_dir) / "watched" / f"{state.global_step:06}.json", seen)
 
 
@@ -212,14 +215,15 @@ def _log(args: Any, state: Any, control: Any, logs: dict[str, float], **_: Any) 
     Raises:
         FloatingPointError: the gradient is no number, or infinite; the last checkpoint is from before.
     """
-    if not state.is_world_process_zero or "loss" not in logs:
+    if "loss" not in logs:
         return
-    with (Path(args.output_dir) / LOG).open("a") as file:
-        file.write(json.dumps({"update": state.global_step, **logs}) + "\n")
+    if state.is_world_process_zero:
+        with (Path(args.output_dir) / LOG).open("a") as file:
+            file.write(json.dumps({"update": state.global_step, **logs}) + "\n")
     if not math.isfinite(norm := float(logs.get("grad_norm", 0.0))):
         raise FloatingPointError(
             f"gradient must be finite, at update {state.global_step} its norm is {norm}: see {args.output_dir}/{LOG}; "
-            "started again, the training goes on from its last checkpoint"
+            "started again, the training goes on from its last checkpoint (and comes here again, if nothing is changed)"
         )
 
 

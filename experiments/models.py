@@ -142,7 +142,8 @@ def answer_in_one_product(model: PeftModel) -> PeftModel:
 def _each_its_own(layer: Linear, x: Tensor, *options: Any, adapter_names: list[str], **named: Any) -> Tensor:
     """What PEFT's `_mixed_batch_forward` returns, if adapters are plain and alike; `x` is `(rows, tokens, size)`."""
     names, rows, tuned = _seats(tuple(adapter_names), x.device)
-    if layer.lora_variant or len({(layer.r.get(name), layer.scaling.get(name)) for name in names}) > 1:
+    kinds = {(layer.r.get(name), layer.scaling.get(name), layer.lora_bias.get(name)) for name in names}
+    if layer.lora_variant or len(kinds) > 1 or (None, None, None) in kinds or any(bias for *_, bias in kinds):
         return Linear._mixed_batch_forward(layer, x, *options, adapter_names=adapter_names, **named)
     result = layer.base_layer(x, *options)
     if not names:
@@ -151,7 +152,7 @@ def _each_its_own(layer: Linear, x: Tensor, *options: Any, adapter_names: list[s
         own[names[0]].weight if len(names) == 1 else torch.stack([own[name].weight for name in names])[rows]
         for own in (layer.lora_A, layer.lora_B)
     )
-    added = x.to(down.dtype) @ down.mT @ up.mT * (tuned * layer.scaling[names[0]])
+    added = (x.to(down.dtype) @ down.mT * (tuned * layer.scaling[names[0]])) @ up.mT
     return result + added.to(result.dtype)
 
 

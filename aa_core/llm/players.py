@@ -102,8 +102,8 @@ class ModelPlayer:
 
     def room(self, turns: Sequence[Turn | None]) -> int:
         """Tokens whose keys and values are kept after the longest possible `answer`, with half as much for growing."""
-        said = zip(self.transcripts, turns, strict=True)
-        longest = max(len(chat.ids) + len(self.tokens.first(turn.text)) if turn else 0 for chat, turn in said)
+        texts = (self.tokens.first(turn.text) if turn else () for turn in turns)
+        longest = max(len(chat.ids) + len(text) for chat, text in zip(self.transcripts, texts, strict=True))
         return 3 * len(turns) * (longest + self.max_new_tokens) // 2
 
 

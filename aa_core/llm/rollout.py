@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cache, lru_cache, partial
+from functools import lru_cache, partial
 from typing import Any
 
 import regex
 import torch
+from peft.tuners.lora import LoraLayer
 from torch import Generator, Tensor
 from torch.nn.functional import pad
 from transformers import Cache, PreTrainedModel, PreTrainedTokenizerBase
@@ -98,7 +99,7 @@ class ChatTokens:
         check_that(all(isinstance(token, int) for token in ends), "ends", "ids of tokens", ends)
         check_that(tokenizer.chat_template, "tokenizer", "of an instruct model, with a chat template", tokenizer)
         self.tokenizer, self.options = tokenizer, {"enable_thinking": False} | (options or {})
-        encode = cache(self._encode)  # texts of games recur
+        encode = lru_cache(2**12)(self._encode)  # texts of games recur
         self.first, self._following = partial(encode, opens=True), partial(encode, opens=False)
         known = tokenizer.added_tokens_decoder
         special = (token for token in self._following("x") if token in known and known[token].special)
@@ -262,10 +263,16 @@ class Chats:
         width = positions.shape[1]
         ids = torch.tensor([[0] * (width - len(block)) + block for block in blocks.values()])
         named = {"adapter_names": [self.adapters[row] for row in blocks]} if self.adapters else {}
-        output = self.model(
-            input_ids=ids.to(device), attention_mask=seen.to(device), position_ids=positions.to(device),
-            past_key_values=self._cache, use_cache=True, logits_to_keep=1, **named,
-        )  # fmt: skip
+        try:
+            output = self.model(
+                input_ids=ids.to(device), attention_mask=seen.to(device), position_ids=positions.to(device),
+                past_key_values=self._cache, use_cache=True, logits_to_keep=1, **named,
+            )  # fmt: skip
+        except BaseException:  # PEFT would let the names of these rows stay in its layers
+            for layer in self.model.modules():
+                if named and isinstance(layer, LoraLayer):
+                    layer._forward_pre_hooks.clear()
+            raise
         return output.logits[:, -1].float()
 
     @torch.no_grad()
@@ -296,12 +303,11 @@ class Chats:
                 tokens = torch.multinomial(log_probs.exp(), 1, generator=generator)[:, 0]
             else:
                 tokens = invert(log_probs.exp(), torch.rand(len(log_probs), generator=generator))
-            for index, row in enumerate(blocks if patterns is not None else ()):
-                before, token = answers[row], int(tokens[index])
+            for index, (row, token) in enumerate(zip(blocks, tokens.tolist(), strict=True)) if patterns else ():
                 if not self.guide.allows(
-                    patterns[row], tuple(before), token
-                ):  # or else it stays: the same distribution
-                    tokens[index] = self.guide.draw(log_probs[index].cpu(), patterns[row], before, generator)
+                    patterns[row], tuple(answers[row]), token
+                ):  # or it stays: the same distribution
+                    tokens[index] = self.guide.draw(log_probs[index].cpu(), patterns[row], answers[row], generator)
             chosen = log_probs.gather(1, tokens[:, None])[:, 0]
             read, blocks = blocks, {}
             for row, token, log_prob in zip(read, tokens.tolist(), chosen.tolist(), strict=True):

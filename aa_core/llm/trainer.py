@@ -374,8 +374,9 @@ class AdvantageAlignmentTrainer(GRPOTrainer):
 
 def _rollout(prompts: list[Any], trainer: AdvantageAlignmentTrainer) -> dict[str, list[Any]]:
     """TRL's seam for rollouts: a prompt is the seed of a group."""
+    training = trainer.model.training
     samples = trainer.play_batch([int(prompt) for prompt in prompts])
-    trainer.model.train()  # who plays is set to evaluation
+    trainer.model.train(training)  # who plays is set to evaluation
     return {
         "prompt_ids": [s.chat.prompt_ids for s in samples], "env_mask": [s.chat.mask for s in samples],
         "completion_ids": [s.chat.completion_ids for s in samples], "logprobs": [s.chat.log_probs for s in samples],
