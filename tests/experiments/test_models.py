@@ -142,3 +142,19 @@ def disturb_all(model: PeftModel) -> None:
     for name, parameter in sorted(model.named_parameters()):
         if "lora_B" in name:
             parameter.data = 0.3 * torch.randn(parameter.shape, generator=source)
+
+
+@torch.no_grad()
+def test_adapters_with_biases_or_on_fewer_layers_are_answered_by_peft(
+    model: Qwen2ForCausalLM, lora: LoraConfig
+) -> None:
+    tuned = get_peft_model(model, lora, adapter_name="plain").eval()
+    tuned.add_adapter("biased", LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "v_proj"], lora_bias=True))
+    tuned.add_adapter("narrow", LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj"]))
+    disturb_all(tuned)
+    ids = torch.randint(0, 50, (4, 5), generator=torch.Generator().manual_seed(0))
+    cases = [["biased"] * 4, ["narrow"] * 4, ["plain", "narrow", "biased", "__base__"]]
+    slow = [tuned(ids, adapter_names=rows).logits for rows in cases]
+    models.answer_in_one_product(tuned)
+    for rows, expected in zip(cases, slow, strict=True):
+        torch.testing.assert_close(tuned(ids, adapter_names=rows).logits, expected, atol=1e-5, rtol=1e-5)

@@ -216,3 +216,21 @@ def test_a_game_that_was_interrupted_goes_on_with_what_was_said(
         return [player.transcript(game, 0).ids for game in games], [game.rewards for game in games]
 
     assert match(3) == match(10**6)
+
+
+def test_an_answer_that_fails_leaves_no_adapter_behind(
+    model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast, lora: LoraConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tuned = get_peft_model(model, lora, adapter_name="policy")
+    tuned.add_adapter("past0", lora)
+    player = ModelPlayer(tuned, tokenizer, "past0", max_new_tokens=2, generator=torch.Generator().manual_seed(0))
+
+    def fail(cache: RowCache, *_: object, **__: object) -> None:
+        raise MemoryError("no room")
+
+    ids = torch.ones(3, 4, dtype=torch.long)
+    before = tuned.train()(ids).logits
+    with monkeypatch.context() as patch, pytest.raises(MemoryError):
+        patch.setattr(RowCache, "update", fail)
+        play([make_text_game("ipd", 0, rounds=2)], [(player, ScriptedPlayer("defect"))])
+    assert torch.equal(tuned.train()(ids).logits, before)
