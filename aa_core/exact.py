@@ -144,7 +144,7 @@ def lola_alignment_form(
         E sum_t grad log pi1(a_t|s_t) [gamma^t (sum_{k<=t} w_k) A2_t + sum_{k>t} gamma^k w_k Q2_k].
 
     The first part aligns the own past with the co-player's present; the second rewards going where the co-player's
-    steps matter. Both, each `(..., 5)`, come from linear recurrences, nothing is differentiated; their sum is
+    steps help both. Both, each `(..., 5)`, come from linear recurrences, nothing is differentiated; their sum is
     `lola_shaping` with `co_policy=torch.exp`. With `baseline`, advantages stand for Q1(s, b) and Q2(s, b), as AA's
     theorem is written: another direction, since orthonormal scores do not sum to zero as normalised policies' do.
     """

@@ -27,6 +27,7 @@ Load = Callable[[str], pd.DataFrame]  # a table of our runs by its name; FileNot
 AA, PROXIMAL_AA, SUM, NAIVE = "advantage_alignment", "proximal_advantage_alignment", "sum_of_rewards", "naive"
 PPO, PPO_SUM, FREE, PRIOR = "ppo", "ppo_sum_of_rewards", "free_harvesters", "prior"
 SUMMARY = "public summaries (second hand)"
+MEASURED = "public summaries (second hand), by measures of ours"  # of who exploits whom
 KIND, GREEDY, RANDOM = "always cooperate", "always defect", "random"
 SCRIPTED = (KIND, GREEDY, RANDOM, "cooperate", "defect", "welfare", "greedy")  # nobody trained them
 NAMES = {
@@ -334,26 +335,27 @@ def met(game: str, row: str, column: str) -> Quantity:
 
 def _language_models(game: str) -> Iterator[Claim]:
     run, meet, (kind, greedy) = partial(llm, game), partial(met, game), SCRIPTS[game]
-    how, versus = TOGETHER[game], f"reward_vs_{greedy}"
+    how, versus, trust = TOGETHER[game], f"reward_vs_{greedy}", game == "trust_and_split"
     pupil, victim = run("naive_vs_kind", "reward"), run("naive_vs_kind", "reward_other", "the prior")
     ahead = [
         replace(run(f"naive_vs_{who}", "reward", name), of=f"{TITLES[game]}, naive ahead of", less="reward_other")
         for who, name in (("kind", "the prior"), ("aligned", "fixed AA"))
     ]
-    greeds = (NAIVE, greedy)[: 1 if game == "trust_and_split" else 2]  # there naive agents stand for greed in the paper
+    greeds = (NAIVE, greedy)[: 1 if trust else 2]  # there naive agents stand for greed in the paper
     models = [(replace(run(name, how, f"{name} at first"), first=True), run(name, how)) for name in OTHER_MODELS]
     ablations = ((AA, "aa_no_buffer"), (AA, "aa_batch_baseline"))
     for figure, source, *pairs in (
         ("llm_naive", SUMMARY, (run(PRIOR, how), run(NAIVE, how))),
         ("llm_other_models", SUMMARY, *models),
-        ("llm_exploits", SUMMARY, (pupil, victim)),
-        ("llm_curves", SUMMARY, (run(AA, "reward"), run(NAIVE, "reward")), (run(AA, versus), run(SUM, versus))),
+        ("llm_exploits", OURS, (pupil, victim)),  # the paper's fixed players are closed models
+        ("llm_curves", SUMMARY, (run(AA, "reward"), run(NAIVE, "reward"))),
+        ("llm_curves", OURS if trust else MEASURED, (run(AA, versus), run(SUM, versus))),
         ("llm_curves", CONTROL, (run(AA, "reward"), run(PRIOR, "reward")), (run(AA, versus), run(PRIOR, versus))),
         ("llm_ablations", OURS, *((run(one, of), run(other, of)) for of in (how, versus) for one, other in ablations)),
-        ("llm_teaches", SUMMARY, (run("naive_vs_aligned", how), run(NAIVE, how)), tuple(ahead)),
-        ("llm_teaches", CONTROL, (run("naive_vs_aligned", "reward_other", "fixed AA"), victim)),
+        ("llm_teaches", MEASURED if trust else OURS, (run("naive_vs_aligned", how), run(NAIVE, how)), tuple(ahead)),
+        ("llm_teaches", CONTROL if trust else OURS, (run("naive_vs_aligned", "reward_other", "fixed AA"), victim)),
         ("llm_crossplay", SUMMARY, (meet(AA, AA), meet(NAIVE, NAIVE))),
-        ("llm_crossplay", SUMMARY, *((meet(AA, greed), meet(SUM, greed)) for greed in greeds)),
+        ("llm_crossplay", MEASURED, *((meet(AA, greed), meet(SUM, greed)) for greed in greeds)),
         ("llm_crossplay", CONTROL, (meet(AA, AA), meet(greedy, greedy)), (meet(AA, NAIVE), meet(kind, NAIVE))),
         ("llm_crossplay", CONTROL, *((meet(AA, AA), meet(rival, AA)) for rival in (NAIVE, greedy))),  # greed pays less
     ):

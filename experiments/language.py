@@ -94,6 +94,7 @@ ALIGNED: dict[str, dict[str, Any]] = {
     "aa_batch_baseline": dict(baseline="batch"),
     "aa_no_baseline": dict(baseline="none"),
     "aa_beta_0.25": dict(rule=dict(beta=0.25)),
+    "aa_beta_0.5": dict(rule=dict(beta=0.5)),
     "aa_beta_2": dict(rule=dict(beta=2.0)),
     "aa_long": {},
     "aa_constant": dict(lr_scheduler_type="constant"),
@@ -216,7 +217,7 @@ def _side_variants(profile: str) -> list[str]:
     names = ["aa_beta_0.25", "aa_beta_2", "aa_unconditional"]
     if profile == "paper":  # which has buffers and entropy in the main runs
         return [f"ipd-{name}" for name in names]
-    return [f"ipd-{name}" for name in [*names, "aa_constant", "aa_entropy"]]
+    return [f"ipd-{name}" for name in [*names, "aa_beta_0.5", "aa_constant", "aa_entropy"]]
 
 
 def _long(profile: str) -> list[str]:

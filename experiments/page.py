@@ -43,7 +43,7 @@ FIGURES: Mapping[str, PaperFigure] = {
     "aa_8": PaperFigure("appendix fig. 8: Commons Harvest by beta", "07"),
     "llm_naive": PaperFigure("naive RL turns greedy", "09"),
     "llm_other_models": PaperFigure("naive RL with Qwen3-8B, Llama-3.1-8B and gemma-3-4b", "09", Verdict.NEEDS_GPU),
-    "llm_exploits": PaperFigure("a naive learner exploits a fixed player", "09"),
+    "llm_exploits": PaperFigure("a naive learner opposite its own prior, for closed models", "09"),
     "llm_closed": PaperFigure("a naive learner opposite gpt-5-nano and gemini", "09", lacks=Verdict.CLOSED_MODEL),
     "llm_gpt_oss": PaperFigure("a naive learner opposite gpt-oss-120b", "09", lacks=Verdict.NEEDS_GPU),
     "llm_curves": PaperFigure("learning curves of AA, naive and sum of rewards", "10"),

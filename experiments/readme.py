@@ -16,7 +16,9 @@ HOLDS = 0.8  # share of rounds in which a seed that holds cooperates
 HEADLINE = {
     "advantage_alignment": "", "aa_long": " trained twice as long,", "aa_constant": " at a constant rate,",
 }  # fmt: skip
-FROM_GREED = {"advantage_alignment": "AA earns", "prior": "its prior", "sum_of_rewards": "sum of rewards"}  # all kind
+FROM_GREED = {
+    "advantage_alignment": "AA earns", "prior": "its prior", "sum_of_rewards": "sum of rewards", "naive": "naive RL",
+}  # fmt: skip
 CORES = 2  # that the times of the README are for
 ASIDE = 16  # seconds of a notebook that are not in its record, as `time make redraw` tells: to start, and to end
 
