@@ -201,9 +201,10 @@ def summary(table: pd.DataFrame) -> str:
     judged, again = (ran[f"{side}_holds"] == "yes" for side in SIDES)
     figures = ran.drop_duplicates("figure")
     differ = (figures.judged_verdict != figures.fresh_verdict).sum()
+    language = figures.figure.str.startswith("llm").sum() or "none"
     return (
-        f"**Unseen seeds.** With {_asked(table)}, {again.sum()} of {len(ran)} claims on {len(figures)} figures hold "
-        f"(above: {judged.sum()}), {(judged & again).sum()} with both; {differ} verdicts differ (12)."
+        f"**Unseen seeds.** With {_asked(table)}, {again.sum()} of {len(ran)} claims on {len(figures)} figures "
+        f"({language} of LLM) hold (above: {judged.sum()}), {(judged & again).sum()} with both; {differ} verdicts differ (12)."
     )
 
 
