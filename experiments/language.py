@@ -47,7 +47,8 @@ SPLIT = Training(
 # ended in greed in some seeds with half of these chats, as many as in the paper, and in one or two of five with half of
 # this strength and a rate that decays. Then, in runs that were not kept, on one to five of seeds 0 to 4: with twice of
 # it, or a step of 3e-3, in greed; with a rate that decays, or then also a step of 1e-3, a little lower than now. Where
-# replies were not guided, as the paper's are, it unlearned the format in one of fifteen.
+# replies were not guided, as the paper's are, it unlearned the format in one of fifteen. With these, too, one of
+# seeds 15 to 19 ended in greed, with other random draws than those that are shown.
 TRUST = replace(
     SPLIT, game="trust_and_split", gamma=0.96, reward_scale=10.0, learning_rate=2e-3, gradient_accumulation_steps=4,
     max_completion_length=24, max_steps=48, beta=0.02, guided=True,

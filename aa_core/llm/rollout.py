@@ -142,11 +142,8 @@ class Guide:
         return regex.fullmatch(pattern, self.template.text([*before, token]), partial=True) is not None
 
     def draw(self, log_probs: Tensor, pattern: str, before: list[int], generator: Generator | None) -> int:
-        """Draw from `log_probs` `(vocabulary,)`, renormalised over the tokens that may follow.
-
-        The order of all tokens' exponential races is that of drawing without replacement, so the first one that may
-        follow has the renormalised distribution; the pattern is tried on as few tokens as possible.
-        """
+        """Draw from `log_probs` `(vocabulary,)`, renormalised over the tokens that may follow."""
+        # exponential races of all tokens: who wins among some is distributed as they are, renormalised
         races = torch.empty_like(log_probs).exponential_(generator=generator).log() - log_probs
         for count in (512, len(races)):  # sorting a large vocabulary takes longer than all else
             for token in races.topk(min(count, len(races)), largest=False).indices.tolist():
@@ -264,16 +261,16 @@ class Chats:
         ids = torch.tensor([[0] * (width - len(block)) + block for block in blocks.values()])
         named = {"adapter_names": [self.adapters[row] for row in blocks]} if self.adapters else {}
         try:
-            output = self.model(
+            logits = self.model(
                 input_ids=ids.to(device), attention_mask=seen.to(device), position_ids=positions.to(device),
                 past_key_values=self._cache, use_cache=True, logits_to_keep=1, **named,
-            )  # fmt: skip
+            ).logits  # fmt: skip
         except BaseException:  # PEFT would let the names of these rows stay in its layers
             for layer in self.model.modules():
                 if named and isinstance(layer, LoraLayer):
                     layer._forward_pre_hooks.clear()
             raise
-        return output.logits[:, -1].float()
+        return logits[:, -1].float()
 
     @torch.no_grad()
     def sample(
@@ -304,10 +301,9 @@ class Chats:
             else:
                 tokens = invert(log_probs.exp(), torch.rand(len(log_probs), generator=generator))
             for index, (row, token) in enumerate(zip(blocks, tokens.tolist(), strict=True)) if patterns else ():
-                if not self.guide.allows(
-                    patterns[row], tuple(answers[row]), token
-                ):  # or it stays: the same distribution
-                    tokens[index] = self.guide.draw(log_probs[index].cpu(), patterns[row], answers[row], generator)
+                pattern, before = patterns[row], answers[row]
+                if not self.guide.allows(pattern, tuple(before), token):  # or it stays: the same distribution
+                    tokens[index] = self.guide.draw(log_probs[index].cpu(), pattern, before, generator)
             chosen = log_probs.gather(1, tokens[:, None])[:, 0]
             read, blocks = blocks, {}
             for row, token, log_prob in zip(read, tokens.tolist(), chosen.tolist(), strict=True):

@@ -273,8 +273,7 @@ class AdvantageAlignmentTrainer(GRPOTrainer):
         own = (rewards, torch.tensor([t.game.seed for t in tables]), torch.tensor([t.kinds for t in tables]))
         # baselines are over the games of all processes
         everybody, groups, kinds = (self.accelerator.gather(x.to(self.accelerator.device)).cpu() for x in own)
-        start = process * len(rewards)
-        advantages = round_advantages(everybody, groups, self.args, kinds)[start : start + len(rewards)]
+        advantages = round_advantages(everybody, groups, self.args, kinds)[process * len(rewards) :][: len(rewards)]
         credits = self.credit(advantages, round_probabilities(tables))
         self._record(tables)
         return [
@@ -338,10 +337,9 @@ class AdvantageAlignmentTrainer(GRPOTrainer):
         """Mean metrics of the learners' own rounds, as the papers plot them: games with past agents are left out."""
         seats = gather_object([(table.game, seat, table.past) for table in tables for seat in table.learners])
         fresh = [(game, seat) for game, seat, past in seats if not past] or [(game, seat) for game, seat, _ in seats]
-        metrics = {name: mean_metric(name, fresh) for name in METRICS}
+        metrics = {name: mean for name in METRICS if (mean := mean_metric(name, fresh)) is not None}
         if self.co_player is not None:
             metrics["reward_other"] = mean_metric("reward", [(game, 1 - seat) for game, seat in fresh])
-        metrics = {name: value for name, value in metrics.items() if value is not None}
         self.history.append({"update": self.state.global_step, **metrics})
         if self.accelerator.is_main_process:
             with self.curve.open("a") as file:
@@ -390,7 +388,6 @@ def _reward(completions: list[Any], mean_reward: list[float], **_: Any) -> list[
 
 
 def _checksums(folder: Path) -> bytes:
-    """Of a checkpoint's files."""
     files = sorted(path for path in folder.rglob("*") if path.is_file() and WHOLE not in path.name)
     sums = {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
     return json.dumps(sums, indent=1).encode()

@@ -42,7 +42,7 @@ UNKNOWN = {
 NO_BETTER = {
     ("aa_4_orchard", "greedy"),
     *product(("aa_5", "aa_5_orchard"), ("untrained", "random")),
-    ("llm_teaches", "greedy"),
+    *product(("llm_teaches",), ("untrained", "prior", "kind", "greedy")),
 }
 PASSING = {Verdict.REPRODUCED, Verdict.PARTLY, Verdict.NO_NUMBERS, Verdict.OTHER_SCALE}
 

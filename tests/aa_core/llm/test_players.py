@@ -230,7 +230,8 @@ def test_an_answer_that_fails_leaves_no_adapter_behind(
 
     ids = torch.ones(3, 4, dtype=torch.long)
     before = tuned.train()(ids).logits
-    with monkeypatch.context() as patch, pytest.raises(MemoryError):
+    with monkeypatch.context() as patch:
         patch.setattr(RowCache, "update", fail)
-        play([make_text_game("ipd", 0, rounds=2)], [(player, ScriptedPlayer("defect"))])
+        with pytest.raises(MemoryError):
+            play([make_text_game("ipd", 0, rounds=2)], [(player, ScriptedPlayer("defect"))])
     assert torch.equal(tuned.train()(ids).logits, before)
