@@ -43,15 +43,14 @@ SPLIT = Training(
     game="split", rounds=4, gamma=0.9, reward_scale=40.0, learning_rate=1.4e-3, num_generations=16,
     per_device_train_batch_size=32, gradient_accumulation_steps=2, max_completion_length=12, max_steps=36,
 )  # fmt: skip
-# A memory of one round sees greed only if the other had the lower hand: cooperation pays less and is found later. AA
-# ended in greed in some seeds with half of these chats, as many as in the paper, and in one or two of five with half of
-# this strength and a rate that decays. Then, in runs that were not kept, on one to five of seeds 0 to 4: with twice of
-# it, or a step of 3e-3, in greed; with a rate that decays, or then also a step of 1e-3, a little lower than now. Where
-# replies were not guided, as the paper's are, it unlearned the format in one of fifteen. With these, too, one of
-# seeds 15 to 19 ended in greed, with other random draws than those that are shown.
+# A memory of one round sees greed only if the other had the lower hand: cooperation pays less and is found later, and
+# noise can end in greed before. On seeds 0 to 3, after 20 updates, efficiency had fallen to .60 to .72 on the way
+# with half of these chats (twice as many as in the paper), and to .71 to .74 with these; a KL penalty of .15 or an
+# alignment of 1.5, with half of them, came between. In earlier runs, with a prior alike, AA ended in greed at a step
+# of 3e-3, and where replies were not guided, as the paper's are, it unlearned the format in one of fifteen.
 TRUST = replace(
-    SPLIT, game="trust_and_split", gamma=0.96, reward_scale=10.0, learning_rate=2e-3, gradient_accumulation_steps=4,
-    max_completion_length=24, max_steps=48, beta=0.02, guided=True,
+    SPLIT, game="trust_and_split", gamma=0.96, reward_scale=10.0, learning_rate=2e-3, gradient_accumulation_steps=8,
+    max_completion_length=24, max_steps=30, beta=0.02, guided=True,
 )  # fmt: skip
 # Strength of alignment. It multiplies two advantages, the naive term is one: beta / reward_scale sets their balance
 BETAS = {"ipd": 1.0, "split": 1.5, "trust_and_split": 1.0}
