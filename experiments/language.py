@@ -198,7 +198,7 @@ def _cost(profile: str, game: str) -> dict[str, Any]:
 
 
 def seeds(profile: str, game: str = GAMES[0]) -> range:
-    """Seeds of the three algorithms; in Trust-and-Split 5 to 14 were looked at before its last setting was chosen."""
+    """Seeds of the three algorithms; in Trust-and-Split 5 to 19 were looked at before its last setting was chosen."""
     judged = LATE if game == GAMES[2] else JUDGED
     return {"smoke": judged[:2], "paper": judged[:3]}.get(profile, judged)
 

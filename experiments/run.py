@@ -28,7 +28,7 @@ from experiments.identity import code_identity, settings_as_data, short_hash
 PROFILES = ("smoke", "laptop", "extended", "paper")
 JUDGED = range(5, 10)  # seeds that figures and verdicts show; settings were chosen on 0 to 4
 TEN = range(5, 15)  # the same, where runs are cheap
-LATE = range(15, 20)  # the same, where all before were looked at
+LATE = range(25, 30)  # the same, where all before were looked at
 SEEN = 25  # seeds below were looked at
 WRITTEN = ("runs", "*/tables", "*/figures", "*/notebooks")  # folders below build/ that are ours
 
