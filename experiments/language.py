@@ -44,7 +44,7 @@ SPLIT = Training(
     per_device_train_batch_size=32, gradient_accumulation_steps=2, max_completion_length=12, max_steps=36,
 )  # fmt: skip
 # A memory of one round sees greed only if the other had the lower hand: cooperation pays less and is found later, and
-# noise can end in greed before. On seeds 0 to 3, after 20 updates, efficiency had fallen to .60 to .72 on the way
+# noise can end in greed before. On seeds 0 to 3, within 20 updates, efficiency had fallen to .60 to .71 on the way
 # with half of these chats (twice as many as in the paper), and to .71 to .74 with these; a KL penalty of .15 or an
 # alignment of 1.5, with half of them, came between. In earlier runs, with a prior alike, AA ended in greed at a step
 # of 3e-3, and where replies were not guided, as the paper's are, it unlearned the format in one of fifteen.
