@@ -34,6 +34,18 @@ def every_run(profile: str) -> dict[str, Run]:
     return {record_of(run): run for run in with_needs([*registry.runs(profile), *of_tables])}
 
 
+def run_of(record: str, profile: str) -> Run | None:
+    """The run of a record file, or None; it hashes those of that name alone, since to hash all takes a second."""
+    waiting = [*registry.agents(profile)]
+    waiting += [run for table in registry.tables().values() for run in (*table.runs(profile), *table.at_home(profile))]
+    while waiting:
+        run = waiting.pop()
+        if f"/{run.name}." in record and record_of(run) == record:
+            return run
+        waiting += run.needs
+    return None
+
+
 def before_run(run: Run, whole: bool) -> list[Run]:
     """Runs that a run builds on; unless `whole`, committed ones that are current are taken as they are."""
     return [need for need in run.needs if whole or finished(need) is None or need.is_made()]
