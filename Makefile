@@ -13,7 +13,7 @@ DRY := $(if $(findstring n,$(filter-out --%,$(firstword -$(MAKEFLAGS)))),--dry-r
 RUN_SNAKEMAKE = if [ ! -e $(INSTALLED) ]; then echo "(first installs the packages of requirements.lock)"; exit 0; fi; \
 	case "$$AA_BUILD" in ("~/"*) AA_BUILD="$$HOME/$${AA_BUILD\#??}";; esac; \
 	[ -w "$$HOME" ] || export XDG_CACHE_HOME="$${XDG_CACHE_HOME:-$${TMPDIR:-/tmp}/aa-companion-$$(id -u)}"; \
-	$(PY) $(if $(DRY),,-m experiments.progress $(PY)) -m snakemake $(1) --cores $(CORES) --nolock --rerun-incomplete \
+	$(PY) $(if $(DRY),,-P experiments/progress.py $(PY)) -m snakemake $(1) --cores $(CORES) --nolock --rerun-incomplete \
 	--max-checksum-file-size 0 --rerun-triggers mtime --quiet rules host $(DRY) $(if $(FRESH),--forceall) \
 	--resources gpu=1 \
 	$(if $(AA_BUILD),--directory "$$AA_BUILD") --config profile=$(PROFILE) mode=$(2) fresh=$(if $(FRESH),1,0)
@@ -34,22 +34,22 @@ redraw: setup ## execute all notebooks on the committed tables and agents, witho
 
 notebooks/%: setup ## execute one notebook by its number, with what it lacks: make notebooks/04
 	@$(PY) -m experiments check --profile $(PROFILE) --notebook $*
-	+@$(call RUN_SNAKEMAKE,notebook_$*,one)
+	+@$(call RUN_SNAKEMAKE,notebook_$*,one) asked=notebook_$*
 
 tables/%: setup ## make one table and the runs that it needs, under build/: make tables/coin_league
 	@$(PY) -m experiments check --profile $(PROFILE) --table $*
-	+@$(call RUN_SNAKEMAKE,table_$*,one)
+	+@$(call RUN_SNAKEMAKE,table_$*,one) asked=table_$*
 	@$(if $(DRY),,$(PY) -m experiments table $* --profile $(PROFILE))
 
 studies/%: setup ## make a side study and, in profile laptop, publish its table in data/extended: make studies/coin_map
 	@$(PY) -m experiments check --profile $(PROFILE) --study $*
-	+@$(call RUN_SNAKEMAKE,table_$*,one)
+	+@$(call RUN_SNAKEMAKE,table_$*,one) asked=table_$*
 	@$(if $(DRY),,$(PY) -m experiments $(if $(filter laptop,$(PROFILE)),publish --study $*,table $* --profile $(PROFILE)))
 
 claims: setup ## run all that is judged with fresh seeds, and say what holds: make claims SEEDS=100-104 (ONLY="llm aa_2")
 	@$(PY) -m experiments check --profile $(PROFILE) --seeds '$(SEEDS)' --figures '$(ONLY)'
 	@AA_SEEDS='$(SEEDS)' $(FRESH_STEP) plan
-	+@export AA_SEEDS='$(SEEDS)'; $(call RUN_SNAKEMAKE,claims,one) 'only=$(ONLY)'
+	+@export AA_SEEDS='$(SEEDS)'; $(call RUN_SNAKEMAKE,claims,one) asked=claims 'only=$(ONLY)'
 	@$(if $(DRY),,AA_SEEDS='$(SEEDS)' $(FRESH_STEP) tables)
 	@$(if $(DRY),,env -u AA_SEEDS $(FRESH_STEP) judge)
 

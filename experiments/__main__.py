@@ -112,7 +112,7 @@ def follow(options: argparse.Namespace, top: argparse.ArgumentParser) -> None:
     elif options.command == "run":
         make_runs(declared(options, top), options.fresh)
     elif options.command == "make":
-        run = build.every_run(profile).get(options.record)
+        run = build.run_of(options.record, profile)
         if run is None:
             sys.exit(f"make: the code has changed since make began ({options.record}): call it again")
         make_runs([run], options.fresh)

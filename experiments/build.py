@@ -34,6 +34,18 @@ def every_run(profile: str) -> dict[str, Run]:
     return {record_of(run): run for run in with_needs([*registry.runs(profile), *of_tables])}
 
 
+def run_of(record: str, profile: str) -> Run | None:
+    """The run of a record file, or None; it hashes those of that name alone, since to hash all takes a second."""
+    waiting = [*registry.agents(profile)]
+    waiting += [run for table in registry.tables().values() for run in (*table.runs(profile), *table.at_home(profile))]
+    while waiting:
+        run = waiting.pop()
+        if f"/{run.name}." in record and record_of(run) == record:
+            return run
+        waiting += run.needs
+    return None
+
+
 def before_run(run: Run, whole: bool) -> list[Run]:
     """Runs that a run builds on; unless `whole`, committed ones that are current are taken as they are."""
     return [need for need in run.needs if whole or finished(need) is None or need.is_made()]
@@ -240,11 +252,18 @@ def calibration() -> float:
 
 
 def cost(profile: str) -> pd.DataFrame:
-    """Columns experiment, run, seconds (of a core) of every finished run; first, what `calibration` took."""
+    """Columns experiment, run, seconds (of a core) of every run, made here or committed; first, `calibration`'s."""
+    path, last = paths.DATA / profile / f"{COST}.csv", {}
+    committed: dict[str, dict] = {}
+    if path.is_file():  # of runs that stand in no table, as those who are met in another
+        last = records.read_table(path, "restore it from git, or remove it")[0].set_index("run").seconds.to_dict()
+    for beside in path.parent.glob("*.json"):
+        committed |= (records.read_record(beside) or {}).get("runs", {})
     rows = [("calibration", "calibration", round(calibration(), 4))]
     for run in registry.runs(profile):
-        if record := records.read_record(run.folder / "record.json"):
-            rows.append((run.experiment, run.name, record["core_seconds"]))
+        record = records.read_record(run.folder / "record.json") or committed.get(run.name, {})
+        if (seconds := record.get("core_seconds", last.get(run.name))) is not None:
+            rows.append((run.experiment, run.name, seconds))
     return pd.DataFrame(rows, columns=["experiment", "run", "seconds"])
 
 

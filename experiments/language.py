@@ -140,7 +140,7 @@ def training(profile: str, game: str, algorithm: str, seed: int = 0) -> Training
         changes |= dict(free_tries=0)
     run = replace(base, **changes)
     if profile == "smoke":
-        run = replace(run, **_SMOKE)
+        run = replace(run, **_SMOKE, max_completion_length=min(12, run.max_completion_length))
     return run if run.co_player == "self" and run.buffer_every is None else _one_learner(run)
 
 
@@ -200,7 +200,7 @@ def _cost(profile: str, game: str) -> dict[str, Any]:
 def seeds(profile: str, game: str = GAMES[0]) -> range:
     """Seeds of the three algorithms; in Trust-and-Split 5 to 19 were looked at before its last setting was chosen."""
     judged = LATE if game == GAMES[2] else JUDGED
-    return {"smoke": judged[:2], "paper": judged[:3]}.get(profile, judged)
+    return {"smoke": judged[: 1 if game == GAMES[2] else 2], "paper": judged[:3]}.get(profile, judged)
 
 
 def _few(profile: str, game: str = GAMES[0]) -> range:

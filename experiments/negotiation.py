@@ -31,12 +31,12 @@ GAMMA = 0.96
 AA = "advantage_alignment"
 SEEDS = {"smoke": JUDGED[:2], "laptop": JUDGED, "extended": JUDGED, "paper": range(5, 15)}
 NAIVE = SelfPlay(
-    network=Network(hidden=32), updates=90, games=256, gamma=GAMMA, entropy=0.001,
+    network=Network(hidden=32), updates=180, games=256, gamma=GAMMA, entropy=0.001,
     learning_rate=6e-3, critic_learning_rate=6e-3,
 )  # fmt: skip
 # Advantages with the horizon of a few rounds, and a past that counts as long as the game lasts: with these the agent
 # answers what the co-player did (see MAP). In one game of 16 always defect sits opposite: self-play has none.
-ALIGNED = replace(NAIVE, updates=180, gamma=0.5, scripts=(SCRIPTED["always defect"],), script_share=1 / 16)
+ALIGNED = replace(NAIVE, gamma=0.5, scripts=(SCRIPTED["always defect"],), script_share=1 / 16)
 RECIPROCAL = partial(aligned_advantages, beta=1.5, gamma=1.0)
 AVERAGED = partial(aligned_advantages, beta=3.0, gamma=GAMMA, past="averaged")  # as AA's negotiation code has it
 AGENTS: dict[str, tuple[SelfPlay, CreditRule]] = {
@@ -78,7 +78,7 @@ def _training(profile: str, name: str, self_play: SelfPlay, credit: CreditRule, 
 def agent_run(profile: str, variant: str, seed: int) -> Run:
     """Training of one seed of an agent."""
     settings = _training(profile, variant, *agent(profile, variant), seed)
-    minutes = scaled(0.12, settings.self_play, NAIVE) * settings.self_play.epochs
+    minutes = scaled(0.24, settings.self_play, NAIVE) * settings.self_play.epochs
     return Run("negotiation", variant, seed, settings, train_agent, minutes=minutes)
 
 

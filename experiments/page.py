@@ -80,9 +80,15 @@ class Entry:
 
     @property
     def failed(self) -> tuple[str, ...]:
-        """Claims that stand between the figure and "reproduced", orderings first."""
+        """Claims that stand between the figure and "reproduced", orderings of the paper first, then numbers."""
         bad = [result for result in self.results if not result.passes and result.source not in judge.SHOWN]
-        return tuple(result.what for result in sorted(bad, key=lambda result: result.published is not None))
+        bad.sort(key=lambda result: (result.published is not None, result.source == judge.CONTROL))
+        return tuple(f"{r.what}{' (control)' if r.source == judge.CONTROL else ''}" for r in bad)
+
+    @property
+    def stated(self) -> Verdict:
+        """The verdict on what the paper states alone, without our controls."""
+        return judge.judge([r for r in self.results if r.source != judge.CONTROL], len(self.missing))
 
     @property
     def shown_seeds(self) -> str:

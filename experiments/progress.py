@@ -1,6 +1,6 @@
 """Run Snakemake and show what matters of what it says: a progress bar, and a line per finished run and notebook.
 
-python -m experiments.progress python -m snakemake figures --cores 2
+python -P experiments/progress.py python -m snakemake figures (a script, since to import the package takes seconds)
 """
 
 from __future__ import annotations

@@ -57,10 +57,8 @@ def publish(profile: str = "laptop", only: Sequence[str] = ()) -> None:
     for table in mine:
         assemble(table, profile)
     recorded = set().union(*(notebook.recorded for notebook in registry.NOTEBOOKS.values()))
-    wanted = {table.name for table in mine}.union(*(registry.NOTEBOOKS[number].recorded for number in numbers))
-    if not only:
-        records.write_table(built / "tables" / f"{COST}.csv", cost(profile), {"table": COST})
-        wanted.add(COST)
+    wanted = {COST, *(t.name for t in mine)}.union(*(registry.NOTEBOOKS[number].recorded for number in numbers))
+    records.write_table(built / "tables" / f"{COST}.csv", cost(profile), {"table": COST})
     tables = [_whole(path) for path in sorted((built / "tables").glob("*.csv")) if path.stem in wanted]
     agents = [(run, make(run)) for run in registry.agents(profile) if not only or run.is_made()]
     _check_agents(agents)

@@ -9,6 +9,7 @@ import pandas as pd
 from experiments import fresh, language, paths, records, registry
 from experiments.build import COST
 from experiments.claims import CLAIMS, Load
+from experiments.judge import Verdict
 from experiments.page import FIGURES, Entry, entry, reader, show_seeds
 from experiments.pictures import SIDECAR
 
@@ -60,7 +61,9 @@ def verdicts(load: Load) -> str:
         old = any(records.READ.get(name, {}).get("stale") for name in read)
         aside = any(table.side for name, table in registry.tables().items() if name in _judged(key))
         other = found.longer not in ("not run", found.verdict)
-        signs = "".join(sign for sign, holds in (("§", aside), ("†", other), ("‡", old)) if holds)
+        spoilt = found.verdict == Verdict.NOT_REPRODUCED != found.stated
+        marks = (("§", aside), ("†", other), ("‡", old), ("¶", spoilt))
+        signs = "".join(sign for sign, holds in marks if holds)
         cells = (
             f"[{key.split('_')[0].upper()}, {title}](notebooks/{registry.NOTEBOOKS[number].name}.ipynb)",
             found.verdict + signs, _counts(found),
@@ -72,6 +75,7 @@ def verdicts(load: Load) -> str:
         "†": "trained longer, the verdict is another (12)",
         "§": "from side studies (`make studies/NAME`)",
         "‡": "from tables that earlier code made",
+        "¶": "the paper's orderings hold, a control of ours fails",
     }
     table = "\n".join(lines)
     used = [f"{sign} {words}" for sign, words in legend.items() if sign in table]

@@ -325,6 +325,11 @@ def test_counts_and_seeds_as_text() -> None:
         "1 of 1, 1 without run",
     )
     assert found.failed == ("reward",)
+    control = replace(HOLDS, what="AA > random", ours=Estimate(-0.1, -0.2, 0.1), source=CONTROL)
+    spoilt = replace(found, verdict=Verdict.NOT_REPRODUCED, results=(HOLDS, control), missing=())
+    assert spoilt.failed == ("AA > random (control)",)
+    assert judge(list(spoilt.results)) == Verdict.NOT_REPRODUCED, "a control can cost a verdict"
+    assert spoilt.stated == Verdict.NO_NUMBERS, "and without it the paper's orderings hold"
     assert found.shown_seeds == "5–7"
     game, more = replace(FAR, seeds=(10, 11, 12)), replace(HOLDS, seeds=(5, 6, 7, 8))
     assert replace(found, results=(AGREES, game)).shown_seeds == "5–7; 10–12"

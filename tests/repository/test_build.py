@@ -136,6 +136,13 @@ def test_every_run_has_resources_for_a_cluster() -> None:
     assert larger >= {"ipd", "ipd_long", "coin", "negotiation", "harvest", "harvest_background"}
 
 
+def test_a_run_is_found_by_its_record_file_and_by_no_other() -> None:
+    first = {run.experiment: (record, run) for record, run in build.every_run("smoke").items()}
+    assert all(build.run_of(record, "smoke").identity == run.identity for record, run in first.values())
+    record, run = first["coin_league"]
+    assert build.run_of(record.replace(run.identity, "0" * 16), "smoke") is None, "of other code or settings"
+
+
 @pytest.mark.parametrize(
     ("file", "users"),
     [

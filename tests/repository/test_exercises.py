@@ -54,10 +54,17 @@ WRONG = {
         "amounts = np.linspace(0, 5, 51)\nearned = 0.3 * amounts / 5  # a straight line",
         ("profile", "size", "game", "expected", "exact"),
     ),
+    ("06", 3): (
+        "def greed(met, player):\n"
+        "    return met[f'claim_{player}_1']\n"
+        "def echo(met, lag):  # what both drift to is left in\n"
+        "    return float(greed(met, 1).corr(greed(met, 2).groupby(met.game).shift(lag)))",
+        (),
+    ),
     ("07", 1): (
         "def keeps(patch):  # the other way round\n"
         "    by_keep = patch.set_index('keep')\n"
-        "    return int(by_keep.per_episode.idxmax()), int(by_keep.per_step.idxmax())",
+        "    return int(by_keep.at_random.idxmax()), int(by_keep.chosen.idxmax())",
         (),
     ),
     ("07", 2): ("ring = torch.eye(7).roll(-1, 1)  # for the one to the left", ()),

@@ -3,7 +3,9 @@
 import re
 import subprocess
 
-from experiments import build
+import pandas as pd
+
+from experiments import build, registry
 from experiments.paths import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -20,6 +22,11 @@ def test_every_make_target_in_the_readme_exists() -> None:
     named = set(re.findall(r"`make (?:-n )?([a-z][a-z-]*)", README)) | set(re.findall(r"^make ([a-z-]+)", README, re.M))
     assert named
     assert named <= TARGETS
+
+
+def test_what_every_run_took_is_told() -> None:
+    told = pd.read_csv(ROOT / "data" / "laptop" / "cost.csv").run
+    assert set(told) - {"calibration"} == {run.name for run in registry.runs("laptop")}
 
 
 def test_make_help_lists_every_documented_target() -> None:
