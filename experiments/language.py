@@ -177,7 +177,7 @@ def crossplay_run(profile: str, game: str, seed: int = 0) -> Run:
     agents = tuple((algorithm, number) for algorithm in MAIN for number in seeds(profile, game))
     priors = [prior_run(profile, game)] if run.model == TINY else []
     needs = (*priors, *(training_run(profile, f"{game}-{algorithm}", number) for algorithm, number in agents))
-    settings = CrossPlay(run, agents, max(2, run.evaluation_games // 4))
+    settings = CrossPlay(run, agents, max(1, run.evaluation_games // 8))
     return Run("llm_crossplay", game, seed, settings, language_runs.cross_play, needs, **_cost(profile, game))
 
 

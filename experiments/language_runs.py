@@ -111,11 +111,14 @@ class Prior:
 
 @dataclass(frozen=True)
 class CrossPlay:
-    """Settings of a tournament of trained agents, called by (algorithm, seed), of so many games a pair."""
+    """Settings of a tournament of trained agents, called by (algorithm, seed), of so many deals a pair.
+
+    Every deal is played from both seats, since one seat of a few deals is worth more than the other.
+    """
 
     training: Training
     agents: tuple[tuple[str, int], ...]
-    games: int
+    deals: int
 
 
 @dataclass(frozen=True)
@@ -359,15 +362,18 @@ def cross_play(settings: CrossPlay, folder: Path, needs: list[Path]) -> pd.DataF
         for index, agent in enumerate(settings.agents)
     }
     players |= {(name, 0): ScriptedPlayer(name) for name in SCRIPTS[run.game]}
-    rows, agents = [], list(players)
+    rows, agents, deals = [], list(players), settings.deals
     for index, first in enumerate(agents):
-        tables = {second: new_games(run, settings.games) for second in agents[index:]}
-        pairs = [(players[first], players[second]) for second in tables for _ in range(settings.games)]
-        play([game for table in tables.values() for game in table], pairs)
+        tables = {second: [*new_games(run, deals), *new_games(run, deals)] for second in agents[index:]}
+        seated = []
+        for second in tables:
+            pair = (players[first], players[second])
+            seated += [pair] * deals + [pair[::-1]] * deals
+        play([game for table in tables.values() for game in table], seated)
         for second, games in tables.items():
             sides = {(first, second): (0,), (second, first): (1,)} if second != first else {(first, first): (0, 1)}
             for (row, column), seats in sides.items():
-                chairs = [(game, seat) for game in games for seat in seats]
+                chairs = [(game, seat ^ (place >= deals)) for place, game in enumerate(games) for seat in seats]
                 values = {metric: mean_metric(metric, chairs) for metric in METRICS if metric != "errors"}
                 pair = (run.game, row[0], column[0], row[1], column[1])
                 rows += [(*pair, metric, value) for metric, value in values.items() if value is not None]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from peft import PeftModel
 from transformers import AutoTokenizer
 
 from aa_core.games.text import METRICS
+from aa_core.llm.players import play
 from aa_core.llm.trainer import AdvantageAlignmentTrainer
 from experiments import language, models
 from experiments.language_runs import SCRIPTS, CrossPlay, Prior, Training, cross_play, make_prior, train
@@ -115,13 +117,25 @@ def test_a_training_that_was_stopped_ends_as_if_it_had_not_been(
     check_adapter(folders["gemma3"], done["folder"], "Reply with <A> or <B> and nothing else.")
 
 
-def test_prior_and_cross_play_of_profile_paper(folders: dict[str, Path], tmp_path: Path) -> None:
+def test_prior_and_cross_play_of_profile_paper(
+    folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seated: list[tuple[int, ...]] = []
+
+    def watched(games: list, pairs: list) -> None:
+        seated.extend(tuple(map(id, pair)) for pair in pairs)
+        play(games, pairs)
+
     run = small(folders["qwen3"], "split", "naive")
     table = make_prior(Prior(replace(run, max_steps=0), None), tmp_path / "prior", [])
     assert set(table.metric) >= {"reward", "efficiency", "errors"} & set(METRICS)
     needs = [make(run, tmp_path / "naive")["folder"]] * 2
     agents = (("naive", 5), ("naive", 6))
+    monkeypatch.setattr("aa_core.llm.players.play", watched)
     crossed = cross_play(CrossPlay(run, agents, 1), tmp_path / "crossed", needs)
     rewards = crossed[crossed.metric == "reward"]
     assert len(rewards) == 4 * 4  # two agents and two scripts
     assert finite(rewards)
+    assert Counter(seated) == Counter(pair[::-1] for pair in seated), "every pair sits both ways"
+    earned, (kind, greedy) = rewards.set_index(["row_agent", "column_agent"]).value, SCRIPTS["split"]
+    assert earned[greedy, kind].item() > earned[kind, greedy].item()
