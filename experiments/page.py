@@ -80,7 +80,7 @@ class Entry:
 
     @property
     def failed(self) -> tuple[str, ...]:
-        """Claims that stand between the figure and "reproduced", orderings of the paper first, then numbers."""
+        """Claims that stand between the figure and "reproduced": orderings of the paper, controls, numbers."""
         bad = [result for result in self.results if not result.passes and result.source not in judge.SHOWN]
         bad.sort(key=lambda result: (result.published is not None, result.source == judge.CONTROL))
         return tuple(f"{r.what}{' (control)' if r.source == judge.CONTROL else ''}" for r in bad)

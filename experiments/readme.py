@@ -61,7 +61,8 @@ def verdicts(load: Load) -> str:
         old = any(records.READ.get(name, {}).get("stale") for name in read)
         aside = any(table.side for name, table in registry.tables().items() if name in _judged(key))
         other = found.longer not in ("not run", found.verdict)
-        spoilt = found.verdict == Verdict.NOT_REPRODUCED != found.stated
+        holding = (Verdict.OTHER_SCALE, Verdict.NO_NUMBERS, Verdict.PARTLY, Verdict.REPRODUCED)
+        spoilt = found.verdict == Verdict.NOT_REPRODUCED and found.stated in holding
         marks = (("§", aside), ("†", other), ("‡", old), ("¶", spoilt))
         signs = "".join(sign for sign, holds in marks if holds)
         cells = (
