@@ -66,7 +66,6 @@ LOLA_DICE = Lola(
 PAPER = {"updates": 25400, "games": 512, "learning_rate": 1e-3, "critic_learning_rate": 1e-2, "entropy": 0.1}
 PAPER_LOLA = {"updates": 50001, "games": 2000, "learning_rate": 3e-3}  # POLA's
 NAMES = (*AGENTS, "lola_dice")
-SIDE = dict.fromkeys(NAMES, 3) | {"advantage_alignment": None}  # seeds, at most
 LONGER = 10  # times as many updates, to see what becomes of an agent
 MINUTES = {"advantage_alignment": 1.1, "proximal_advantage_alignment": 1.7, "loqa_credit": 1.1, "loqa": 1.4}
 
@@ -135,12 +134,8 @@ def agent_run(profile: str, variant: str, seed: int) -> Run:
 
 
 def agent_runs(profile: str, names: tuple[str, ...] = NAMES) -> list[Run]:
-    """All seeds of these agents; of those beside the question fewer, but all in profile paper."""
-    return [
-        agent_run(profile, name, seed)
-        for name in names
-        for seed in SEEDS[profile][: None if profile == "paper" else SIDE.get(name)]
-    ]
+    """All seeds of these agents."""
+    return [agent_run(profile, name, seed) for name in names for seed in SEEDS[profile]]
 
 
 def league_run(profile: str, variant: str = "all", seed: int = 0) -> Run:

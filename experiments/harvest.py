@@ -269,7 +269,7 @@ def _experiment(name: str, variants: tuple[str, ...], seeds: Any = _seeds, run: 
 
 _ORCHARD = _experiment("harvest", (*RULES, *REFERENCES))
 _OPEN = _experiment("harvest_open", (*RULES, *REFERENCES))
-_BETA = _experiment("harvest_beta", tuple(BETAS), lambda profile: _seeds(profile)[:3])
+_BETA = _experiment("harvest_beta", tuple(BETAS))
 _BETA_FRAMES, _CREDIT = (
     _experiment(name, ("all",), lambda profile: (0,), run)
     for name, run in (("harvest_beta_frames", frames_run), ("harvest_credit", credit_run))

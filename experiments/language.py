@@ -172,7 +172,7 @@ def training_run(profile: str, variant: str, seed: int) -> Run:
 
 
 def crossplay_run(profile: str, game: str, seed: int = 0) -> Run:
-    """Every seed of the three algorithms, and two scripted players, against each other."""
+    """Every seed of the three algorithms, the prior and two scripted players, against each other."""
     run = training(profile, game, "advantage_alignment", seed)
     agents = tuple((algorithm, number) for algorithm in MAIN for number in seeds(profile, game))
     priors = [prior_run(profile, game)] if run.model == TINY else []
@@ -203,8 +203,12 @@ def seeds(profile: str, game: str = GAMES[0]) -> range:
     return {"smoke": judged[: 1 if game == GAMES[2] else 2], "paper": judged[:3]}.get(profile, judged)
 
 
-def _few(profile: str, game: str = GAMES[0]) -> range:
-    return seeds(profile, game)[: 1 if profile == "smoke" else 3]
+def _others(profile: str, game: str = GAMES[0]) -> range:
+    return seeds(profile, game)[: 1 if profile == "smoke" else None]
+
+
+def _few(profile: str) -> range:
+    return _others(profile)[:3]
 
 
 def _variants(profile: str) -> list[str]:
@@ -251,7 +255,7 @@ def _by_game(name: str, variants: Callable[[str], list[str]], seeds: Callable[..
 
 _PRIORS = Experiment("llm_prior", lambda profile: GAMES, _once, prior_run)
 _MAIN = _by_game("llm", _each(MAIN), seeds)
-_OTHERS = _by_game("llm_variants", _variants, _few)
+_OTHERS = _by_game("llm_variants", _variants, _others)
 _SIDE = Experiment("llm_side", _side_variants, _few, training_run)
 _LONG = Experiment("llm_long", _long, seeds, training_run)
 _FRESH = Experiment("llm_fresh", lambda profile: ["ipd-advantage_alignment"], _fresh, training_run)

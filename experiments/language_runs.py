@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # the seams that it warns of are tested
 
 TINY = "tiny"  # the embedded model
+PRIOR = "prior"  # what the model without adapter is called
 LOG = "log.jsonl"  # what the trainer measured in every update, beside its checkpoints
 # the kind and the greedy scripted player
 SCRIPTS = {"ipd": ("cooperate", "defect"), "split": ("welfare", "greedy"), "trust_and_split": ("welfare", "greedy")}
@@ -346,11 +347,11 @@ def moves(game: TextGame, player: int) -> list[tuple[str, bool]]:
 
 
 def cross_play(settings: CrossPlay, folder: Path, needs: list[Path]) -> pd.DataFrame:
-    """All trained agents and two scripted ones against each other and themselves; the prior comes first in needs.
+    """All trained agents, the prior and two scripts against each other and themselves; the prior comes first in needs.
 
     Rows of (game, row_agent, column_agent, row_seed, column_seed, metric, value): the row agent's mean per round.
     """
-    from aa_core.llm.players import ScriptedPlayer, play
+    from aa_core.llm.players import BASE, ScriptedPlayer, play
     from experiments import models
 
     run = settings.training
@@ -361,6 +362,7 @@ def cross_play(settings: CrossPlay, folder: Path, needs: list[Path]) -> pd.DataF
         agent: model_player(network, tokenizer, run, f"agent{index}", seed=index)
         for index, agent in enumerate(settings.agents)
     }
+    players[PRIOR, 0] = model_player(network, tokenizer, run, BASE, seed=len(players))
     players |= {(name, 0): ScriptedPlayer(name) for name in SCRIPTS[run.game]}
     rows, agents, deals = [], list(players), settings.deals
     for index, first in enumerate(agents):

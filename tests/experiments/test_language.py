@@ -142,7 +142,7 @@ def test_runs_train_meet_and_are_timed(prior: Path, tmp_path: Path) -> None:
     one_seed = replace(run.settings, agents=run.settings.agents[::2])
     table = run.compute(one_seed, tmp_path, [prior, *folders[:3]])
     rewards = table[table.metric == "reward"].pivot(index="row_agent", columns="column_agent", values="value")
-    assert sorted(rewards.index) == sorted((*language.MAIN, "cooperate", "defect"))
+    assert sorted(rewards.index) == sorted((*language.MAIN, "prior", "cooperate", "defect"))
     assert rewards.notna().all(axis=None)
     assert rewards.loc["defect", "cooperate"] == 5
     run = language.speed_run("smoke")
