@@ -139,9 +139,9 @@ def lola_alignment_form(
     """LOLA's shaping term as a policy gradient, for a co-player with orthonormal scores (AA, Theorem 1).
 
     If the vectors grad_2 log pi2(b|s) are orthonormal, the inner product in LOLA's term collapses to a sum over (s, b).
-    With player 1's stake w(s, b) = d(s) pi2(b|s) Q1(s, b) in what the co-player does, it reads
+    With player 1's stake u(s, b) = d(s) pi2(b|s) Q1(s, b) in what the co-player does, it reads
 
-        E sum_t grad log pi1(a_t|s_t) [gamma^t (sum_{k<=t} w_k) A2_t + sum_{k>t} gamma^k w_k Q2_k].
+        E sum_t grad log pi1(a_t|s_t) [gamma^t (sum_{k<=t} u_k) A2_t + sum_{k>t} gamma^k u_k Q2_k].
 
     The first part aligns the own past with the co-player's present; the second rewards going where the co-player's
     steps help both. Both, each `(..., 5)`, come from linear recurrences, nothing is differentiated; their sum is
@@ -157,11 +157,11 @@ def lola_alignment_form(
     own_q, other_q = (q_values - solved.values[..., None] if baseline else q_values).unbind(-3)
     stake = visits[..., None] * co_probs * own_q
     identity, transition = torch.eye(4).to(policy), solved.joint[..., 1:, :]
-    # past(s) = sum_t gamma^t E[1{s_t = s} sum_{k<t} w_k]
+    # past(s) = sum_t gamma^t E[1{s_t = s} sum_{k<t} u_k]
     inflow = gamma * (visits[..., None] * solved.joint * stake).sum(-2)
     past = torch.linalg.solve(identity - gamma * transition.mT, inflow[..., None])[..., 0]
     past = torch.nn.functional.pad(past, (1, 0))  # nothing comes before START
-    # future(s) = E[sum_{k>=0} gamma^k w_k Q2_k | s_0 = s]
+    # future(s) = E[sum_{k>=0} gamma^k u_k Q2_k | s_0 = s]
     reward = (co_probs * stake * other_q)[..., :2].sum(-1)
     future = torch.linalg.solve(identity - gamma * transition, reward[..., 1:, None])[..., 0]
     aligned = (past[..., None] + visits[..., None] * stake) * solved.advantages[..., 1, :, :]

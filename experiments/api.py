@@ -66,7 +66,8 @@ class ApiPlayer:
     """
 
     model: str  # name that the server knows
-    url: str | None = None  # of the server; None: OPENAI_BASE_URL of the environment, or OpenAI's
+    url: str | None = field(default=None, repr=False)  # of the server, maybe with a password;
+    # None: OPENAI_BASE_URL of the environment, or OpenAI's
     max_new_tokens: int = 400  # of a reply, with what the model thinks
     options: dict[str, Any] = field(default_factory=dict)  # more of a request, as temperature; None takes one out
     timeout: float = 120.0  # seconds until a reply is there in full
@@ -79,6 +80,10 @@ class ApiPlayer:
         check_that(isinstance(self.model, str) and self.model, "model", "the name that the server knows", self.model)
         check_that(self.url is None or isinstance(self.url, str), "url", "an address or None", self.url)
         check_that(isinstance(self.options, dict), "options", "a dict of more of a request", self.options)
+        try:
+            json.dumps(self.options, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"options must be what JSON can say ({error}), got {self.options!r}") from None
         for name in ("max_new_tokens", "at_once", "tries", "longest"):
             value = getattr(self, name)
             check_that(isinstance(value, int) and value > 0, name, "a positive integer", value)
@@ -86,7 +91,7 @@ class ApiPlayer:
         seconds = isinstance(self.timeout, int | float) and 0 < self.timeout < float("inf")
         check_that(seconds, "timeout", "a positive number of seconds", self.timeout)
         self.url = (self.url or os.environ.get("OPENAI_BASE_URL") or OPENAI).rstrip("/")
-        if self.url == OPENAI and not os.environ.get("OPENAI_API_KEY"):
+        if self.url == OPENAI and not _key():
             raise ValueError("OPENAI_API_KEY must be set in the environment for OpenAI's server")
         self._told: Any = WeakKeyDictionary()  # game -> the chats of its seats ...
         self._ready: Any = WeakKeyDictionary()  # ... and replies that are there, but not delivered as others failed
@@ -104,7 +109,7 @@ class ApiPlayer:
         todo = [row for row, turn in enumerate(turns) if turn is not None and not ready[row]]
         pool, stop = ThreadPoolExecutor(self.at_once), Event()
         with (
-            httpx.Client(timeout=self.timeout) as client,
+            httpx.Client(timeout=self.timeout, trust_env=not _is_here(self.url)) as client,
             tqdm(total=len(todo), desc=self.model, leave=False, disable=HEADLESS or len(todo) < 2) as bar,
         ):
             jobs = {pool.submit(self._reply, client, stop, row, told[row], turns[row]): row for row in todo}
@@ -141,10 +146,9 @@ class ApiPlayer:
             except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
                 final = isinstance(error, (_RefusalError, httpx.InvalidURL, httpx.UnsupportedProtocol))
                 if count == self.retries or final:
-                    what = f"{str(error) or type(error).__name__}".replace(
-                        os.environ.get("OPENAI_API_KEY") or "\0", "***"
-                    )
-                    raise ApiError(f"model {self.model!r} at {self.url.rpartition('@')[2]}: {what}") from error
+                    what = f"{str(error) or type(error).__name__}".replace(_key() or "\0", "***")
+                    # without the cause, whose text may show the key
+                    raise ApiError(f"model {self.model!r} at {self.url.rpartition('@')[2]}: {what}") from None
                 stop.wait(2**count)
         raise AssertionError("the last try returns or raises")
 
@@ -163,8 +167,22 @@ class ApiPlayer:
             return answer.status_code, body
 
     def _headers(self) -> dict[str, str]:
-        key, url = os.environ.get("OPENAI_API_KEY"), httpx.URL(self.url)
-        return {"Authorization": f"Bearer {key}"} if key and (url.scheme == "https" or url.host in HERE) else {}
+        key, safe = _key(), httpx.URL(self.url).scheme == "https" or _is_here(self.url)
+        if not (key.isascii() and key.isprintable()):
+            raise _RefusalError("OPENAI_API_KEY holds what no header can, as a line break")
+        return {"Authorization": f"Bearer {key}"} if key and safe else {}
+
+
+def _key() -> str:
+    return (os.environ.get("OPENAI_API_KEY") or "").strip()  # files with secrets end in a line break
+
+
+def _is_here(url: str) -> bool:
+    """Whether a server is this machine, which no proxy comes between."""
+    try:
+        return httpx.URL(url).host in HERE
+    except httpx.InvalidURL:
+        return False
 
 
 class _RefusalError(ValueError):
@@ -184,7 +202,9 @@ def _content(status: int, body: bytes) -> str:
     if not isinstance(said, str | None):
         raise ValueError(f"content that is no text: {_short(text)}")
     said = (said or "").encode(errors="replace").decode()  # half of a surrogate pair could not be sent back
-    return "".join(mark for mark in said if mark.isprintable() or mark in "\n\t")
+    said = said.rpartition("</think>")[2].strip()
+    # marks that do not show go, but spaces of another kind part words, too
+    return "".join(mark if mark.isprintable() or mark in "\n\t" else " " if mark.isspace() else "" for mark in said)
 
 
 def _short(text: str) -> str:

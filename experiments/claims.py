@@ -39,6 +39,7 @@ NAMES = {
 LONGER = {  # table -> that of the same runs trained longer, and what AA is called there
     "ipd_gru_curves": ("ipd_gru_long", "longer"), "ipd_policy": ("ipd_long", AA), "coin_curves": ("coin_long", AA),
     "negotiation_curves": ("negotiation_longer", AA), "llm_training": ("llm_side_training", "aa_long"),
+    "llm_policy": ("llm_side_policy", "aa_long"),
 }  # fmt: skip
 REDUCED = ("ipd_policy", "harvest", "harvest_open", "harvest_beta")  # to means over a window, but for SCENARIOS
 COLUMNS = {"state": "metric", "probability": "value", "row_reward": "value", "step": "update"}  # by the names used here
@@ -67,6 +68,8 @@ class Quantity:
         table = load(self.table).rename(columns=COLUMNS)
         if self.table == "sign_table":  # nothing was trained: signs, by the signs of past and present
             table = np.sign(table).rename(columns={"term": "value"}).assign(seed=0)
+        if ("metric", AVERAGE) in self.rows:
+            table = averaged(table)
         for column, value in self.rows:
             table = table[table[column] == value] if column in table else table[:0]
         if table.empty:
@@ -80,7 +83,7 @@ class Quantity:
     def measured(self, load: Load, seeds: tuple[int, ...] = ()) -> tuple[Statistic, str]:
         """Mean over (these) seeds, and at which updates it was read; NoRunError if there are no such runs."""
         table, rows = self.looked_at(load), dict(self.rows)
-        reduced = self.table in REDUCED and rows["metric"] not in SCENARIOS.values()
+        reduced = self.table in REDUCED and rows["metric"] not in (*SCENARIOS.values(), AVERAGE)
         read = "last third" if reduced else "end"
         if seeds and "seed" in table and table.seed.isin(seeds).any():
             table = table[table.seed.isin(seeds)]
@@ -139,12 +142,13 @@ class Claim:
         """The claim beside our runs; NoRunError or FileNotFoundError if there are none."""
         ends = [end.measured(load)[0].value for end in self.span] if isinstance(self.span, tuple) else [self.span, 0.0]
         now, read = zip(*(side.measured(load) for side in self.sides), strict=True)
-        margin = max(TENTH * abs(ends[0] - ends[1]), self.least)
+        tenth = TENTH * abs(ends[0] - ends[1])
+        margin = max(tenth, self.least)
         published = None if len(now) > 1 else self.right
         ours = _apart(now)
         result = Result(
             self.what, ours.interval(), self.source, published, margin, ours.seeds,  # type: ignore[arg-type]
-            "; ".join(dict.fromkeys(read)),
+            "; ".join(dict.fromkeys(read)), tenth=tenth,
         )  # fmt: skip
         later = [side.later(load) for side in self.sides]
         if not any(later):
@@ -180,7 +184,7 @@ def _signs() -> Iterator[Claim]:
     for past, present in product(_WORDS, _WORDS):
         who = f"past {_WORDS[past]}, present {_WORDS[present]}"
         ours = quantity("sign_table", "sign of the term", who, past=past, present=present)
-        yield Claim("aa_1a", ours, float(past * present), "fig. 1a", 0.0, 0.0)
+        yield Claim("aa_1a", ours, float(past * present), "fig. 1a (second hand)", 0.0, 0.0)
 
 
 def policy(table: str, state: str) -> Quantity:
@@ -190,12 +194,13 @@ def policy(table: str, state: str) -> Quantity:
 
 def _prisoners(figure: str, table: str) -> Iterator[Claim]:
     """Every bar, and every pair of bars that are further apart than their error bars."""
+    source = "fig. 1b (second hand)"
     bars = [(row["state"], row["probability_of_cooperation"], row["error_bar"]) for row in printed("aa_ipd_policy")]
     for state, height, error in bars:
-        yield Claim(figure, policy(table, state), height, "fig. 1b, read off the bars", 1.0, error)
+        yield Claim(figure, policy(table, state), height, f"{source}, read off the bars", 1.0, error)
     for high, low in combinations(sorted(bars, key=lambda bar: -bar[1]), 2):
         if high[1] - low[1] > high[2] + low[2]:
-            yield from more(figure, "fig. 1b", (policy(table, high[0]), policy(table, low[0])))
+            yield from more(figure, source, (policy(table, high[0]), policy(table, low[0])))
 
 
 # --- AA, figures 2 and 3: leagues of two players
@@ -266,6 +271,8 @@ def _negotiation() -> Iterator[Claim]:
     yield from _league("aa_3", "negotiation", cells)
     lost = readings("negotiation", KIND, GREEDY)["league"]  # .25 by the rules, where .30 is printed for AA
     yield from more("aa_3", source, *((ours, lost) for ours in readings("negotiation", AA, GREEDY).values()))
+    kind, greedy = (readings("negotiation", script, AA) for script in (KIND, GREEDY))
+    yield from more("aa_3", CONTROL, *((kind[way], greedy[way]) for way in kind))  # to defect does not pay
     end, *others = (quantity("negotiation_curves", "welfare", agent=who, metric="together") for who in (AA, PPO, NAIVE))
     start = replace(end, who="AA at the start", first=True)
     yield from more("aa_appendix", OURS, *((end, other) for other in (start, *others)))
@@ -275,6 +282,7 @@ def _negotiation() -> Iterator[Claim]:
 
 HARVESTERS = {"adalign": PROXIMAL_AA, "ppo": PPO, "ppo_prosocial": PPO_SUM, "random": RANDOM}
 SCENARIOS = {"scenario_0": "scenario_zapping", "scenario_1": "scenario_peaceful"}  # as published, in our tables
+AVERAGE = "mean of the scores"  # of both scenarios
 
 
 def harvest(table: str, algorithm: str, metric: str) -> Quantity:
@@ -282,16 +290,32 @@ def harvest(table: str, algorithm: str, metric: str) -> Quantity:
     return quantity(table, metric.replace("_", " "), algorithm=algorithm, metric=metric)
 
 
+def focal_limits() -> dict[str, tuple[float, float]]:
+    """Apples that are a published score of 0, and of 1, by scenario."""
+    return {row["scenario"]: (row["low"], row["high"]) for row in printed("aa_commons_harvest_limits")}
+
+
+def averaged(table: pd.DataFrame) -> pd.DataFrame:
+    """Mean of the two scenarios' scores, as it is printed, of each seed: rows of the metric AVERAGE."""
+    scores = []
+    for scenario, (low, high) in focal_limits().items():
+        rows = table[table.metric == SCENARIOS[scenario]]
+        scores.append(rows.assign(value=(rows.value - low) / (high - low), metric=AVERAGE))
+    keys = [column for column in table if column != "value"]
+    return pd.concat(scores).groupby(keys, as_index=False).value.mean()
+
+
 def _scores(figure: str, place: str, numbers: bool) -> Iterator[Claim]:
-    """Figure 4 in raw apples of a focal player: what is printed is (raw - low) / (high - low)."""
-    limits = {row["scenario"]: row for row in printed("aa_commons_harvest_limits")}
-    for scenario, metric in SCENARIOS.items():
-        low, high = limits[scenario]["low"], limits[scenario]["high"]
+    """Figure 4 in raw apples of a focal player: printed are (raw - low) / (high - low), and their mean, as it is."""
+    limits = focal_limits() | {"average": (0.0, 1.0)}
+    for scenario, metric in (SCENARIOS | {"average": AVERAGE}).items():
+        low, high = limits[scenario]
         rows = sorted(printed("aa_commons_harvest_open"), key=lambda row: -row[scenario])
         for row in rows if numbers else ():
             ours = harvest(place, HARVESTERS.get(row["agent"], row["agent"]), metric)
             apples = low + row[scenario] * (high - low)
-            yield Claim(figure, ours, apples, "fig. 4, de-normalised (second hand)", high - low)
+            how = "" if scenario == "average" else ", de-normalised"
+            yield Claim(figure, ours, apples, f"fig. 4{how} (second hand)", high - low)
         agents = [harvest(place, HARVESTERS[row["agent"]], metric) for row in rows if row["agent"] in HARVESTERS]
         yield from more(figure, "fig. 4 (second hand)", *combinations(agents, 2))
         yield from more(figure, CONTROL, (agents[0], harvest(place, FREE, metric)))

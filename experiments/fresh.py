@@ -1,4 +1,4 @@
-"""Every judged claim once more, with seeds that nobody has seen: `make claims SEEDS=100-104`.
+"""Every judged claim once more, with seeds of the caller's, as fresh as they are: `make claims SEEDS=100-104`.
 
 Where AA_SEEDS is set, all experiments are declared with these seeds in place of `run.JUDGED`, and what is made goes to
 build/seeds/. Settings, claims and rule stay as they are, and committed tables are read by nobody.
@@ -203,7 +203,7 @@ def summary(table: pd.DataFrame) -> str:
     differ = (figures.judged_verdict != figures.fresh_verdict).sum()
     language = figures.figure.str.startswith("llm").sum() or "none"
     return (
-        f"**Unseen seeds.** With {_asked(table)}, {again.sum()} of {len(ran)} claims on {len(figures)} figures "
+        f"**Fresh seeds.** With {_asked(table)}, {again.sum()} of {len(ran)} claims on {len(figures)} figures "
         f"({language} of LLM) hold (above: {judged.sum()}), {(judged & again).sum()} with both; {differ} verdicts "
         "differ (12)."
     )
@@ -215,7 +215,7 @@ def _asked(table: pd.DataFrame) -> str:
 
 
 def about(*figures: str) -> str:
-    """What unseen seeds say of some figures, in Markdown: which claims hold with one set of seeds alone."""
+    """What fresh seeds say of some figures, in Markdown: which claims hold with one set of seeds alone."""
     from experiments import records
     from experiments.page import FIGURES
 
@@ -223,7 +223,7 @@ def about(*figures: str) -> str:
         table = read()
     except records.MissingTable:
         return ""
-    lines = [f"**Unseen seeds.** The same claims with {_asked(table)}, which nobody had looked at (notebook 12):\n"]
+    lines = [f"**Fresh seeds.** The same claims with {_asked(table)}, by which no setting was chosen (notebook 12):\n"]
     for figure in figures:
         rows = table[(table.figure == figure) & (table.fresh_holds != "no run")]
         if rows.empty:

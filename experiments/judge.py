@@ -1,12 +1,13 @@
 """The rule by which a figure of the papers counts as reproduced.
 
 A figure makes claims of two kinds: it states *numbers* and *orderings* (who does better than whom). All that we know of
-are judged, beside 95% intervals over seeds.
+are judged beside 95% intervals over seeds, but for one: how fast training is ("10x", on a poster; see notebook 05).
 
 - A number **agrees** if our mean lies within a margin of it and our whole interval within twice that margin. The margin
   is a tenth of what the game offers in that cell: the distance between what always cooperate and always defect get
   there, or in Commons Harvest between the two ends by which the published scores are normalised. Only where the paper
-  prints a larger error bar, or so few digits that their rounding is larger, is that taken.
+  prints a larger error bar, or so few digits that their rounding is larger, is that taken; a verdict that hangs on that
+  is marked.
 - An ordering **holds** if the whole interval of the difference lies above zero. Where a paper shows pictures and no
   numbers, what they are taken to show is an ordering by measures of ours, and its source says so.
 - A *control* is an ordering that no paper states: who learned nothing would fail it. It can only cost a verdict.
@@ -91,6 +92,7 @@ class Result:
     longer: Estimate | None = None  # the same after longer training; None: not run
     longer_seeds: tuple[int, ...] = ()
     same_seeds: Estimate | None = None  # ours of the seeds that were trained longer, where these are fewer
+    tenth: float = 0.0  # of what the game offers, where the margin is wider
 
     @property
     def passes(self) -> bool:

@@ -230,7 +230,7 @@ def _long(profile: str) -> list[str]:
 
 
 def _fresh(profile: str) -> Sequence[int]:
-    """Seeds beside those that are judged, which nobody had looked at: in how many of them the headline holds."""
+    """Seeds beside those that are judged, by which nothing was chosen: in how many of them the headline holds."""
     return seeds(profile)[:1] if profile == "smoke" else (*range(10, 20), *range(100, 105))
 
 

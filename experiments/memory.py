@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from aa_core.checks import check_that
 from aa_core.games.text import make_text_game, play_scripted
 from experiments.language import training
 
@@ -172,8 +173,14 @@ def update(run: Training, config: PretrainedConfig, reply: int) -> dict[str, flo
 
 def report(model: str, game: str, profile: str = "paper", reply: int = 60) -> str:
     """What an update of Advantage Alignment holds, and whether it fits on a GPU of 80 GB."""
+    check_that(reply > 0, "reply", "a positive number of tokens", reply)
     config, run = config_of(model), replace(training(profile, game, "advantage_alignment"), model=model)
-    held = update(run, config, reply)
+    try:
+        held = update(run, config, reply)
+    except (AttributeError, RuntimeError, TypeError) as error:  # of another build than Qwen's, Llama's and Gemma's
+        raise ValueError(
+            f"model {model!r} cannot be counted without values ({type(error).__name__}: {error})"
+        ) from error
     always = sum(list(held.values())[:3])
     playing, learning = always + held["cache while playing"], always + sum(list(held.values())[4:])
     peak = max(playing, learning)

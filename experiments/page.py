@@ -28,7 +28,7 @@ class PaperFigure(NamedTuple):
 
 
 FIGURES: Mapping[str, PaperFigure] = {
-    "aa_1a": PaperFigure("fig. 1a: the sign table", "03"),
+    "aa_1a": PaperFigure("fig. 1a: the sign table, which the formula implies", "03"),
     "aa_1b": PaperFigure("fig. 1b: the policy in the prisoner's dilemma, of a recurrent agent", "04"),
     "aa_1b_table": PaperFigure("fig. 1b: the same of a table of five numbers", "04"),
     "aa_2": PaperFigure("fig. 2: the Coin Game league", "05"),
@@ -84,6 +84,11 @@ class Entry:
         bad = [result for result in self.results if not result.passes and result.source not in judge.SHOWN]
         bad.sort(key=lambda result: (result.published is not None, result.source == judge.CONTROL))
         return tuple(f"{r.what}{' (control)' if r.source == judge.CONTROL else ''}" for r in bad)
+
+    @property
+    def narrow(self) -> Verdict:
+        """The verdict with no margin wider than a tenth of what the game offers."""
+        return judge.judge([replace(r, margin=min(r.margin, r.tenth)) for r in self.results], len(self.missing))
 
     @property
     def stated(self) -> Verdict:

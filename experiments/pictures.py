@@ -35,7 +35,8 @@ PICTURES: Mapping[str, Picture] = {
         "Where naive learning ends, from a grid of starts",
         seen="Four square maps, from both players' first P(C) to where learning ends. In the prisoner's dilemma "
         "nearly the whole square is both defect; stag hunt and Bach or Stravinsky are split into two regions, "
-        "chicken into four by dashed lines. Bars below: the shares from random starts.",
+        "chicken into two triangles where one player gives way, but for two wedges with the roles exchanged; dashed "
+        "lines mark indifference. Bars below: the shares from random starts.",
     ),
     "naive_trajectories": Picture(
         "01",
@@ -48,7 +49,7 @@ PICTURES: Mapping[str, Picture] = {
         "02",
         "What exact LOLA ends with, by the size of the imagined step",
         seen="Stacked bars, one for naive ascent and one for each size of LOLA's step: naive is always defect; "
-        "with steps from 1 on shares of tit for tat, always cooperate and others take its place.",
+        "with steps from 1 on shares of tit for tat, always cooperate and others take most of its place.",
     ),
     "theorem1_angles": Picture(
         "02",
@@ -62,15 +63,15 @@ PICTURES: Mapping[str, Picture] = {
         "AA fig. 1a: the sign table, from the computed product",
         "aa_1a",
         seen="A square with my past advantage across and the co-player's present one upwards. Where both have the "
-        "same sign an action becomes more likely (upper right: you did me good, this does you good), where "
+        "same sign an action becomes more likely (upper right: it went well for me, this does you good), where "
         "they differ less likely.",
     ),
     "partition_term": Picture(
         "03",
         "The partition term that AA drops: cosines along training",
-        seen="Two panels of cosines along training, from small and from large starts. AA and the full softmax stay "
-        "at 1; AA and LOQA stay near 1 from small starts, and in a tenth of the large starts fall far below "
-        "0.",
+        seen="Two panels of cosines along training, from small and from large starts. AA and the full softmax begin "
+        "near 0.9 and stay at 1; AA and LOQA stay near 1 from small starts, and in a tenth of the large starts fall "
+        "far below 0.",
     ),
     "exact_outcomes": Picture(
         "03",
@@ -151,7 +152,8 @@ PICTURES: Mapping[str, Picture] = {
         "10",
         "LLM paper: everybody against everybody",
         "llm_crossplay",
-        seen="Three matrices of points, one a game: three algorithms and two scripts against each other. Naive "
+        seen="Three matrices of points, one a game: three algorithms, their prior and two scripts against each "
+        "other. Naive "
         "learners and the greedy script earn most from whoever gives, and least among themselves.",
     ),
     "llm_claims": Picture("10", "Claims on what is worth more and less to oneself, by algorithm", "llm_curves"),

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pandas as pd
 
-from experiments import fresh, language, paths, records, registry
+from experiments import fresh, judge, language, paths, records, registry
 from experiments.build import COST
 from experiments.claims import CLAIMS, Load
 from experiments.judge import Verdict
@@ -48,6 +48,7 @@ def commands(load: Load) -> str:
 
 def verdicts(load: Load) -> str:
     """What is reproduced and what is not: every figure of both papers, with its verdict."""
+    again = _other_verdicts()
     lines = ["| figure | verdict | (numbers;) orderings | seeds (fewest) |", "|" + "---|" * 4]
     for key in FIGURES:
         read: list[str] = []
@@ -63,7 +64,8 @@ def verdicts(load: Load) -> str:
         other = found.longer not in ("not run", found.verdict)
         holding = (Verdict.OTHER_SCALE, Verdict.NO_NUMBERS, Verdict.PARTLY, Verdict.REPRODUCED)
         spoilt = found.verdict == Verdict.NOT_REPRODUCED and found.stated in holding
-        marks = (("§", aside), ("†", other), ("‡", old), ("¶", spoilt))
+        wide = found.results and found.narrow != judge.judge(found.results, len(found.missing))
+        marks = (("§", aside), ("†", other), ("‡", old), ("¶", spoilt), ("◊", wide), ("‖", key in again))
         signs = "".join(sign for sign, holds in marks if holds)
         cells = (
             f"[{key.split('_')[0].upper()}, {title}](notebooks/{registry.NOTEBOOKS[number].name}.ipynb)",
@@ -76,7 +78,9 @@ def verdicts(load: Load) -> str:
         "†": "trained longer, the verdict is another (12)",
         "§": "from side studies (`make studies/NAME`)",
         "‡": "from tables that earlier code made",
-        "¶": "the paper's orderings hold, a control of ours fails",
+        "¶": "all orderings hold, a control of ours fails",
+        "◊": "by error bars wider than our margin",
+        "‖": "another with the fresh seeds",
     }
     table = "\n".join(lines)
     used = [f"{sign} {words}" for sign, words in legend.items() if sign in table]
@@ -89,11 +93,20 @@ def _judged(key: str) -> set[str]:
 
 
 def _unseen() -> list[str]:
-    """What holds with seeds that nobody has seen, if that has been run."""
+    """What holds with fresh seeds, if that has been run."""
     try:
         return [fresh.summary(fresh.read())]
     except records.MissingTable:
         return []
+
+
+def _other_verdicts() -> set[str]:
+    """Figures whose verdict is another with fresh seeds."""
+    try:
+        table = fresh.read()
+    except records.MissingTable:
+        return set()
+    return set(table[table.judged_verdict != table.fresh_verdict].figure)
 
 
 def _counts(found: Entry) -> str:

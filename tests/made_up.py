@@ -58,13 +58,13 @@ def along(columns: Iterable[str], *data: tuple) -> pd.DataFrame:
 
 
 def league(cells: dict[tuple[str, str], float]) -> pd.DataFrame:
-    """A league of cells, whose scripts have a single seed."""
+    """A league of cells; scripts, and the prior, have a single seed."""
     return pd.DataFrame(
         [
             (row, column, i, j, noisy(value, i))
             for (row, column), value in cells.items()
-            for i in (JUDGED if row not in SCRIPTED else [0])
-            for j in (JUDGED if column not in SCRIPTED else [0])
+            for i in (JUDGED if row not in (*SCRIPTED, PRIOR) else [0])
+            for j in (JUDGED if column not in (*SCRIPTED, PRIOR) else [0])
         ],
         columns=["row_agent", "column_agent", "row_seed", "column_seed", "row_reward"],
     )
@@ -134,7 +134,8 @@ def language_models() -> dict[str, pd.DataFrame]:
         kind, greedy = SCRIPTS[game]
         cells = {(kind, kind): 0.7, (kind, greedy): -0.4, (greedy, kind): 1.0, (greedy, greedy): 0.0, (AA, AA): 0.68,
                  (AA, greedy): -0.05, (AA, NAIVE): -0.05, (SUM, greedy): -0.4, (SUM, NAIVE): -0.4, (NAIVE, NAIVE): 0.0,
-                 (kind, NAIVE): -0.4, (greedy, NAIVE): 0.0}  # fmt: skip
+                 (kind, NAIVE): -0.4, (greedy, NAIVE): 0.0, (PRIOR, PRIOR): 0.6, (PRIOR, NAIVE): -0.3,
+                 (NAIVE, PRIOR): 0.8, (PRIOR, greedy): -0.3, (greedy, PRIOR): 0.8}  # fmt: skip
         played.append(league(cells).rename(columns={"row_reward": "value"}).assign(game=game, metric="reward"))
         levels = {  # together, points, points from greed, of the other
             PRIOR: (0.8, 0.6, -0.3), AA: (0.95, 0.68, -0.05), SUM: (1.0, 0.7, -0.4), NAIVE: (0.1, 0.0, 0.0),

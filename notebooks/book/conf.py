@@ -4,8 +4,8 @@ Built offline by `make site`. Formulas become MathML in the reader's browser, by
 sphinxcontrib-katex carries, so that no page needs a network.
 
 Why Sphinx, and not Jupyter Book 2: the site must come out of committed outputs and the packages of requirements.lock
-alone. Jupyter Book 2 is built by mystmd, a Node program, which that lock cannot hold, and which fetches its templates
-from the network.
+alone. Jupyter Book 2 is built by mystmd, a Node program: Node could come into the lock as a wheel, but the themes are
+fetched from the network, unless a copy of them is kept here.
 """
 
 import json

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -330,7 +331,7 @@ def test_bad_settings_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
 ODD = {
     "model": ("", None, 3),
     "url": (3, b"http://localhost"),
-    "options": (None, "temperature=1", 3),
+    "options": (None, "temperature=1", 3, {"stop": {1}}, {"temperature": float("nan")}),
     **dict.fromkeys(("max_new_tokens", "at_once", "tries", "longest"), (0, -1, 1.5, float("nan"), "3", None)),
     "retries": (-1, 0.5, float("nan"), "3", None),
     "timeout": (0, -0.5, float("nan"), float("inf"), "3", None),
@@ -341,3 +342,54 @@ ODD = {
 def test_odd_settings_are_refused_by_name(name: str, value: object) -> None:
     with pytest.raises(ValueError, match=rf"^{name} must be "):
         ApiPlayer(**{"model": "m", "url": "http://127.0.0.1:9"} | {name: value})
+
+
+# --- keys, proxies and what servers do to texts
+
+
+def test_a_key_is_shown_by_no_traceback_and_its_line_break_is_cut(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "secret\n")
+    server.behave = lambda handler, _: send(handler, b"wrong key: secret", 401)
+    with pytest.raises(ApiError) as caught:
+        play([make_text_game("ipd", 0, rounds=1)], [(ApiPlayer("m", server.url), ScriptedPlayer("defect"))])
+    assert server.headers[0]["Authorization"] == "Bearer secret"
+    assert "secret" not in "".join(traceback.format_exception(caught.value))
+    monkeypatch.setenv("OPENAI_API_KEY", "sec\nret")
+    with pytest.raises(ApiError, match="OPENAI_API_KEY holds what no header can") as caught:
+        play([make_text_game("ipd", 0, rounds=1)], [(ApiPlayer("m", server.url), ScriptedPlayer("defect"))])
+    assert "ret" not in "".join(traceback.format_exception_only(caught.value)).replace("secret", "")
+
+
+def test_no_proxy_comes_between_this_machine_and_itself(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    proxy = Server()
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, proxy.url.removesuffix("/v1"))
+    game = make_text_game("ipd", 0, rounds=1)
+    play([game], [(ApiPlayer("m", server.url), ScriptedPlayer("defect"))])
+    assert game.actions == [(0, 1)]
+    assert (len(server.asked), proxy.asked) == (1, [])
+    proxy.http.shutdown()
+    proxy.http.server_close()
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        ("<think>A or B? </A>\n</think>\n\n<A>", "<A>"),
+        ("Proposal:\u00a010\u202fhats", "Proposal: 10 hats"),
+        ("I have\u2028rock\u200b", "I have rock"),
+        (" <A>\n", "<A>"),
+    ],
+)
+def test_thoughts_are_cut_and_odd_spaces_stay_spaces(server: Server, said: str, kept: str) -> None:
+    server.behave = saying(said)
+    game = make_text_game("ipd", 0, rounds=1)
+    player = ApiPlayer("m", server.url, tries=1)
+    player.sit([(game, 0)])
+    assert player.answer([game.turns()[0]]) == [kept]
+
+
+def test_an_address_with_a_password_is_shown_nowhere() -> None:
+    assert "pass" not in repr(ApiPlayer("m", "http://me:pass@localhost:1/v1"))

@@ -33,7 +33,7 @@ NULLS = ("untrained", "prior", "kind", "greedy", "random")
 UNKNOWN = {
     *product(("aa_1b", "aa_1b_table", "aa_2", "aa_2_proximal", "aa_3"), ("prior",)),
     *product(("aa_4", "aa_4_orchard", "aa_5", "aa_5_orchard", "aa_8"), ("prior", "kind")),
-    *product(("llm_crossplay",), ("untrained", "prior", "random")),
+    ("llm_crossplay", "random"),
     *product(("llm_curves", "llm_teaches"), ("random",)),
     ("aa_3", "random"),
 }  # fmt: skip
@@ -136,7 +136,7 @@ def trained(load: Load, null: str) -> pd.DataFrame:
 
 def crossed(table: pd.DataFrame, null: str) -> pd.DataFrame:
     parts = [
-        in_league(part, AA, SCRIPTS[game][null == "greedy"] if null in ("kind", "greedy") else None)
+        in_league(part, AA, SCRIPTS[game][null == "greedy"] if null in ("kind", "greedy") else PRIOR)
         for (game, _), part in table.groupby(["game", "metric"])
     ]
     return pd.concat(parts)
@@ -205,6 +205,24 @@ def test_without_controls_the_prior_would_pass(world: dict[str, pd.DataFrame], m
     monkeypatch.setattr(page, "CLAIMS", [claim for claim in CLAIMS if claim.source != CONTROL])
     for figure in ("llm_curves", "llm_policy"):
         assert entry(figure, with_null(made_up.reader(world), "prior")).verdict in PASSING
+
+
+def test_a_script_that_answers_nobody_passes_all_that_is_printed_of_negotiation_but_not_the_control(
+    world: dict[str, pd.DataFrame],
+) -> None:
+    claims = {AA: (5.0, 3.5), KIND: (5.0, 0.0), GREEDY: (5.0, 5.0)}  # of what it values more, and less
+
+    def earned(row: str, column: str) -> float:
+        (more, less), (other_more, other_less) = claims[row], claims[column]
+        return 0.5 * more / max(more + other_less, 5) + 0.1 * less / max(less + other_more, 5)
+
+    cells = made_up.NEGOTIATION | {(row, column): earned(row, column) for row, column in product(claims, claims)}
+    assert cells[KIND, GREEDY] == 0.25
+    tables = {"negotiation_league": made_up.league(cells), "negotiation_curves": made_up.curves(cells, 0.9)}
+    found = entry("aa_3", made_up.reader(world | tables))
+    assert found.stated == Verdict.OTHER_SCALE
+    assert found.verdict == Verdict.NOT_REPRODUCED
+    assert {one.source for one in found.results if one.published is None and not one.passes} == {CONTROL}
 
 
 of_null = cache(partial(with_null, committed))

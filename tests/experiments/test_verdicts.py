@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aa_core.estimates import Estimate
-from experiments import ipd, language, page, paths, records, registry
+from experiments import claims, ipd, language, page, paths, records, registry
 from experiments.claims import AA, CLAIMS, LONGER, Claim, NoRunError, readings
 from experiments.judge import BY_RULES, CONTROL, OURS, SHOWN, Result, Verdict, judge
 from experiments.page import FIGURES, Entry, entry, show_seeds
@@ -186,8 +186,30 @@ def test_the_orderings_of_a_printed_table_are_not_a_selection() -> None:
         assert f"reward, {way}: always cooperate from AA > always defect from AA" in said
         assert f"reward, {way}: always defect from AA > AA from always defect" in said
     assert "reward, league: AA from random > AA from always defect" in said
-    scores = [claim for claim in CLAIMS if claim.figure == "aa_4" and claim.source == "fig. 4 (second hand)"]
-    assert len(scores) == 2 * 6, "all pairs of four, in two scenarios"
+    scores = [claim for claim in CLAIMS if claim.figure == "aa_4" and claim.source != CONTROL]
+    numbers = [claim for claim in scores if isinstance(claim.right, float)]
+    assert len(numbers) == 3 * 10, "three columns of ten agents"
+    assert len(scores) - len(numbers) == 3 * 6, "all pairs of four, in both scenarios and in their mean"
+
+
+def test_a_mean_of_scores_is_that_of_each_seed() -> None:
+    limits = claims.focal_limits()
+    apples = {"scenario_zapping": (0.5, 1.0), "scenario_peaceful": (1.5, 0.0)}  # as scores, of two seeds
+    rows = [
+        ("ppo", seed, metric, low + score * (high - low))
+        for (low, high), (metric, scores) in zip(limits.values(), apples.items(), strict=True)
+        for seed, score in enumerate(scores)
+    ]
+    table = pd.DataFrame([*rows, ("ppo", 0, "zaps", 9.0)], columns=["algorithm", "seed", "metric", "value"])
+    assert claims.averaged(table).set_index("seed").value.to_dict() == pytest.approx({0: 1.0, 1: 0.5})
+
+
+def test_a_verdict_that_hangs_on_wide_error_bars_is_told() -> None:
+    near = replace(AGREES, margin=0.2, tenth=0.05)
+    found = page.Entry(page.FIGURES["aa_1b"], (), Verdict.REPRODUCED, (near, HOLDS))
+    off = replace(near, ours=Estimate(near.published + 0.15, near.published + 0.14, near.published + 0.16))
+    assert found.narrow == judge([AGREES, HOLDS])
+    assert replace(found, results=(off, HOLDS)).narrow == Verdict.OTHER_SCALE != judge([off, HOLDS])
 
 
 def test_learners_are_read_in_the_last_third_of_their_updates() -> None:
@@ -221,10 +243,11 @@ def test_it_is_said_where_tables_were_read_that_hold_no_updates(world: dict[str,
     for side in (side for claim in CLAIMS for side in claim.sides if side.table in world):
         with suppress(NoRunError):
             read.setdefault((side.table, "scenario" in side.of), set()).add(side.measured(load)[1])
-    for name in ("ipd_policy", "harvest", "harvest_open", "harvest_beta"):
+    for name in ("ipd_policy", "harvest_beta"):
         assert read[name, False] == {"last third"}
     for name in ("harvest", "harvest_open"):
         assert read[name, True] == {"end"}
+        assert read[name, False] == {"last third", "end"}, "the mean of both scenarios' scores"
     assert read["coin_league", False] == read["llm_policy", False] == {"end"}
 
 
