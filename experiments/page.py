@@ -28,7 +28,7 @@ class PaperFigure(NamedTuple):
 
 
 FIGURES: Mapping[str, PaperFigure] = {
-    "aa_1a": PaperFigure("fig. 1a: the sign table, which the formula implies", "03"),
+    "aa_1a": PaperFigure("fig. 1a: the sign table", "03"),
     "aa_1b": PaperFigure("fig. 1b: the policy in the prisoner's dilemma, of a recurrent agent", "04"),
     "aa_1b_table": PaperFigure("fig. 1b: the same of a table of five numbers", "04"),
     "aa_2": PaperFigure("fig. 2: the Coin Game league", "05"),

@@ -75,12 +75,12 @@ def verdicts(load: Load) -> str:
         lines.append("| " + " | ".join(cells) + " |")
     legend = {
         "\\*": "settings were chosen on some of these seeds",
-        "†": "trained longer, the verdict is another (12)",
-        "§": "from side studies (`make studies/NAME`)",
+        "†": "another when trained longer (12)",
+        "§": "from side studies",
         "‡": "from tables that earlier code made",
-        "¶": "all orderings hold, a control of ours fails",
-        "◊": "by error bars wider than our margin",
-        "‖": "another with the fresh seeds",
+        "¶": "orderings hold, a control fails",
+        "◊": "by wide error bars",
+        "‖": "another with fresh seeds",
     }
     table = "\n".join(lines)
     used = [f"{sign} {words}" for sign, words in legend.items() if sign in table]
