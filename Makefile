@@ -18,7 +18,7 @@ RUN_SNAKEMAKE = if [ ! -e $(INSTALLED) ]; then echo "(first installs the package
 	--resources gpu=1 \
 	$(if $(AA_BUILD),--directory "$$AA_BUILD") --config profile=$(PROFILE) mode=$(2) fresh=$(if $(FRESH),1,0)
 
-FRESH_STEP = $(PY) -m experiments.fresh --profile $(PROFILE) --seeds '$(SEEDS)' --only '$(ONLY)' --cores $(CORES)
+FRESH_STEP = $(PY) -m experiments claims --profile $(PROFILE) --seeds '$(SEEDS)' --only '$(ONLY)' --cores $(CORES)
 
 .PHONY: figures claims soak redraw test test-kill test-lab test-course rehearsal rehearsal-gpu lint lab course site slides bench setup clean clean-all help
 .DEFAULT_GOAL := help

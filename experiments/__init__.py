@@ -11,6 +11,6 @@ if asked := os.environ.get("AA_SEEDS"):  # before anything is declared; see expe
     except ValueError as error:
         sys.exit(f"AA_SEEDS: {error}")
 
-from experiments.tables import agent, load, read, record
+from experiments.tables import agent, load, record
 
-__all__ = ["agent", "load", "paths", "read", "record", "run"]
+__all__ = ["agent", "load", "paths", "record", "run"]

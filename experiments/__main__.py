@@ -55,6 +55,11 @@ def parser() -> argparse.ArgumentParser:
     size.add_argument("--game", choices=language.GAMES, default="trust_and_split")
     size.add_argument("--reply", type=int, default=60, help="tokens of a reply, as a rule")
     size.set_defaults(profile="paper")
+    again = command("claims", "a step of `make claims`: what is judged, with seeds that nobody has seen")
+    again.add_argument("step", choices=("plan", "tables", "judge"))  # the first two with AA_SEEDS set
+    again.add_argument("--seeds", required=True)
+    again.add_argument("--only", default="")
+    again.add_argument("--cores", type=int, default=2)
     known = command("check", "refuse what does not exist, before anything starts")
     for flag, names in (("notebook", registry.NOTEBOOKS), ("table", tables), ("study", studies)):
         known.add_argument(f"--{flag}", choices=names)
@@ -83,6 +88,23 @@ def make_runs(runs: list[Run], fresh: bool) -> None:
         started = time.perf_counter()
         folder = make(run, fresh)
         print(f"run {run.name}: {time.perf_counter() - started:.0f} s, {relative(folder)}", flush=True)
+
+
+def claims(options: argparse.Namespace) -> None:
+    """A step of `make claims`."""
+    profile = options.profile
+    if options.step == "plan":
+        publish.refuse_changed_code([]) if profile == "laptop" else None
+        behind = f"behind {', '.join(fresh.figures(options.only))}"
+        print(build.reckon(fresh.runs(profile, options.only), behind, profile, options.cores))
+    elif options.step == "tables":
+        for table in fresh.tables(options.only):
+            assemble(table, profile)
+    else:
+        table = fresh.judge(profile, options.seeds, options.only)  # the tables of others may be old
+        table = fresh.with_published(table, options.seeds) if profile == "laptop" else table
+        path = fresh.publish(table, profile, options.seeds)
+        print(f"{fresh.show(table)}\n\nwritten to {relative(path)}", flush=True)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -132,6 +154,11 @@ def follow(options: argparse.Namespace, top: argparse.ArgumentParser) -> None:
 
         try:
             print(report(options.model, options.game, profile, options.reply))
+        except ValueError as error:
+            top.error(str(error))
+    elif options.command == "claims":
+        try:
+            claims(options)
         except ValueError as error:
             top.error(str(error))
     elif options.command == "status":

@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from base64 import b64decode, b64encode
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from experiments import fresh, paths, records, registry
 from experiments.identity import reached, short_hash
 from experiments.paths import relative
 from experiments.pictures import PICTURES, alternative_text
-from experiments.run import Run, Table, finished, verified, with_needs
+from experiments.run import Run, finished, verified, with_needs
 from experiments.tables import command, minutes, out_of_date
 
 COST = "cost"  # the table of what every run took
@@ -52,12 +52,8 @@ def before_run(run: Run, whole: bool) -> list[Run]:
 
 
 def before_notebook(number: str, profile: str, whole: bool) -> list[Run]:
-    """Runs that must be there before a notebook is executed.
-
-    Args:
-        number: of the notebook.
-        profile: of the runs.
-        whole: all runs of its tables, as `make figures` wants; otherwise those of tables that nobody has made yet.
+    """Runs that must be there before a notebook is executed: `whole`: all of its tables, as `make figures` wants; else
+    those of tables that nobody has made yet.
     """
     tables = registry.NOTEBOOKS[number].tables()
     wanted = [t for t in tables if whole or (number != registry.LAST and not t.committed(profile).is_file())]
@@ -77,19 +73,17 @@ def stamp(number: str, profile: str, stale: bool = False) -> str:
     that it reads and of the papers' numbers. In it stand the checksums of what the notebook left behind.
     """
     notebook = registry.NOTEBOOKS[number]
-    texts, code = notebook.content
-    tables = {table.name: [run.identity for run in table.runs(profile)] for table in notebook.tables()}
-    studies = {
-        t.name: records.read_record(t.committed(profile).with_suffix(".json")) for t in notebook.tables(side=True)
-    }
-    if fresh.NAME in notebook.quoted:
-        studies[fresh.NAME] = records.read_record(paths.DATA / "extended" / f"{fresh.NAME}.json")
-    sums = {name: (record or {}).get("table_sha256") for name, record in studies.items()}
+    read, studies = notebook.tables(), notebook.tables(side=True)
+    found = reached(("notebook", None), source=notebook.code)
+    kept = [t.committed(profile) for t in studies]
+    if "experiments.fresh:read" in found:
+        kept.append(paths.DATA / "extended" / f"{fresh.NAME}.csv")
+    sums = {path.stem: (records.read_record(path.with_suffix(".json")) or {}).get("table_sha256") for path in kept}
     published = {path.name: records.checksum(path) for path in sorted(paths.PUBLISHED.glob("*.csv"))}
-    parts = [texts, reached(("notebook", None), source=code), tables, sums, published]
+    declared = {table.name: [run.identity for run in table.at_home(profile)] for table in (*read, *studies)}
+    parts = [notebook.cells, found, {table.name: declared[table.name] for table in read}, sums, published]
     if stale:  # drawn again when one of its tables has been made here
-        every = [*notebook.tables(), *notebook.tables(side=True)]
-        parts.append([table.name for table in every if all(run.is_made() for run in table.at_home(profile))])
+        parts.append({table.name: declared[table.name] for table in (*read, *studies) if table.is_made(profile)})
     if number == registry.LAST:  # it shows what the others leave
         others = [other for other in registry.NOTEBOOKS if other != number]
         parts.append([Path(stamp(other, profile, stale)).name for other in others])
@@ -150,9 +144,7 @@ def execute(number: str, profile: str, stale: bool = False) -> None:
     }
     notebook.cells = [cell for cell in notebook.cells if "injected-parameters" not in cell.metadata.get("tags", [])]
     for cell in notebook.cells:  # what differs between two equal runs
-        cell.metadata = {
-            key: x for key, x in cell.metadata.items() if key not in ("papermill", "execution") and x != []
-        }
+        cell.metadata = registry.lasting(cell.metadata)
         for output in cell.get("outputs", []):
             if "image/png" in output.get("data", {}):
                 if profile != "smoke":
@@ -166,29 +158,34 @@ def execute(number: str, profile: str, stale: bool = False) -> None:
 
 def drawn_stale(number: str, profile: str) -> list[str]:
     """A line for each committed table of a notebook that is not current and has not been made here."""
-    tables = [table for table in registry.NOTEBOOKS[number].tables() if table.committed(profile).is_file()]
-    return list(outdated((t for t in tables if not all(run.is_made() for run in t.runs(profile))), profile))
+    named = {t.committed(profile): t.name for t in registry.NOTEBOOKS[number].tables() if not t.is_made(profile)}
+    return list(outdated({path: name for path, name in named.items() if path.is_file()}, profile))
 
 
-def outdated(tables: Iterable[Table], profile: str) -> Iterator[str]:
+def outdated(tables: dict[Path, str], profile: str) -> Iterator[str]:
     """A line for each committed table that is not current, with the command that makes it again."""
-    for table in tables:
-        path, runs, words = table.committed(profile), table.at_home(profile), ""
+    for path, name in tables.items():
+        way_out = "make claims SEEDS=..." if name == fresh.NAME else command(name, profile)
         try:
-            if differing := out_of_date(records.read_table(path)[1], table, runs):
-                words = f"stale    {relative(path)}: {len(differing)} runs, {minutes(runs):.0f} minutes"
+            record = records.read_table(path)[1]
+            differing = fresh.stale(record) if name == fresh.NAME else out_of_date(name, profile, record)
+            words = f"stale    {relative(path)}: {', '.join(differing)} changed" if differing else ""
+            if words and name in registry.tables():
+                spent = minutes(registry.tables()[name].at_home(profile))
+                words = f"stale    {relative(path)}: {len(differing)} runs, {spent:.0f} minutes"
         except (records.DamagedTable, records.MissingTable) as error:
-            word = "damaged" if isinstance(error, records.DamagedTable) else "missing"
-            words = f"{word:8} {relative(path)}"
+            words = f"{'damaged' if isinstance(error, records.DamagedTable) else 'missing'}  {relative(path)}"
         if words:
-            yield f"{words}; `{command(table, profile)}` makes it again"
+            yield f"{words}; `{way_out}` makes it again"
 
 
 def status(profile: str) -> str:
     """A line for each committed table and agent that is not current."""
-    tables = [*outdated(registry.tables().values(), profile), *_other_tables(profile)]
+    folders = [paths.DATA / profile, *([paths.DATA / "extended"] if profile == "laptop" else [])]
+    tables = {path: path.stem for folder in folders for path in folder.glob("*.csv")}
+    tables |= {table.committed(profile): table.name for table in registry.tables().values()}
     drawn = _drawn_from_others() if profile == "laptop" else ()
-    lines = sorted([*tables, *drawn, *_agents(profile)])
+    lines = sorted([*outdated(tables, profile), *drawn, *_agents(profile)])
     return "\n".join(lines) or "every committed table and agent was made by the present settings and code"
 
 
@@ -214,24 +211,6 @@ def _agents(profile: str) -> Iterator[str]:
                 yield f"stale    {relative(run.committed)}"
         except records.DamagedTable as error:
             yield f"damaged  {relative(run.committed)}: {error}"
-
-
-def _other_tables(profile: str) -> Iterator[str]:
-    """Of those that notebooks record, and those that no declaration makes."""
-    folders = [paths.DATA / profile, *([paths.DATA / "extended"] if profile == "laptop" else [])]
-    for path in [path for folder in folders for path in sorted(folder.glob("*.csv"))]:
-        if path.stem in registry.tables():
-            continue
-        try:
-            record = records.read_table(path)[1]
-        except records.DamagedTable as error:
-            yield f"damaged  {relative(path)}: {error}"
-            continue
-        notebook = registry.author(path.stem)
-        if notebook and record.get("code") != notebook.identity:
-            yield f"stale    {relative(path)}: {notebook.name} has changed; `make figures` makes it again"
-        if path.stem == fresh.NAME and (old := fresh.stale(record)):
-            yield f"stale    {relative(path)}: {', '.join(old)}; `make claims SEEDS=...` makes it again"
 
 
 def calibration() -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -21,20 +20,10 @@ from aa_core.checks import check_choice
 from aa_core.games.coin import SCRIPTED, CoinGame, CoinState
 from aa_core.selfplay import Buffer, SelfPlay, train
 from experiments import lola, loqa
-from experiments.leagues import (
-    Cell,
-    Episodes,
-    League,
-    Training,
-    own_coin_rate,
-    play_episodes,
-    play_league,
-    settings_map,
-    train_agent,
-)  # fmt: skip
+from experiments.leagues import Cell, Training, meetings, own_coin_rate, settings_map, train_agent
 from experiments.lola import Lola
 from experiments.loqa import Loqa
-from experiments.run import JUDGED, Experiment, Run, Table, scaled
+from experiments.run import JUDGED, Experiment, Run, Table, once, scaled
 
 GAMMA = 0.96
 FADE = 0.9 * GAMMA  # of the alignment's past alone, as in LOQA's code
@@ -76,13 +65,12 @@ class Size:
 
     horizon: int
     evaluation_games: int
-    league_games: int  # per pair of seeds
-    episode_games: int  # per opponent
+    met: tuple[int, int]  # games per pair of seeds in the league, and recorded ones per opponent
 
 
 SIZES = {
-    "smoke": Size(horizon=8, evaluation_games=4, league_games=2, episode_games=2),
-    **dict.fromkeys(("laptop", "extended", "paper"), Size(50, evaluation_games=64, league_games=32, episode_games=16)),
+    "smoke": Size(horizon=8, evaluation_games=4, met=(2, 2)),
+    **dict.fromkeys(("laptop", "extended", "paper"), Size(50, evaluation_games=64, met=(32, 16))),
 }
 SEEDS = {"smoke": JUDGED[:2], "laptop": JUDGED, "extended": JUDGED, "paper": range(5, 15)}
 PARTNERS = {"cooperator": SCRIPTED["always cooperate"], "defector": SCRIPTED["always defect"]}
@@ -110,13 +98,9 @@ def train_lola(game: CoinGame, settings: Lola, credit: None, seed: int, **option
 def _training(
     profile: str, name: str, self_play: SelfPlay | Lola, credit: CreditRule | None, seed: int, **options: Any
 ) -> Training:
-    size = SIZES[profile]
-    game = CoinGame(horizon=size.horizon)
     self_play = sized(self_play, profile) if isinstance(self_play, SelfPlay) else self_play
-    every = max(2, self_play.updates // 18)  # a third of training shows six points
-    return Training(
-        name, game, self_play, credit, seed, PARTNERS, own_coin_rate, every, size.evaluation_games, **options
-    )
+    every, games = max(2, self_play.updates // 18), SIZES[profile].evaluation_games  # a third shows six points
+    return Training(name, rules(profile), self_play, credit, seed, PARTNERS, own_coin_rate, every, games, **options)
 
 
 def agent_run(profile: str, variant: str, seed: int) -> Run:
@@ -138,15 +122,6 @@ def agent_runs(profile: str, names: tuple[str, ...] = NAMES) -> list[Run]:
     return [agent_run(profile, name, seed) for name in names for seed in SEEDS[profile]]
 
 
-def league_run(profile: str, variant: str = "all", seed: int = 0) -> Run:
-    """Every seed of every agent, and the scripted players, against each other."""
-    check_choice("variant", variant, ("all",))
-    size, needs = SIZES[profile], tuple(agent_runs(profile))
-    seeds = dict(Counter(need.variant for need in needs))
-    settings = League(CoinGame(horizon=size.horizon), seeds, SCRIPTED, size.league_games)
-    return Run("coin_league", variant, seed, settings, play_league, needs, minutes=0.5)
-
-
 def columns(state: CoinState, actions: Tensor, rewards: Tensor) -> dict[str, Tensor]:
     """Cells of both players, the coin's cell and its owner before the step, and both rewards."""
     first, second = state.players.unbind(1)
@@ -154,15 +129,6 @@ def columns(state: CoinState, actions: Tensor, rewards: Tensor) -> dict[str, Ten
     return {
         "cell_1": first, "cell_2": second, "coin": state.coin, "owner": state.owner, "reward_1": one, "reward_2": two,
     }  # fmt: skip
-
-
-def episode_run(profile: str, variant: str = "all", seed: int = 0) -> Run:
-    """Games of the first seed of Advantage Alignment, step by step."""
-    check_choice("variant", variant, ("all",))
-    size = SIZES[profile]
-    settings = Episodes(CoinGame(horizon=size.horizon), SCRIPTED, size.episode_games, columns)
-    needs = tuple(agent_runs(profile, ("advantage_alignment",))[:2])
-    return Run("coin_episode", variant, seed, settings, play_episodes, needs)
 
 
 def long_run(profile: str, variant: str, seed: int) -> Run:
@@ -251,19 +217,19 @@ def time_updates(settings: Timing, folder: Path, needs: list[Path]) -> pd.DataFr
     return pd.DataFrame(rows, columns=["algorithm", "games", "horizon", "seconds_per_update", "game_steps_per_second"])
 
 
-def _once(profile: str) -> range:
-    return range(1)
+def rules(profile: str) -> CoinGame:
+    """The game of a profile."""
+    return CoinGame(horizon=SIZES[profile].horizon)
 
 
 EXPERIMENTS = (
     Experiment("coin", lambda profile: NAMES, SEEDS.__getitem__, agent_run),
-    Experiment("coin_league", lambda profile: ("all",), _once, league_run),
-    Experiment("coin_episode", lambda profile: ("all",), _once, episode_run),
+    *meetings("coin", rules, agent_runs, SCRIPTED, lambda p: SIZES[p].met, columns),
     settings_map("coin_map", ALIGNED, MAP, _training, minutes=0.3),
     Experiment("coin_long", lambda profile: ("advantage_alignment",), lambda p: SEEDS[p][:3], long_run),
-    Experiment("shaping_cost", lambda profile: PRICED, _once, cost_run),
+    Experiment("shaping_cost", lambda profile: PRICED, once, cost_run),
 )
-_AGENTS, _LEAGUE, _EPISODE, _MAP, _LONG, _COST = EXPERIMENTS
+_, _LEAGUE, _EPISODE, _MAP, _LONG, _COST = EXPERIMENTS
 TABLES = (
     Table("coin_curves", agent_runs),
     Table("coin_league", _LEAGUE.runs),

@@ -46,48 +46,30 @@ STYLE = {
 }
 LABELS = {name: label for name, (label, _) in STYLE.items()}
 COLOURS = {name: colour for name, (_, colour) in STYLE.items()} | {"published": "#888888"}
-LINES = {  # by colour, of mean lines
-    "#0072B2": "-",
-    "#D55E00": (0, (6, 1.5)),
-    "#E69F00": (0, (3, 1.2)),
-    "#009E73": (0, (6, 1.2, 1.2, 1.2)),
-    "#56B4E9": (0, (1.2, 1)),
-    "#CC79A7": (0, (4, 1.2, 1, 1.2, 1, 1.2)),
-    "#000000": (0, (9, 1.5)),
-    "#888888": (0, (1, 1.6)),
-    "#8B5A2B": (0, (5, 1, 2, 1)),
+LOOKS: dict[str, tuple[Any, str]] = {  # colour -> line of a mean, hatch of a bar
+    "#0072B2": ("-", ""),
+    "#D55E00": ((0, (6, 1.5)), "///"),
+    "#E69F00": ((0, (3, 1.2)), "..."),
+    "#009E73": ((0, (6, 1.2, 1.2, 1.2)), "xx"),
+    "#56B4E9": ((0, (1.2, 1)), "\\\\\\"),
+    "#CC79A7": ((0, (4, 1.2, 1, 1.2, 1, 1.2)), "++"),
+    "#000000": ((0, (9, 1.5)), "--"),
+    "#8B5A2B": ((0, (5, 1, 2, 1)), "oo"),
+    "#888888": ((0, (1, 1.6)), ""),
+    "#BBBBBB": (None, ""),
 }
-HATCHES = {  # by colour, of bars
-    "#0072B2": "",
-    "#D55E00": "///",
-    "#E69F00": "...",
-    "#009E73": "xx",
-    "#56B4E9": "\\\\\\",
-    "#CC79A7": "++",
-    "#000000": "--",
-    "#8B5A2B": "oo",
-    "#BBBBBB": "",
-}
-KIND_COLOURS = {
-    "tit for tat": "#0072B2",
-    "grim trigger": "#56B4E9",
-    "win-stay lose-shift": "#009E73",
-    "always cooperate": "#E69F00",
-    "always defect": "#D55E00",
-    "other": "#BBBBBB",
-}
-KIND_LETTERS = dict(zip(KIND_COLOURS, "TGWCDo", strict=True))
+LINES = {colour: line for colour, (line, _) in LOOKS.items() if line}
+HATCHES = {colour: hatch for colour, (_, hatch) in LOOKS.items()}
+KINDS = ("tit for tat", "grim trigger", "win-stay lose-shift", "always cooperate", "always defect", "other")
+KIND_COLOURS = dict(zip(KINDS, ("#0072B2", "#56B4E9", "#009E73", "#E69F00", "#D55E00", "#BBBBBB"), strict=True))
+KIND_LETTERS = dict(zip(KINDS, "TGWCDo", strict=True))
 
 
 def use_style(profile: str) -> None:
     """Set matplotlib's defaults for all figures of the companion; in a notebook, pictures of 160 dots per inch.
 
-    In profile smoke, whose pictures nobody keeps, half of that, in half of the time.
-
-    An inherited MPLBACKEND, as headless machines have one, would leave a notebook without pictures: it is overruled.
-
-    Raises:
-        ValueError: there is no such profile. A notebook learns it here, in its first cell.
+    In profile smoke, whose pictures nobody keeps, half of that, in half of the time. An inherited MPLBACKEND, as
+    headless machines have one, would leave a notebook without pictures: it is overruled.
     """
     check_choice("profile", profile, PROFILES)
     dots = 80 if profile == "smoke" else 160
@@ -124,12 +106,9 @@ def student(samples: Sequence[float]) -> tuple[float, float]:
 
 
 def policy_bars(axes: Axes, bars: Mapping[str, np.ndarray], published: pd.DataFrame | None = None) -> None:
-    """P(cooperate) in the five states, one group of bars per state.
+    """P(cooperate) in the five states: of each algorithm's `(seeds, 5)` the mean and its 95% interval over seeds.
 
-    Args:
-        axes: to draw on.
-        bars: algorithm -> `(seeds, 5)`; the bar is the mean, the line its 95% interval over seeds.
-        published: the paper's table by state, drawn as grey bars with its printed error bars.
+    `published`, the paper's table by state, is drawn as grey bars with its printed error bars.
     """
     ours, shown = " (ours)" if published is not None else "", {LABELS[name]: rows for name, rows in bars.items()}
     palette = {LABELS[name] + ours: COLOURS[name] for name in bars} | {"published": COLOURS["published"]}
@@ -175,19 +154,9 @@ def heat_map(
 ) -> QuadMesh:
     """Matrix of what the row's agent earns from the column's, each with half the width of its interval.
 
-    Args:
-        axes: to draw on.
-        cells: as `league.summarise` returns it; `low` and `high` may be missing (published numbers).
-        rows: agents in order; None: in the order of the table.
-        columns: likewise; None: as `rows`.
-        limits: of the colours; None: smallest and largest mean.
-        cmap: name of the colours.
-
-    Returns:
-        What a colour bar needs.
-
-    Raises:
-        ValueError: a cell is missing.
+    `cells` as of `league.summarise`; `low` and `high` may be missing (published numbers). `rows` are agents in order
+    (by default that of the table), `columns` likewise (as `rows`). Returns what a colour bar needs; ValueError if one
+    is missing.
     """
     rows = list(dict.fromkeys(cells["row_agent"]) if rows is None else rows)
     columns = rows if columns is None else list(columns)
@@ -223,17 +192,8 @@ def save(figure: Figure, name: str, notebook: str, parameters: Mapping[str, Any]
     Beside what is given here the JSON has `seeds`, by table the number of seeds that were used (null: the table has no
     seeds: it is exact, or draws from one generator); `seconds`, of the runs behind the tables, as `records.seconds_of`
     counts them, and of the notebook, from its import of this module to this call; and `stale`, the tables that other
-    settings or other code made. If there are any, the picture says so.
-
-    Args:
-        figure: to save.
-        name: of the files.
-        notebook: file name of the notebook that draws it.
-        parameters: the notebook's parameters, with "profile".
-        data: names of the tables that it was drawn from, all read in this process.
-
-    Raises:
-        ValueError: a table of `data` was not read.
+    settings or other code made. If there are any, the picture says so. `data` names the tables that it was drawn from;
+    ValueError if one was not read in this process.
     """
     if missing := [table for table in data if table not in records.READ]:
         raise ValueError(f"data must name tables that were read with experiments.load, read or record, got {missing}")
@@ -266,12 +226,7 @@ def save(figure: Figure, name: str, notebook: str, parameters: Mapping[str, Any]
 
 
 def explore(draw: Callable[..., None], **sliders: Any) -> None:
-    """Let the reader move sliders; draw once, at their defaults, where nobody can (AA_HEADLESS is set).
-
-    Args:
-        draw: makes a picture from the sliders' values.
-        sliders: name -> (low, high, step, default).
-    """
+    """Draw as the reader moves sliders, name=(low, high, step, default); once, at their defaults, where nobody can."""
     if paths.HEADLESS:
         draw(**{name: default for name, (*_, default) in sliders.items()})
         return

@@ -6,8 +6,6 @@ build/seeds/. Settings, claims and rule stay as they are, and committed tables a
 
 from __future__ import annotations
 
-import argparse
-import sys
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -15,8 +13,13 @@ from typing import Any
 
 import pandas as pd
 
-from experiments import paths, run
-from experiments.run import place, seeds_of
+from experiments import page, paths, records, registry, run
+from experiments.claims import CLAIMS, NoRunError
+from experiments.identity import short_hash
+from experiments.judge import SHOWN, Verdict
+from experiments.page import FIGURES, show_seeds
+from experiments.run import place, refuse_changed_code, seeds_of
+from experiments.tables import remember
 
 NAME = "fresh_seeds"  # the table in data/extended
 SIDES = ("judged", "fresh")
@@ -28,11 +31,6 @@ def figures(only: str = "") -> dict[str, set[str]]:
     Raises:
         ValueError: no such figure.
     """
-    from experiments import registry
-    from experiments.claims import CLAIMS
-    from experiments.judge import SHOWN, Verdict
-    from experiments.page import FIGURES
-
     read: dict[str, set[str]] = {}
     for claim in CLAIMS:
         if claim.source not in SHOWN and FIGURES[claim.figure].lacks == Verdict.NO_RUN:
@@ -48,8 +46,6 @@ def figures(only: str = "") -> dict[str, set[str]]:
 
 def tables(only: str) -> list[run.Table]:
     """Tables behind figures."""
-    from experiments import registry
-
     return [registry.tables()[name] for name in sorted(set().union(*figures(only).values()))]
 
 
@@ -60,7 +56,6 @@ def runs(profile: str, only: str) -> list[run.Run]:
 
 def reader(profile: str, seeds: str) -> Any:
     """Reads tables that were made with seeds, and nothing else; a table of ten seeds is cut to those asked for."""
-    from experiments import records, registry
 
     @cache
     def load(name: str) -> pd.DataFrame:
@@ -79,10 +74,6 @@ def judge(profile: str, seeds: str, only: str = "") -> pd.DataFrame:
     Columns figure, claim, kind and published; for each of SIDES SIDE_value, SIDE_low, SIDE_high, whether it SIDE_holds
     (yes, no, cannot tell, no run), its SIDE_seeds and the figure's SIDE_verdict. What there is not is "".
     """
-    from experiments import page
-    from experiments.claims import CLAIMS
-    from experiments.judge import SHOWN
-
     loads = {"judged": page.reader(profile, stale=profile != "laptop"), "fresh": reader(profile, seeds)}
     made = [name for name, needed in figures(only).items() if all(_is_there(loads["fresh"], table) for table in needed)]
     verdicts = {(figure, side): str(page.entry(figure, loads[side]).verdict) for figure in made for side in SIDES}
@@ -113,9 +104,6 @@ def _is_there(load: Any, table: str) -> bool:
 
 def _look(claim: Any, load: Any, asked: range | None) -> dict[str, Any]:
     """A claim beside one set of runs."""
-    from experiments.claims import NoRunError
-    from experiments.page import show_seeds
-
     try:
         result = claim.compare(load)
     except (FileNotFoundError, NoRunError):
@@ -130,15 +118,11 @@ def _look(claim: Any, load: Any, asked: range | None) -> dict[str, Any]:
 
 def made_by(profile: str) -> dict[str, str]:
     """Table -> hash of its runs as they are declared: what a comparison was made by."""
-    from experiments.identity import short_hash
-
     return {table.name: short_hash([one.identity for one in table.at_home(profile)]) for table in tables("")}
 
 
 def with_published(table: pd.DataFrame, seeds: str) -> pd.DataFrame:
     """A comparison, and what is published of other figures, if the same seeds and the present code made that."""
-    from experiments import records
-
     try:
         published = read()
     except records.MissingTable:
@@ -158,9 +142,6 @@ def publish(table: pd.DataFrame, profile: str, seeds: str) -> Path:
     Raises:
         RefusedError: code differs from its commit.
     """
-    from experiments import records
-    from experiments.publish import refuse_changed_code
-
     path = paths.BUILD / profile / "tables" / f"{NAME}.csv"
     if profile == "laptop":
         refuse_changed_code([])
@@ -185,9 +166,6 @@ def read() -> pd.DataFrame:
         MissingTable: with the command that makes it.
         DamagedTable: it was cut or altered.
     """
-    from experiments import records
-    from experiments.tables import remember
-
     path = paths.DATA / "extended" / f"{NAME}.csv"
     table, record = records.read_table(path, "`make claims SEEDS=100-104` makes it")
     table = remember(NAME, _with_gaps(table), record | {"stale": bool(stale(record))})
@@ -216,9 +194,6 @@ def _asked(table: pd.DataFrame) -> str:
 
 def about(*figures: str) -> str:
     """What fresh seeds say of some figures, in Markdown: which claims hold with one set of seeds alone."""
-    from experiments import records
-    from experiments.page import FIGURES
-
     try:
         table = read()
     except records.MissingTable:
@@ -239,57 +214,11 @@ def about(*figures: str) -> str:
 
 def show(table: pd.DataFrame) -> str:
     """A comparison as text: each figure with both verdicts, and its claims."""
-    from experiments.page import FIGURES
-
-    def value(row: pd.Series) -> str:
-        if row.fresh_value == "":
-            return "–"
-        ends = "" if row.fresh_low == "" else f" [{row.fresh_low:.3g}, {row.fresh_high:.3g}]"
-        return f"{row.fresh_value:.3g}{ends}"
-
     lines = []
     for figure, rows in table.groupby("figure", sort=False):
-        first = rows.iloc[0]
-        held = [f"{(rows[f'{side}_holds'] == 'yes').sum()} of {len(rows)} hold" for side in SIDES]
-        words = [f"{first[f'{side}_verdict']}, {count}" for side, count in zip(SIDES, held, strict=True)]
-        lines += [f"\n{figure}, {FIGURES[figure].title}:", f"  {words[0]} | with these seeds {words[1]}"]
-        for _, row in rows.iterrows():
-            published = f"{row.published:.3g}" if row.kind == "number" else f"({row.kind})"
-            holds = f"{row.judged_holds} | {row.fresh_holds}"
-            lines.append(f"    {row.claim[:70]:70} {value(row):>26} {published:>10}   {holds}")
+        ours, new = (f"{rows[f'{side}_verdict'].iloc[0]}, {(rows[f'{side}_holds'] == 'yes').sum()}" for side in SIDES)
+        lines += [f"\n{figure}, {FIGURES[figure].title}:", f"  {ours} of {len(rows)} hold | fresh seeds: {new}"]
+        told = rows[["claim", "published", "fresh_value", "fresh_low", "fresh_high", "judged_holds", "fresh_holds"]]
+        told = told.map(lambda cell: f"{cell:.3g}" if isinstance(cell, float) else cell[:70])
+        lines.append(told.to_string(index=False))
     return "\n".join(lines)
-
-
-def main() -> None:
-    """The steps of `make claims`; the first three with AA_SEEDS set, the last without."""
-    top = argparse.ArgumentParser(prog="python -m experiments.fresh", description=__doc__.splitlines()[0])
-    top.add_argument("step", choices=("plan", "tables", "judge"))
-    top.add_argument("--seeds", required=True)
-    top.add_argument("--profile", default="laptop")
-    top.add_argument("--only", default="")
-    top.add_argument("--cores", type=int, default=2)
-    options = top.parse_args()
-    from experiments import build
-    from experiments import tables as made
-    from experiments.publish import RefusedError, refuse_changed_code
-
-    try:
-        if options.step == "plan":
-            if options.profile == "laptop":
-                refuse_changed_code([])
-            todo = runs(options.profile, options.only)
-            print(build.reckon(todo, f"behind {', '.join(figures(options.only))}", options.profile, options.cores))
-        elif options.step == "tables":
-            for table in tables(options.only):
-                made.assemble(table, options.profile)
-        else:
-            table = judge(options.profile, options.seeds, options.only)  # the tables of others may be old
-            table = with_published(table, options.seeds) if options.profile == "laptop" else table
-            path = publish(table, options.profile, options.seeds)
-            print(f"{show(table)}\n\nwritten to {paths.relative(path)}", flush=True)
-    except (RefusedError, ValueError) as error:
-        sys.exit(f"make: {error}")
-
-
-if __name__ == "__main__":
-    main()

@@ -7,6 +7,7 @@ was trained with the beam (scenario 0) or without it (scenario 1), seeds of thei
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -35,7 +36,7 @@ from aa_core.selfplay import Buffer, Mind, SelfPlay, play, train
 from experiments.harvest_picture import Shown, credit_of_eating, keep_frames
 from experiments.judge import last_third
 from experiments.leagues import AGENT
-from experiments.run import JUDGED, Experiment, Run, Table, scaled
+from experiments.run import JUDGED, Experiment, Run, Table, scaled, single
 
 GAMMA = 0.99
 LAPTOP = SelfPlay(
@@ -232,29 +233,28 @@ def agent_run(profile: str, variant: str, seed: int, place: str = "harvest") -> 
 # --- what the figures show of the trained
 
 
-def _shown(name: str, variant: str, compute: Any, needs: list[Run]) -> Run:
-    check_choice("variant", variant, ("all",))
-    setting, agents = needs[0].settings.setting, tuple((need.variant, need.seed) for need in needs)
-    return Run(name, variant, 0, Shown(setting, agents), compute, tuple(needs), minutes=0.2)
+def _seeds(profile: str) -> range:
+    return SETTINGS[profile].seeds
 
 
-def frames_run(profile: str, variant: str = "all", *_: Any, place: str = "harvest_beta_frames") -> Run:
-    """Frames of the first seed of BETAS."""
-    needs = [agent_run(profile, who, _seeds(profile)[0], "harvest_beta") for who in BETAS]
-    return _shown(place, variant, keep_frames, needs)
+def _shown(name: str, compute: Any, needs: Callable[[str], list[Run]]) -> Experiment:
+    def declare(profile: str) -> Run:
+        runs = needs(profile)
+        shown = Shown(runs[0].settings.setting, tuple((run.variant, run.seed) for run in runs))
+        return Run(name, "all", 0, shown, compute, tuple(runs), minutes=0.2)
+
+    return single(name, declare)
 
 
-def credit_run(profile: str, variant: str = "all", *_: Any, place: str = "harvest_credit") -> Run:
-    """What the credit says of eating, in the worlds of AA and PPO."""
-    needs = [agent_run(profile, who, seed) for who in (AA, "ppo") for seed in _seeds(profile)]
-    return _shown(place, variant, credit_of_eating, needs)
+_BETA_FRAMES = _shown(
+    "harvest_beta_frames", keep_frames, lambda p: [agent_run(p, who, _seeds(p)[0], "harvest_beta") for who in BETAS]
+)
+_CREDIT = _shown(
+    "harvest_credit", credit_of_eating, lambda p: [agent_run(p, who, seed) for who in (AA, "ppo") for seed in _seeds(p)]
+)
 
 
 # --- what there is
-
-
-def _seeds(profile: str) -> range:
-    return SETTINGS[profile].seeds
 
 
 def _window(table: pd.DataFrame) -> pd.DataFrame:
@@ -270,10 +270,6 @@ def _experiment(name: str, variants: tuple[str, ...], seeds: Any = _seeds, run: 
 _ORCHARD = _experiment("harvest", (*RULES, *REFERENCES))
 _OPEN = _experiment("harvest_open", (*RULES, *REFERENCES))
 _BETA = _experiment("harvest_beta", tuple(BETAS))
-_BETA_FRAMES, _CREDIT = (
-    _experiment(name, ("all",), lambda profile: (0,), run)
-    for name, run in (("harvest_beta_frames", frames_run), ("harvest_credit", credit_run))
-)
 _STRANGERS = (
     _experiment(name, tuple(SCENARIOS.values()), lambda profile: STRANGERS, background_run)
     for name in ("harvest_background", "harvest_open_background")

@@ -173,13 +173,16 @@ def _definition(module: str, name: str, root: Path) -> tuple[Any, tuple[Target, 
     return _essence(nodes), tuple(_targets(nodes, known, root))
 
 
-def reached(start: Target, root: Path = ROOT, source: str | None = None) -> dict[str, Any]:
+def reached(
+    start: Target, root: Path = ROOT, source: str | None = None, beyond: tuple[str, ...] = ()
+) -> dict[str, Any]:
     """Every definition of the project that code reaches: "module:name" -> its syntax tree without words.
 
     Args:
         start: module and name of a function; or, with `source`, any name for that text.
         root: folder of the project's packages.
         source: code that is no module, such as the cells of a notebook; all of it counts.
+        beyond: modules that are not entered.
     """
     found: dict[str, Any] = {}
     waiting: list[Target] = [start]
@@ -190,7 +193,7 @@ def reached(start: Target, root: Path = ROOT, source: str | None = None) -> dict
     while waiting:
         name, attribute = waiting.pop()
         module = _module(name, root)
-        if module is None or f"{name}:{attribute}" in found:
+        if module is None or name in beyond or f"{name}:{attribute}" in found:
             continue
         if attribute is None:
             waiting += [(name, definition) for definition in module.definitions]

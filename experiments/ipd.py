@@ -28,7 +28,7 @@ from aa_core.selfplay import Buffer, Mind, SelfPlay, Trajectory, play
 from aa_core.selfplay import train as train_network
 from aa_core.tabular import Tabular, train, train_lola
 from experiments.judge import last_third
-from experiments.run import TEN, Experiment, Run, Table, scaled
+from experiments.run import TEN, Experiment, Run, Table, once, scaled
 
 SEEDS = TEN
 CHOOSING = range(5)
@@ -254,11 +254,6 @@ def ipd(profile: str, variant: str, seed: int) -> Run:
     return _self_play("ipd", SIZES[profile].training.updates, profile, variant, seed)
 
 
-def ipd_long(profile: str, variant: str, seed: int) -> Run:
-    """The same, for longer."""
-    return _self_play("ipd_long", SIZES[profile].long_updates, profile, variant, seed)
-
-
 def _self_play(experiment: str, updates: int, profile: str, variant: str, seed: int) -> Run:
     size = SIZES[profile]
     settings = Training(
@@ -313,14 +308,13 @@ def returns_of(table: pd.DataFrame) -> pd.DataFrame:
     return table[table.metric == "reward"].rename(columns={"value": "reward"}).drop(columns="metric")
 
 
-IPD = Experiment("ipd", lambda profile: ALGORITHMS, lambda profile: (0,), ipd)
-LONG = Experiment("ipd_long", lambda profile: ("loqa_credit", "advantage_alignment"), lambda profile: (0,), ipd_long)
-SWEEP = Experiment(
-    "ipd_sweep", lambda p: [f"{rate:g}" for rate in SIZES[p].learning_rates], lambda profile: (0,), ipd_sweep
-)
-TOURNAMENT = Experiment(
-    "ipd_tournament", lambda profile: (*ALGORITHMS, "classics"), lambda profile: (0,), ipd_tournament
-)
+IPD = Experiment("ipd", lambda profile: ALGORITHMS, once, ipd)
+LONG = Experiment(
+    "ipd_long", lambda profile: ("loqa_credit", "advantage_alignment"), once,
+    lambda profile, *which: _self_play("ipd_long", SIZES[profile].long_updates, profile, *which),
+)  # fmt: skip
+SWEEP = Experiment("ipd_sweep", lambda p: [f"{rate:g}" for rate in SIZES[p].learning_rates], once, ipd_sweep)
+TOURNAMENT = Experiment("ipd_tournament", lambda profile: (*ALGORITHMS, "classics"), once, ipd_tournament)
 FULL_HISTORY = Experiment(
     "ipd_gru", lambda profile: ("advantage_alignment",), lambda p: SEEDS[: SIZES[p].seeds], ipd_gru
 )

@@ -36,7 +36,7 @@ from enum import StrEnum
 import numpy as np
 import pandas as pd
 
-from aa_core.estimates import Estimate
+from aa_core.estimates import Estimate, show
 
 TENTH, ENOUGH = 0.1, 3  # margin by the range of a cell; seeds
 OURS, CONTROL = "ours", "control"  # sources of claims that no paper makes
@@ -127,3 +127,12 @@ def judge(results: Sequence[Result], missing: int = 0) -> Verdict:
     if len(orderings) == len(stated):
         return Verdict.PARTLY if missing else Verdict.NO_NUMBERS
     return Verdict.PARTLY if missing else Verdict.REPRODUCED
+
+
+def beyond(estimate: Estimate, seeds: int, above: float = -np.inf, below: float = np.inf) -> dict[str, str | int]:
+    """A row for a notebook's own claims: what was measured, and whether the whole interval lies beyond a threshold."""
+    holds = "yes" if above < estimate.low and estimate.high < below else "no"
+    return {
+        "to show": f"> {above:g}" if above > -np.inf else f"< {below:g}", "measured": show(estimate), "seeds": seeds,
+        "holds": "one seed: cannot tell" if np.isnan(estimate.low) else holds,
+    }  # fmt: skip

@@ -18,12 +18,11 @@ import pandas as pd
 
 from aa_core.advantages import aligned_advantages, summed_advantages
 from aa_core.checks import check_choice
-from aa_core.estimates import Estimate, show
 from aa_core.games.matrix import STATES
 from experiments import language_runs, records
 from experiments.judge import last_third
 from experiments.language_runs import SCRIPTS, TINY, CrossPlay, Prior, Speed, Training
-from experiments.run import JUDGED, LATE, PROFILES, Experiment, Run, Table
+from experiments.run import JUDGED, LATE, PROFILES, Experiment, Run, Table, once
 
 __all__ = ["SCRIPTS"]
 TITLES = {"ipd": "Prisoner's dilemma", "split": "Split", "trust_and_split": "Trust-and-Split"}
@@ -234,10 +233,6 @@ def _fresh(profile: str) -> Sequence[int]:
     return seeds(profile)[:1] if profile == "smoke" else (*range(10, 20), *range(100, 105))
 
 
-def _once(profile: str) -> range:
-    return range(1)
-
-
 def _each(algorithms: tuple[str, ...], profiles: tuple[str, ...] = PROFILES) -> Callable[[str], list[str]]:
     """Variants of every game, in some profiles."""
     return lambda profile: [f"{g}-{a}" for g in GAMES for a in algorithms] if profile in profiles else []
@@ -253,15 +248,15 @@ def _by_game(name: str, variants: Callable[[str], list[str]], seeds: Callable[..
     return Experiment(name, kept(False), seeds, training_run), trust
 
 
-_PRIORS = Experiment("llm_prior", lambda profile: GAMES, _once, prior_run)
+_PRIORS = Experiment("llm_prior", lambda profile: GAMES, once, prior_run)
 _MAIN = _by_game("llm", _each(MAIN), seeds)
 _OTHERS = _by_game("llm_variants", _variants, _others)
 _SIDE = Experiment("llm_side", _side_variants, _few, training_run)
 _LONG = Experiment("llm_long", _long, seeds, training_run)
 _FRESH = Experiment("llm_fresh", lambda profile: ["ipd-advantage_alignment"], _fresh, training_run)
-_MODELS = Experiment("llm_models", _each(OTHER_MODELS, ("paper",)), _once, training_run)
-_CROSSPLAY = Experiment("llm_crossplay", lambda profile: GAMES, _once, crossplay_run)
-_SPEED = Experiment("llm_speed", lambda profile: ("rollouts",), _once, speed_run)
+_MODELS = Experiment("llm_models", _each(OTHER_MODELS, ("paper",)), once, training_run)
+_CROSSPLAY = Experiment("llm_crossplay", lambda profile: GAMES, once, crossplay_run)
+_SPEED = Experiment("llm_speed", lambda profile: ("rollouts",), once, speed_run)
 EXPERIMENTS = (_PRIORS, *_MAIN, *_OTHERS, _SIDE, _LONG, _FRESH, _MODELS, _CROSSPLAY, _SPEED)
 
 
@@ -352,22 +347,6 @@ def final(table: pd.DataFrame, game: str, algorithm: str, metric: str) -> np.nda
     """Mean of a metric over the last third of training `(seeds,)`, so far as it was measured; empty without runs."""
     wide = curves(table, game, algorithm, metric)
     return wide[last_third(wide.index)].mean().to_numpy() if len(wide) else np.empty(0)
-
-
-def claim(estimate: Estimate, seeds: int, above: float | None = None, below: float | None = None) -> dict[str, Any]:
-    """A row for a table of claims, which holds if the whole interval lies above or below a threshold.
-
-    `seeds` stand behind the estimate (of the smaller group); exactly one of `above` and `below` is given.
-    """
-    if (above is None) == (below is None):
-        raise ValueError(f"exactly one of above and below must be given, got {above!r} and {below!r}")
-    holds = estimate.low > above if above is not None else estimate.high < below
-    return {
-        "to show": f"> {above:g}" if above is not None else f"< {below:g}",
-        "measured": show(estimate),
-        "seeds": seeds,
-        "holds": "one seed: cannot tell" if np.isnan(estimate.low) else "yes" if holds else "no",
-    }
 
 
 def games_of(table: pd.DataFrame, algorithm: str) -> list[str]:

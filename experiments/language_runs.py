@@ -46,60 +46,40 @@ OTHERS = {"ipd": (), "split": (), "trust_and_split": ("greedy_truthful", "greedy
 
 @dataclass(frozen=True)
 class Training:
-    """Settings of one training; from `rounds` to `seed` they are fields of `AdvantageAlignmentConfig`, with its names.
-
-    Attributes:
-        algorithm: what the run is called.
-        credit: what makes the algorithm.
-        co_player: "self"; "prior", the model without adapter; or "aligned", the Advantage Alignment agent of that seed.
-        model: "tiny", the embedded model, or a name on the hub.
-        conditions: embedded model only: whether its prior in the prisoner's dilemma looks at the last round.
-        rank: of LoRA; alpha is twice that.
-        evaluation_games: per pair of players, after training.
-        num_generations: chats of a group; a game has two if both seats learn.
-        per_device_train_batch_size: chats of a forward and backward pass; times gradient_accumulation_steps: of an
-            update, by all processes. Few chats keep a small model's activations in a core's cache.
-        max_completion_length: tokens of one reply.
-        beta: coefficient of the KL penalty to the model without adapter.
-        buffer_drawn: past agents that play in an update.
-        token_budget: tokens whose keys and values play keeps at once, without vLLM; None: those of all games.
-        guided, free_tries: whether the last of 1 + free_tries tries of a reply may only be one that can be read.
-        save_steps, watch_every: updates between checkpoints, and evaluations that are kept with transcripts ...
-        watch_games: ... of so many games per pair of players, since the other processes wait.
-    """
+    """Settings of one training; from `rounds` to `seed` they are fields of `AdvantageAlignmentConfig`."""
 
     game: str
     rounds: int
     gamma: float
     reward_scale: float
-    num_generations: int
-    per_device_train_batch_size: int
-    gradient_accumulation_steps: int
-    max_completion_length: int
+    num_generations: int  # chats of a group; a game has two if both seats learn
+    per_device_train_batch_size: int  # chats of a pass; few keep a small model's activations in a core's cache
+    gradient_accumulation_steps: int  # passes of an update, by all processes
+    max_completion_length: int  # tokens of one reply
     max_steps: int
     learning_rate: float = 1e-3
     lr_scheduler_type: str = "constant"
-    beta: float = 0.0
+    beta: float = 0.0  # coefficient of the KL penalty to the model without adapter
     entropy_coef: float = 0.0
     baseline: str = "group"
     learning_seats: str = "both"
     buffer_every: int | None = None
-    buffer_drawn: int = 2
-    guided: bool = False
+    buffer_drawn: int = 2  # past agents that play in an update
+    guided: bool = False  # whether the last of 1 + free_tries tries of a reply may only be one that can be read
     free_tries: int = 0
-    token_budget: int | None = None
-    save_steps: int = 10
-    watch_every: int | None = None
-    watch_games: int = 32
+    token_budget: int | None = None  # tokens whose keys and values play keeps at once, without vLLM; None: of all games
+    save_steps: int = 10  # updates between checkpoints
+    watch_every: int | None = None  # updates between evaluations that are kept with transcripts ...
+    watch_games: int = 32  # ... of so many games per pair of players, since the other processes wait
     show_rules: bool = False
     seed: int = 0
-    algorithm: str = "advantage_alignment"
+    algorithm: str = "advantage_alignment"  # what the run is called
     credit: CreditRule = naive_advantages
-    co_player: str = "self"
-    model: str = TINY
-    conditions: bool = True
-    rank: int = 16
-    evaluation_games: int = 64
+    co_player: str = "self"  # or "prior", the model without adapter; or "aligned", the AA agent of that seed
+    model: str = TINY  # or a name on the hub
+    conditions: bool = True  # embedded model only: its prior in the prisoner's dilemma looks at the last round
+    rank: int = 16  # of LoRA; alpha is twice that
+    evaluation_games: int = 64  # per pair of players, after training
 
 
 @dataclass(frozen=True)
@@ -214,11 +194,7 @@ def _write_log(path: Path, rows: Iterable[dict[str, float]]) -> None:
 
 
 def _log(args: Any, state: Any, control: Any, logs: dict[str, float], **_: Any) -> None:
-    """After an update: append what the trainer measured (loss, KL, entropy, ...) to LOG, and stop before it is lost.
-
-    Raises:
-        FloatingPointError: the gradient is no number, or infinite; the last checkpoint is from before.
-    """
+    """After an update: append what the trainer measured (loss, KL, entropy, ...) to LOG; stop if it is no number."""
     if "loss" not in logs:
         return
     if state.is_world_process_zero:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -20,7 +21,7 @@ from aa_core.games.coin import pickups
 from aa_core.league import league
 from aa_core.selfplay import Mind, SelfPlay, Trajectory, play
 from experiments.lola import Lola
-from experiments.run import JUDGED, Experiment, Run
+from experiments.run import JUDGED, Experiment, Run, once, single
 
 AGENT = "agent.safetensors"
 
@@ -120,7 +121,7 @@ def settings_map(
         settings = replace(settings, evaluate_every=10**9)  # never asked for
         return Run(name, variant, seed, settings, train_cell, minutes=minutes * settings.self_play.updates / 100)
 
-    return Experiment(name, lambda profile: tuple(cells)[: 2 if profile == "smoke" else None], lambda _: range(1), run)
+    return Experiment(name, lambda profile: tuple(cells)[: 2 if profile == "smoke" else None], once, run)
 
 
 def train_cell(settings: Training, folder: Path, needs: list[Path]) -> pd.DataFrame:
@@ -180,3 +181,25 @@ def play_episodes(settings: Episodes, folder: Path, needs: list[Path]) -> pd.Dat
     opponents = {settings.opponent: second, **settings.scripts}
     table = pd.concat([rows for name, mind in opponents.items() for rows in steps(name, mind)])  # type: ignore[arg-type]
     return table.sort_values(["opponent", "game", "step"], kind="stable", ignore_index=True)
+
+
+def meetings(
+    name: str, rules: Callable[[str], Game], agents: Callable[[str], list[Run]], scripts: Mapping[str, Script],
+    games: Callable[[str], tuple[int, int]], columns: Callable[[Any, Tensor, Tensor], dict[str, Tensor]],
+) -> tuple[Experiment, Experiment]:  # fmt: skip
+    """The league of every seed of every agent and the scripts; and recorded games of the first seeds of AA.
+
+    By profile: `rules` of the game, `agents`, and `games`: per pair of the league's, and recorded ones per opponent.
+    """
+
+    def meet_all(profile: str) -> Run:
+        needs = tuple(agents(profile))
+        settings = League(rules(profile), dict(Counter(run.variant for run in needs)), scripts, games(profile)[0])
+        return Run(f"{name}_league", "all", 0, settings, play_league, needs, minutes=0.5)
+
+    def record(profile: str) -> Run:
+        needs = tuple(run for run in agents(profile) if run.variant == Episodes.opponent)[:2]
+        settings = Episodes(rules(profile), scripts, games(profile)[1], columns)
+        return Run(f"{name}_episode", "all", 0, settings, play_episodes, needs)
+
+    return single(f"{name}_league", meet_all), single(f"{name}_episode", record)

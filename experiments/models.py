@@ -50,15 +50,11 @@ def device() -> torch.device:
 
 
 def load(name: str | Path, adapter: str | Path | None = None) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """A causal language model, on `device()`, with its tokenizer.
+    """A causal language model, on `device()`, with its tokenizer; ValueError if there is none such, or it cannot chat.
 
-    Args:
-        name: a folder with a model, the embedded model's or saved by transformers; or a model of the hub such as
-            "Qwen/Qwen2.5-7B-Instruct", the only case that needs a network (once).
-        adapter: folder of a PEFT adapter to put on the model, frozen.
-
-    Raises:
-        ValueError: no such model, no chat template, or an adapter that does not fit.
+    `name`: a folder with a model, the embedded model's or saved by transformers; or a model of the hub such as
+    "Qwen/Qwen2.5-7B-Instruct", the only case that needs a network (once). `adapter`: folder of one to put on it,
+    frozen.
     """
     if (Path(name) / EMBEDDED).is_file():
         model, tokenizer = read(Path(name))
@@ -105,8 +101,7 @@ def save_adapter(model: PeftModel, folder: Path, adapter: str = "default") -> No
 def add_adapter(model: PreTrainedModel, folder: str | Path, name: str = "default") -> PeftModel:
     """Put a saved adapter on a model, frozen; a second one beside the first, if it is a PEFT model already.
 
-    Raises:
-        ValueError: no adapter, one that is cut or altered, or one that was trained on another model.
+    ValueError if there is none, it is cut or altered, or it was trained on another model.
     """
     folder = Path(folder)
     if not all((folder / part).is_file() for part in SEALED):
@@ -178,11 +173,7 @@ def _seal(model: PreTrainedModel, folder: Path) -> dict[str, str]:
 
 
 def check_gpu(gigabytes: float) -> None:
-    """Refuse to start without a GPU of that much memory.
-
-    Raises:
-        RuntimeError: none, or a smaller one.
-    """
+    """RuntimeError without a GPU of that much memory."""
     way_out = "run on a machine with such a GPU, or choose profile='laptop', which trains the embedded model on a CPU"
     if not torch.cuda.is_available():
         raise RuntimeError(f"profile 'paper' needs a GPU with {gigabytes:g} GB, torch sees none: {way_out}")

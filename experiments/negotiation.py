@@ -12,24 +12,12 @@ from aa_core.advantages import CreditRule, aligned_advantages, naive_advantages,
 from aa_core.checks import check_choice
 from aa_core.games.negotiation import SCRIPTED, NegotiationGame, NegotiationState
 from aa_core.selfplay import Buffer, SelfPlay
-from experiments import coin
-from experiments.coin import PPO, SIZES
-from experiments.leagues import (
-    Cell,
-    Episodes,
-    League,
-    Training,
-    play_episodes,
-    play_league,
-    settings_map,
-    train_agent,
-    welfare,
-)  # fmt: skip
-from experiments.run import JUDGED, Experiment, Run, Table, scaled
+from experiments.coin import PPO, SEEDS, SIZES, sized
+from experiments.leagues import Cell, Training, meetings, settings_map, train_agent, welfare
+from experiments.run import Experiment, Run, Table, scaled
 
 GAMMA = 0.96
 AA = "advantage_alignment"
-SEEDS = {"smoke": JUDGED[:2], "laptop": JUDGED, "extended": JUDGED, "paper": range(5, 15)}
 NAIVE = SelfPlay(
     network=Network(hidden=32), updates=180, games=256, gamma=GAMMA, entropy=0.001,
     learning_rate=6e-3, critic_learning_rate=6e-3,
@@ -68,11 +56,9 @@ def agent(profile: str, name: str) -> tuple[SelfPlay, CreditRule]:
 
 
 def _training(profile: str, name: str, self_play: SelfPlay, credit: CreditRule, seed: int) -> Training:
-    size = SIZES[profile]
-    self_play = coin.sized(self_play, profile) if profile == "smoke" else self_play
-    every = max(2, self_play.updates // 18)  # a third of training shows six points
-    game = NegotiationGame(horizon=size.horizon)
-    return Training(name, game, self_play, credit, seed, PARTNERS, welfare, every, size.evaluation_games)
+    self_play = sized(self_play, profile) if profile == "smoke" else self_play
+    every, games = max(2, self_play.updates // 18), SIZES[profile].evaluation_games  # a third shows six points
+    return Training(name, rules(profile), self_play, credit, seed, PARTNERS, welfare, every, games)
 
 
 def agent_run(profile: str, variant: str, seed: int) -> Run:
@@ -99,32 +85,12 @@ def longer_run(profile: str, variant: str, seed: int) -> Run:
     return Run("negotiation_longer", variant, seed, settings, train_agent, minutes=1.0)
 
 
-def league_run(profile: str, variant: str = "all", seed: int = 0) -> Run:
-    """Every seed of every agent, and the scripted players, against each other."""
-    check_choice("variant", variant, ("all",))
-    size, seeds = SIZES[profile], SEEDS[profile]
-    settings = League(
-        NegotiationGame(horizon=size.horizon), dict.fromkeys(AGENTS, len(seeds)), SCRIPTED, size.league_games
-    )
-    needs = tuple(agent_run(profile, agent, seed) for agent in AGENTS for seed in seeds)
-    return Run("negotiation_league", variant, seed, settings, play_league, needs)
-
-
 def columns(state: NegotiationState, actions: Tensor, rewards: Tensor) -> dict[str, Tensor]:
     """Values and claims of both players, three items each, and both rewards."""
     players, items = (0, 1), (0, 1, 2)
     kept = {f"value_{p + 1}_{i + 1}": state.values[:, p, i] for p in players for i in items}
     kept |= {f"claim_{p + 1}_{i + 1}": actions[:, p, i] for p in players for i in items}
     return kept | {f"reward_{p + 1}": rewards[:, p] for p in players}
-
-
-def episode_run(profile: str, variant: str = "all", seed: int = 0) -> Run:
-    """Games of the first seed of Advantage Alignment, step by step."""
-    check_choice("variant", variant, ("all",))
-    size = SIZES[profile]
-    settings = Episodes(NegotiationGame(horizon=size.horizon), SCRIPTED, size.episode_games, columns)
-    needs = tuple(agent_run(profile, AA, seed) for seed in SEEDS[profile][:2])
-    return Run("negotiation_episode", variant, seed, settings, play_episodes, needs)
 
 
 # --- the map of settings: AA, credit and what a cell's name says; what it does not say is as in MAP_BASE
@@ -167,15 +133,20 @@ MAP: dict[str, Cell] = {  # cell -> credit, changes
 }  # fmt: skip
 
 
+def rules(profile: str) -> NegotiationGame:
+    """The game of a profile."""
+    return NegotiationGame(horizon=SIZES[profile].horizon)
+
+
+_AGENTS = Experiment("negotiation", lambda profile: tuple(AGENTS), SEEDS.__getitem__, agent_run)
 EXPERIMENTS = (
-    Experiment("negotiation", lambda profile: tuple(AGENTS), SEEDS.__getitem__, agent_run),
-    Experiment("negotiation_league", lambda profile: ("all",), coin._once, league_run),
-    Experiment("negotiation_episode", lambda profile: ("all",), coin._once, episode_run),
+    _AGENTS,
+    *meetings("negotiation", rules, _AGENTS.runs, SCRIPTED, lambda p: SIZES[p].met, columns),
     Experiment("negotiation_long", lambda profile: ("trained on", "stopped"), lambda p: SEEDS[p][:3], long_run),
     Experiment("negotiation_longer", lambda profile: (AA,), SEEDS.__getitem__, longer_run),
     settings_map("negotiation_map", MAP_BASE, MAP, _training, minutes=0.2),
 )
-_AGENTS, _LEAGUE, _EPISODE, _LONG, _LONGER, _MAP = EXPERIMENTS
+_, _LEAGUE, _EPISODE, _LONG, _LONGER, _MAP = EXPERIMENTS
 TABLES = (
     Table("negotiation_curves", _AGENTS.runs),
     Table("negotiation_league", _LEAGUE.runs),
@@ -186,6 +157,4 @@ TABLES = (
 )
 
 
-def agents(profile: str) -> list[Run]:
-    """Agents that are kept in the repository: all that a reader may want to meet."""
-    return [agent_run(profile, name, seed) for name in AGENTS for seed in SEEDS[profile]]
+agents = _AGENTS.runs  # kept in the repository: all that a reader may want to meet

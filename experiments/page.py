@@ -11,7 +11,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from aa_core.checks import check_choice
-from experiments import judge, records, registry, tables
+from experiments import judge, tables
 from experiments.claims import CLAIMS, Load, NoRunError
 from experiments.judge import Result, Verdict
 from experiments.pictures import pictures_of
@@ -122,15 +122,7 @@ def reader(profile: str, seeds: int | None = None, stale: bool = False) -> Load:
 
     @cache
     def load(name: str) -> pd.DataFrame:
-        if name in registry.tables():
-            home = registry.tables()[name].home(profile)
-            made = all(run.is_made() for run in registry.tables()[name].runs(home))
-            if not made and not records.places(name, home):
-                raise records.MissingTable(f"no table {name} of profile {profile}")  # tables.load would train
-            table = tables.load(name, profile, stale=stale)
-        else:
-            table = tables.read(name, profile, stale=stale)  # a notebook's
-        return judge.first_seeds(table, seeds)
+        return judge.first_seeds(tables.load(name, profile, stale, train=False), seeds)
 
     return load
 

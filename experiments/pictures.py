@@ -11,89 +11,24 @@ from typing import Any, NamedTuple
 
 
 class Picture(NamedTuple):
-    """A picture: number of the notebook that draws it, caption, and the paper's figure that it stands for, if any.
-
-    `seen` is what there is to see, for who cannot, where the caption does not say it.
-    """
+    """A picture: number of the notebook that draws it, caption, and the paper's figure that it stands for, if any."""
 
     notebook: str
     caption: str
     shows: str = ""  # key of page.FIGURES
-    seen: str = ""
 
 
 PICTURES: Mapping[str, Picture] = {
-    "overview": Picture(
-        "00",
-        "The idea in one picture: what is learned, and what it earns",
-        seen="Left, bars of P(cooperate) in five states: naive low in all, summed rewards high in all, Advantage "
-        "Alignment high at the start, after CC and DC, and low after CD and DD. Right, rewards a round "
-        "against itself, always C and always D.",
-    ),
-    "naive_basins": Picture(
-        "01",
-        "Where naive learning ends, from a grid of starts",
-        seen="Four square maps, from both players' first P(C) to where learning ends. In the prisoner's dilemma "
-        "nearly the whole square is both defect; stag hunt and Bach or Stravinsky are split into two regions, "
-        "chicken into two triangles where one player gives way, but for two wedges with the roles exchanged; dashed "
-        "lines mark indifference. Bars below: the shares from random starts.",
-    ),
-    "naive_trajectories": Picture(
-        "01",
-        "Naive learning, every start",
-        seen="Two rows, prisoner's dilemma and stag hunt, of six panels: reward and the five probabilities along "
-        "training, a line a start. In the first row nearly all lines end low, in both defect; in the second "
-        "they part, upwards and downwards.",
-    ),
-    "lola_basins": Picture(
-        "02",
-        "What exact LOLA ends with, by the size of the imagined step",
-        seen="Stacked bars, one for naive ascent and one for each size of LOLA's step: naive is always defect; "
-        "with steps from 1 on shares of tit for tat, always cooperate and others take most of its place.",
-    ),
-    "theorem1_angles": Picture(
-        "02",
-        "How far real policies are from AA's Theorem 1",
-        seen="Two panels, tables and networks: cosine with LOLA's term along training. The natural form stays near "
-        "1, the form in use a little below it, the two forms of Theorem 1 well below, that with advantages "
-        "under 0 in the end.",
-    ),
-    "aa_fig1a": Picture(
-        "03",
-        "AA fig. 1a: the sign table, from the computed product",
-        "aa_1a",
-        seen="A square with my past advantage across and the co-player's present one upwards. Where both have the "
-        "same sign an action becomes more likely (upper right: it went well for me, this does you good), where "
-        "they differ less likely.",
-    ),
-    "partition_term": Picture(
-        "03",
-        "The partition term that AA drops: cosines along training",
-        seen="Two panels of cosines along training, from small and from large starts. AA and the full softmax begin "
-        "near 0.9 and stay at 1; AA and LOQA stay near 1 from small starts, and in a tenth of the large starts fall "
-        "far below 0.",
-    ),
-    "exact_outcomes": Picture(
-        "03",
-        "Exact ascent: from defection through tit for tat to grim trigger",
-        seen="Four panels, AA, LOQA, the full softmax and AA just in time: P(cooperate) in the five states against "
-        "beta. With small beta all are low; then START, CC and DC rise together; with larger beta DC falls "
-        "again.",
-    ),
-    "aa_fig1b": Picture(
-        "04",
-        "AA fig. 1b: the learned policy, ours beside the published bars",
-        "aa_1b",
-        seen="Left, P(cooperate) of our recurrent agent in five states beside the published bars: high at START, "
-        "CC and DC, low after CD and DD. Right, tables under five rules: naive low everywhere, summed rewards "
-        "high everywhere, the others as on the left.",
-    ),
-    "ipd_learning_curves": Picture(
-        "04",
-        "Five rules in self-play, every seed",
-        seen="Mean reward a round along training. Summed rewards climb to -1, naive falls to -2. Both forms of AA dip "
-        "before they climb, LOLA-DiCE does not; all three come to between -1.2 and -1.",
-    ),
+    "overview": Picture("00", "The idea in one picture: what is learned, and what it earns"),
+    "naive_basins": Picture("01", "Where naive learning ends, from a grid of starts"),
+    "naive_trajectories": Picture("01", "Naive learning, every start"),
+    "lola_basins": Picture("02", "What exact LOLA ends with, by the size of the imagined step"),
+    "theorem1_angles": Picture("02", "How far real policies are from AA's Theorem 1"),
+    "aa_fig1a": Picture("03", "AA fig. 1a: the sign table, from the computed product", "aa_1a"),
+    "partition_term": Picture("03", "The partition term that AA drops: cosines along training"),
+    "exact_outcomes": Picture("03", "Exact ascent: from defection through tit for tat to grim trigger"),
+    "aa_fig1b": Picture("04", "AA fig. 1b: the learned policy, ours beside the published bars", "aa_1b"),
+    "ipd_learning_curves": Picture("04", "Five rules in self-play, every seed"),
     "ipd_long": Picture("04", "Tables trained on: tit for tat fades into grim trigger", "aa_1b_table"),
     "ipd_gru_long": Picture("04", "The GRU of AA's fig. 1b along training, and trained on"),
     "ipd_sweep": Picture("04", "Map of outcomes over beta, gamma and learning rate"),
@@ -121,53 +56,21 @@ PICTURES: Mapping[str, Picture] = {
     "baseline_variance": Picture("08", "Variance of the policy gradient by baseline and group size"),
     "baseline_bias": Picture("08", "Bias of the baselines, and of GAE with a wrong critic"),
     "baseline_llm": Picture("08", "The same on the embedded language model"),
-    "llm_naive": Picture(
-        "09",
-        "LLM paper: naive RL on a kind model organism, three games, every seed",
-        "llm_naive",
-        seen="Nine panels, three games by points, cooperation or efficiency, and unreadable replies, along "
-        "training. In every game naive learners lose points and cooperation within the first updates and do "
-        "not recover them.",
-    ),
+    "llm_naive": Picture("09", "LLM paper: naive RL on a kind model organism, three games, every seed", "llm_naive"),
     "llm_naive_claims": Picture("09", "Greed in the sharing games: claiming what the other values", "llm_naive"),
     "llm_naive_exploits": Picture("09", "LLM paper: a naive learner opposite a fixed kind player", "llm_exploits"),
-    "llm_credit_terms": Picture(
-        "10",
-        "Which way the two terms of the credit push, before and after a breakdown",
-        seen="Three panels of bars, kind prior, broken down and reciprocal: what the own advantage and the "
-        "alignment term credit cooperation beyond defection, in five states. The alignment term has both "
-        "signs: after CC and DC up in the first two panels, after CD and DD down.",
-    ),
+    "llm_credit_terms": Picture("10", "Which way the two terms of the credit push, before and after a breakdown"),
     "llm_sharing": Picture("10", "Why cooperation falls first: tables whose states move together, every seed"),
-    "llm_learning_curves": Picture(
-        "10",
-        "LLM paper: AA, naive and sum of rewards in self-play",
-        "llm_curves",
-        seen="Nine panels, three games by points, cooperation or efficiency, and unreadable replies. In the "
-        "prisoner's dilemma Advantage Alignment falls with naive learning at first and then rises to summed "
-        "rewards; in the sharing games it stays between the two.",
-    ),
+    "llm_learning_curves": Picture("10", "LLM paper: AA, naive and sum of rewards in self-play", "llm_curves"),
     "llm_policy": Picture("10", "LLM paper: P(cooperate) after each joint move, every seed", "llm_policy"),
-    "llm_crossplay": Picture(
-        "10",
-        "LLM paper: everybody against everybody",
-        "llm_crossplay",
-        seen="Three matrices of points, one a game: three algorithms, their prior and two scripts against each "
-        "other. Naive "
-        "learners and the greedy script earn most from whoever gives, and least among themselves.",
-    ),
+    "llm_crossplay": Picture("10", "LLM paper: everybody against everybody", "llm_crossplay"),
     "llm_claims": Picture("10", "Claims on what is worth more and less to oneself, by algorithm", "llm_curves"),
     "llm_ablations": Picture("10", "One change at a time: together, and against greed", "llm_ablations"),
     "llm_naive_vs_aligned": Picture("10", "LLM paper: a naive learner opposite a fixed AA agent", "llm_teaches"),
     "llm_honesty": Picture("11", "Trust-and-Split: who lies, and who claims with the lower hand", "llm_transcripts"),
     "llm_lies": Picture("11", "Trust-and-Split: what a true and a false message earn", "llm_transcripts"),
     "verdicts": Picture("12", "Every figure of both papers, by verdict"),
-    "your_rule": Picture(
-        "13",
-        "A credit rule of one's own beside naive, summed and aligned credit, in five games",
-        seen="Two rows of dots by seed, with the own kind and against the greedy, in five games: four rules each, "
-        "between dotted marks of what greedy and kind players earn.",
-    ),
+    "your_rule": Picture("13", "A credit rule of one's own beside naive, summed and aligned credit, in five games"),
 }
 
 # what the JSON beside a picture must have; `figures.save` writes it
@@ -177,11 +80,10 @@ SIDECAR = ("figure", "notebook", "parameters", "data", "stale", "seeds", "second
 def alternative_text(cell: Mapping[str, Any]) -> str:
     """What the picture shows that a notebook's cell draws, for who cannot see it.
 
-    What stands in the cell's metadata under "alt", or else caption and looks of the picture that it saves.
+    What stands in the cell's metadata under "alt", or else the caption of the picture that it saves.
     """
     picture = saved(cell)
-    named = ". ".join(filter(None, (picture.caption, picture.seen))) if picture else ""
-    return cell["metadata"].get("alt", named)
+    return cell["metadata"].get("alt", picture.caption if picture else "")
 
 
 def saved(cell: Mapping[str, Any]) -> Picture | None:

@@ -52,18 +52,11 @@ def as_markdown(text: str) -> str:
 def player(
     name: str, frames: Sequence[str], captions: Sequence[str], alt: str, slider: str = "step", width: int = 360
 ) -> HTML:
-    """A player of recorded steps.
+    """A player of recorded steps, under a `name` of letters and dashes that no other has on a page.
 
-    Args:
-        name: of the player, which no other has on a page; letters and dashes.
-        frames: a picture of each step, as HTML (`svg`, `picture`).
-        captions: what happens in each step, as plain text.
-        alt: what is played, for who cannot see it; the caption is added.
-        slider: what the slider counts.
-        width: at most, in pixels.
-
-    Raises:
-        ValueError: no frame, another number of captions, or more than LIMIT bytes.
+    `frames` are pictures as HTML (`svg`, `picture`), `captions` plain text; `alt` says what is played, for who cannot
+    see it, `slider` what the slider counts. ValueError for no frame, another number of captions, or more than LIMIT
+    bytes.
     """
     if not frames or len(frames) != len(captions):
         raise ValueError(f"captions must be one for each frame, got {len(captions)} for {len(frames)}")

@@ -10,36 +10,26 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from experiments import paths, records, registry
 from experiments.build import COST, cost, stamp
 from experiments.pictures import PICTURES, SIDECAR
 from experiments.records import read_record, write_atomically
-from experiments.run import Run, Table, make, verified
+from experiments.run import RefusedError, Run, make, refuse_changed_code, verified, with_needs
 from experiments.tables import assemble
 
 AGENTS_LIMIT = 20_000_000  # bytes, all together
 
 
-class RefusedError(ValueError):
-    """What cannot be published, with the way out."""
-
-
 def publish(profile: str = "laptop", only: Sequence[str] = ()) -> None:
     """Check what a profile has made in build/ and, in profile laptop, publish all of it.
 
-    What nobody makes any more is removed from the folders that are published.
-
-    Args:
-        profile: of the runs.
-        only: numbers of notebooks, all for (); with them come the tables and agents that were made here. All else
-            stays as it is committed, so that a machine which lacks the other runs can publish what it has made.
-
-    Raises:
-        RefusedError: a picture is missing, has no past or is out of date, code was changed and not committed, or the
-            agents are too large; nothing is published then.
+    What nobody makes any more is removed from the folders that are published. `only` names notebooks: with them come
+    the tables and agents that were made here, and all else stays as it is committed, so that a machine which lacks the
+    other runs can publish what it has made. RefusedError, and nothing is published, if a picture is missing, has no
+    past or is out of date, code was changed and not committed, or the agents are too large.
     """
     refuse_other_seeds()
     built, data = paths.BUILD / profile, paths.DATA / profile
@@ -53,7 +43,7 @@ def publish(profile: str = "laptop", only: Sequence[str] = ()) -> None:
     from experiments import readme  # here: it reads tables
 
     refuse_changed_code(registry.runs(profile))
-    mine = [table for table in registry.tables().values() if not table.side and (not only or _is_made(table, profile))]
+    mine = [table for table in registry.tables().values() if not table.side and (not only or table.is_made(profile))]
     for table in mine:
         assemble(table, profile)
     recorded = set().union(*(notebook.recorded for notebook in registry.NOTEBOOKS.values()))
@@ -76,15 +66,11 @@ def publish(profile: str = "laptop", only: Sequence[str] = ()) -> None:
     write_atomically(paths.ROOT / "README.md", readme.update(text, profile))
 
 
-def _is_made(table: Table, profile: str) -> bool:
-    return all(run.is_made() for run in table.runs(profile))
-
-
 def publish_study(name: str) -> None:
     """Publish the table of a side study."""
     refuse_other_seeds()
     table = registry.tables()[name]
-    refuse_changed_code(table.at_home("laptop"))
+    refuse_changed_code(with_needs(table.at_home("laptop")))
     assemble(table, "laptop")
     path = _whole(paths.BUILD / "extended" / "tables" / f"{name}.csv")
     for part in (path, path.with_suffix(".json")):
@@ -97,29 +83,8 @@ def refuse_other_seeds() -> None:
         raise RefusedError("AA_SEEDS must not be set: figures are published with the seeds that are judged")
 
 
-def refuse_changed_code(runs: Iterable[Run]) -> None:
-    """Refuse to publish what no commit stands for, before hours are spent on it.
-
-    Raises:
-        RefusedError: code differs from its commit now, or did when one of the runs under build/ was made.
-    """
-    if (records.git_commit() or "").endswith("-dirty"):
-        raise RefusedError("aa_core/ or experiments/ has changes that are not committed: commit them before publishing")
-    folders = [run.folder for run in runs]
-    dirty = [f for f in folders if ((read_record(f / "record.json") or {}).get("git_commit") or "").endswith("-dirty")]
-    if dirty:
-        raise RefusedError(
-            f"{len(dirty)} runs were made by code that was not committed, so nobody could make them again: remove "
-            f"{paths.relative(dirty[0])}{' and the like' if dirty[1:] else ''}, or repeat all runs with FRESH=1"
-        )
-
-
 def check_notebook(number: str, profile: str) -> None:
-    """Refuse what somebody else has drawn or recorded over what the build left, by checksums of all its files.
-
-    Raises:
-        RefusedError: the notebook was not executed as it stands, or a file of it is another now.
-    """
+    """RefusedError if a notebook was not executed as it stands, or a file that it left is another now (checksums)."""
     path, name = Path(stamp(number, profile)), registry.NOTEBOOKS[number].name
     left = read_record(path)
     if left is None:
@@ -131,11 +96,8 @@ def check_notebook(number: str, profile: str) -> None:
 
 
 def check_figures(folder: Path, names: Sequence[str]) -> None:
-    """Refuse pictures of these names without a past, as `figures.save` leaves it, and those that are out of date.
-
-    Raises:
-        RefusedError: a picture is missing, has no record beside it, was drawn by another notebook than PICTURES says,
-            or from stale tables that are no side studies (these are made on demand; their pictures say so).
+    """RefusedError if a picture is missing, has no past as `figures.save` leaves it, was drawn by another notebook than
+    PICTURES says, or from stale tables that are no side studies (these are made on demand; their pictures say so).
     """
     if missing := [name for name in names if not (folder / f"{name}.png").is_file()]:
         raise RefusedError(f"figures must all be drawn, {folder} lacks {', '.join(missing)}")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from experiments import paths, records
 from experiments.identity import reached, short_hash
@@ -14,7 +16,8 @@ from experiments.run import Experiment, Run, Table, with_needs
 
 MODULES = ("ipd", "coin", "negotiation", "harvest", "language")  # each with EXPERIMENTS, TABLES and agents(profile)
 # modules that draw, read and keep: no part of what a table holds
-PLUMBING = tuple(f"experiments.{name}" for name in ("figures", "identity", "pictures", "records", "registry", "tables"))
+_ASIDE = ("figures", "fresh", "identity", "paths", "pictures", "players", "records", "registry", "run", "tables")
+PLUMBING = tuple(f"experiments.{name}" for name in _ASIDE)
 LAST = "12"  # the notebook that shows the pictures of all others and judges all tables
 
 
@@ -28,6 +31,11 @@ def experiments() -> dict[str, Experiment]:
 def tables() -> dict[str, Table]:
     """Tables by name."""
     return {table.name: table for module in _modules() for table in module.TABLES}
+
+
+def table_names() -> set[str]:
+    """Names of all tables, with those that notebooks record."""
+    return set(tables()).union(*(notebook.recorded for notebook in NOTEBOOKS.values()))
 
 
 def agents(profile: str) -> list[Run]:
@@ -45,6 +53,11 @@ def _modules() -> list:
     return [import_module(f"experiments.{name}") for name in MODULES]
 
 
+def lasting(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a cell's metadata, what does not come from executing it."""
+    return {name: value for name, value in metadata.items() if name not in ("papermill", "execution") and value != []}
+
+
 @dataclass(frozen=True)
 class Notebook:
     """A notebook by its name: NUMBER_TITLE, without suffix."""
@@ -57,32 +70,34 @@ class Notebook:
         return paths.ROOT / "notebooks" / f"{self.name}.ipynb"
 
     @cached_property
-    def content(self) -> tuple[list[str], str]:
-        """The text of every cell, and its code as Python."""
+    def cells(self) -> list[tuple[str, str, dict[str, Any]]]:
+        """Kind, text and metadata of every cell."""
         cells = (records.read_record(self.path) or {}).get("cells")
         if cells is None:
             raise records.DamagedTable(f"{self.path} is no notebook (cut, or in conflict): restore it from git")
-        texts = ["".join(cell["source"]) for cell in cells]
-        code = "\n".join(text for cell, text in zip(cells, texts, strict=True) if cell["cell_type"] == "code")
-        lines = [("pass" if line.lstrip().startswith(("%", "!")) else line) for line in code.splitlines()]
-        return texts, "\n".join(lines)
+        return [(cell["cell_type"], "".join(cell["source"]), lasting(cell.get("metadata", {}))) for cell in cells]
+
+    @cached_property
+    def code(self) -> str:
+        """Its code as Python."""
+        code = "\n".join(text for kind, text, _ in self.cells if kind == "code")
+        return "\n".join(("pass" if line.lstrip().startswith(("%", "!")) else line) for line in code.splitlines())
 
     @cached_property
     def quoted(self) -> set[str]:
         """What its code holds between quotes: names of tables and pictures, among others."""
-        nodes = ast.walk(ast.parse(self.content[1]))
+        nodes = ast.walk(ast.parse(self.code))
         return {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
 
     @cached_property
     def identity(self) -> str:
         """Identity of the code that it executes, PLUMBING apart: that of the tables which it records."""
-        found = reached(("notebook", None), source=self.content[1])
-        return short_hash({name: tree for name, tree in found.items() if name.partition(":")[0] not in PLUMBING})
+        return short_hash(reached(("notebook", None), source=self.code, beyond=PLUMBING))
 
     @cached_property
     def recorded(self) -> list[str]:
         """Names of the tables that it computes itself: those that it gives to `record`."""
-        calls = [node for node in ast.walk(ast.parse(self.content[1])) if isinstance(node, ast.Call) and node.args]
+        calls = [node for node in ast.walk(ast.parse(self.code)) if isinstance(node, ast.Call) and node.args]
         names = [call.args[0] for call in calls if isinstance(call.func, ast.Name) and call.func.id == "record"]
         return [name.value for name in names if isinstance(name, ast.Constant) and isinstance(name.value, str)]
 

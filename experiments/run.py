@@ -13,7 +13,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fcntl import LOCK_EX, LOCK_NB, flock
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +22,7 @@ from typing import Any
 import pandas as pd
 import torch
 
+from aa_core.checks import check_choice
 from experiments import paths, records
 from experiments.identity import code_identity, settings_as_data, short_hash
 
@@ -37,28 +38,19 @@ WRITTEN = ("runs", "*/tables", "*/figures", "*/notebooks")  # folders below buil
 class Run:
     """One experiment, variant and seed (or batch of seeds).
 
-    Attributes:
-        experiment: name of the experiment.
-        variant: what it varies: an algorithm, mostly.
-        seed: of its randomness; 0 where there is a single run.
-        settings: all that its numbers depend on: a dataclass, with games and credit rules in it.
-        compute: (settings, folder, folders of `needs`) -> tidy table; writes a trained agent into `folder`. What a
-            killed run goes on from is in `folder.with_suffix(".checkpoints")`, which stays until the run is made.
-        needs: runs whose agents or tables it reads.
-        minutes: that it takes on one core of a laptop, roughly.
-        alone: it measures time, so that nothing else should run.
-        gpu: it needs a GPU.
+    `compute` (settings, folder, folders of `needs`) returns a tidy table and writes a trained agent into `folder`. What
+    a killed run goes on from is in `folder.with_suffix(".checkpoints")`, which stays until the run is made.
     """
 
     experiment: str
-    variant: str
-    seed: int
-    settings: Any
+    variant: str  # what it varies: an algorithm, mostly
+    seed: int  # 0 where there is a single run
+    settings: Any  # all that its numbers depend on: a dataclass, with games and credit rules in it
     compute: Callable[[Any, Path, list[Path]], pd.DataFrame]
-    needs: tuple[Run, ...] = ()
-    minutes: float = 1.0
-    alone: bool = False
-    gpu: bool = False
+    needs: tuple[Run, ...] = ()  # whose agents or tables it reads
+    minutes: float = 1.0  # on one core of a laptop, roughly
+    alone: bool = False  # it measures time, so that nothing else should run
+    gpu: bool = False  # it needs one
 
     def __post_init__(self) -> None:
         if "/" in self.variant or not self.variant:
@@ -112,12 +104,25 @@ def with_needs(runs: Iterable[Run], wanted: Callable[[Run], bool] = lambda run: 
     return list(found.values())
 
 
-def verified(folder: Path) -> dict[str, Any]:
-    """The record of a run's folder, after a look at the checksums of its files.
+class RefusedError(ValueError):
+    """What cannot be published, with the way out."""
 
-    Raises:
-        records.DamagedTable: naming the file.
-    """
+
+def refuse_changed_code(runs: Iterable[Run]) -> None:
+    """RefusedError if code differs from its commit, now or when one of the runs under build/ was made."""
+    if (records.git_commit() or "").endswith("-dirty"):
+        raise RefusedError("aa_core/ or experiments/ has changes that are not committed: commit them before publishing")
+    made = {run.folder: records.read_record(run.folder / "record.json") or {} for run in runs}
+    dirty = [folder for folder, record in made.items() if (record.get("git_commit") or "").endswith("-dirty")]
+    if dirty:
+        raise RefusedError(
+            f"{len(dirty)} runs were made by code that was not committed, so nobody could make them again: remove "
+            f"{paths.relative(dirty[0])}{' and the like' if dirty[1:] else ''}, or repeat all runs with FRESH=1"
+        )
+
+
+def verified(folder: Path) -> dict[str, Any]:
+    """The record of a run's folder; DamagedTable if a file is not what its checksum says."""
     record = records.read_record(folder / "record.json") or {}
     way_out = f"restore it, or remove {folder} and make it again"
     if not isinstance(record.get("files"), dict):
@@ -132,8 +137,7 @@ def verified(folder: Path) -> dict[str, Any]:
 def finished(run: Run) -> Path | None:
     """The folder of a run made by the present settings and code, here or in the repository; None if there is none.
 
-    Raises:
-        records.DamagedTable: it is there, but not as it was written, or that of another run.
+    DamagedTable if it is there, but not as it was written, or that of another run.
     """
     if run.is_made():
         if verified(run.folder).get("identity") != run.identity:
@@ -147,9 +151,7 @@ def finished(run: Run) -> Path | None:
 def make(run: Run, fresh: bool = False) -> Path:
     """Compute a run and what it needs, unless it is there; returns its folder. A damaged one under build/ heals.
 
-    Args:
-        run: to make.
-        fresh: compute it although it is there (not what it needs).
+    `fresh`: compute it although it is there (not what it needs).
     """
     try:
         if not fresh and (folder := finished(run)) is not None:
@@ -250,40 +252,41 @@ def table_of(folder: Path) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class Experiment:
-    """Runs that differ by variant and seed.
-
-    Attributes:
-        name: of the experiment.
-        variants: profile -> those that the figures need.
-        seeds: profile -> those that the figures need; any other may be asked for.
-        run: (profile, variant, seed) -> its declaration.
-    """
+    """Runs that differ by variant and seed."""
 
     name: str
-    variants: Callable[[str], Sequence[str]]
-    seeds: Callable[[str], Sequence[int]]
-    run: Callable[[str, str, int], Run]
+    variants: Callable[[str], Sequence[str]]  # profile -> those that the figures need
+    seeds: Callable[[str], Sequence[int]]  # likewise; any other may be asked for
+    run: Callable[[str, str, int], Run]  # (profile, variant, seed) -> its declaration
 
     def runs(self, profile: str) -> list[Run]:
         """Every run that the figures need."""
         return [self.run(profile, variant, seed) for variant in self.variants(profile) for seed in self.seeds(profile)]
 
 
+def once(profile: str) -> range:
+    """The seeds of an experiment that runs once."""
+    return range(1)
+
+
+def single(name: str, declare: Callable[[str], Run]) -> Experiment:
+    """An experiment of one run, which is called all-0."""
+
+    def run(profile: str, variant: str = "all", seed: int = 0) -> Run:
+        check_choice("variant", variant, ("all",))
+        return replace(declare(profile), seed=seed)
+
+    return Experiment(name, lambda profile: ("all",), once, run)
+
+
 @dataclass(frozen=True)
 class Table:
-    """A table that is put together from runs.
-
-    Attributes:
-        name: of the table.
-        runs: profile -> its runs.
-        keep: what is kept of each run's table; None: all.
-        side: a side study: made on demand, in profile `extended` where the others are in `laptop`.
-    """
+    """A table that is put together from runs."""
 
     name: str
-    runs: Callable[[str], list[Run]]
-    keep: Callable[[pd.DataFrame], pd.DataFrame] | None = None
-    side: bool = False
+    runs: Callable[[str], list[Run]]  # by profile
+    keep: Callable[[pd.DataFrame], pd.DataFrame] | None = None  # what is kept of each run's table; None: all
+    side: bool = False  # a side study: made on demand, in profile `extended` where the others are in `laptop`
 
     def kept(self, content: pd.DataFrame) -> pd.DataFrame:
         """What is kept of a run's table."""
@@ -297,17 +300,17 @@ class Table:
         """Its runs, of the profile under which it is kept."""
         return self.runs(self.home(profile))
 
+    def is_made(self, profile: str) -> bool:
+        """Whether all of its runs have been made here."""
+        return all(run.is_made() for run in self.at_home(profile))
+
     def committed(self, profile: str) -> Path:
         """Where it is kept in the repository, if it is."""
         return paths.DATA / self.home(profile) / f"{self.name}.csv"
 
 
 def seeds_of(text: str) -> range:
-    """Seeds by first and last one, as 100-104.
-
-    Raises:
-        ValueError: not of that form, or among those that settings were chosen or figures are judged on.
-    """
+    """Seeds by first and last one, as 100-104; ValueError if settings were chosen or figures are judged on some."""
     if not (read := re.fullmatch(r"(\d+)-(\d+)", text.strip())) or int(read[2]) < int(read[1]):
         raise ValueError(f"seeds must be first and last one, as 100-104, got {text!r}")
     if int(read[1]) < SEEN:

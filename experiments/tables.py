@@ -22,57 +22,52 @@ from experiments.records import MissingTable, StaleTable
 from experiments.run import PROFILES, Run, Table, finished, make, table_of, verified, with_needs
 
 
-def load(name: str, profile: str, stale: bool = False) -> pd.DataFrame:
-    """A table of our runs.
+def load(name: str, profile: str, stale: bool = False, train: bool = True) -> pd.DataFrame:
+    """A table of our runs, or one that a notebook records; what nobody has made is made, after a word on the time.
 
-    If nobody has made it yet, its runs are made now, after a word on how long that takes.
-
-    Args:
-        name: of one of `registry.tables()`.
-        profile: one of PROFILES.
-        stale: accept a committed table that other settings or code made; figures drawn from it say so.
-
-    Raises:
-        ValueError: unknown name or profile.
-        StaleTable: other settings or code made it.
-        DamagedTable: it was cut or altered.
-        MissingTable: it is a side study that nobody has made.
+    StaleTable if other settings or code made it; with `stale` it is read all the same, and figures drawn from it say
+    so. DamagedTable if it was cut or altered. MissingTable if nobody has made a side study or a notebook's table; with
+    `train` false also where runs are missing.
     """
     check_choice("profile", profile, PROFILES)
-    check_choice("name", name, registry.tables())
-    table = registry.tables()[name]
-    home = table.home(profile)
-    runs = table.runs(home)
-    if all(run.is_made() for run in runs):
-        return assemble(table, profile)
-    found, way_out = records.places(name, home), f"`{command(table, profile)}` makes it again"
+    check_choice("name", name, registry.table_names())
+    table, home, way_out = registry.tables().get(name), profile, f"`{command(name, profile)}` makes it again"
+    runs = table.at_home(profile) if table else []
+    if table:
+        home = table.home(profile)
+        if table.is_made(profile):
+            return assemble(table, profile)
+    found = records.places(name, home)
+    if not found and (not table or not train or home != profile):
+        raise MissingTable(f"nobody has made {name} of profile {profile} yet: `{command(name, profile)}`")
     if not found:
-        if table.side and profile == "laptop":
-            raise MissingTable(f"nobody has made the side study {name} yet: `{command(table, profile)}`")
         announce(name, runs)
         for run in tqdm(runs, desc=name, disable=paths.HEADLESS, leave=False):
             make(run)  # here rather than in `assemble`: with a progress bar
         return assemble(table, profile)
     for path in found:
         content, record = records.read_table(path, way_out)
-        if not (differing := out_of_date(record, table, runs)):
+        if not (differing := out_of_date(name, profile, record)):
             break
     if differing and not stale:
         shown = ", ".join(differing[:3]) + (", ..." if len(differing) > 3 else "")
         raise StaleTable(
-            f"{path} was made by other settings or other code ({len(differing)} of its runs, {shown}): {way_out}, in "
-            f"about {minutes(runs):.0f} minutes of one core; stale=True reads it all the same, and figures say so"
+            f"{path} was made by other settings or other code ({shown}): {way_out}, in about {minutes(runs):.0f} "
+            "minutes of one core; stale=True reads it all the same, and figures say so"
         )
     return remember(name, content, record | {"stale": bool(differing)})
 
 
-def out_of_date(record: dict[str, Any], table: Table, runs: Sequence[Run]) -> list[str]:
-    """Names of the runs in which a table's record differs from the present declarations."""
-    made = {name: run.get("identity") for name, run in (record.get("runs") or {}).items() if isinstance(run, dict)}
-    declared = {run.name: run.identity for run in runs}
+def out_of_date(name: str, profile: str, record: dict[str, Any]) -> list[str]:
+    """Names of the runs, or of the notebook, in which a table's record differs from what there is now."""
+    if (table := registry.tables().get(name)) is None:
+        notebook = registry.author(name)
+        return [notebook.name] if notebook and record.get("code") != notebook.identity else []
+    made = {run: made.get("identity") for run, made in (record.get("runs") or {}).items() if isinstance(made, dict)}
+    declared = {run.name: run.identity for run in table.at_home(profile)}
     if record.get("kept_by") != kept_by(table):
         return sorted(declared)
-    return sorted(name for name in {*made, *declared} if made.get(name) != declared.get(name))
+    return sorted(run for run in {*made, *declared} if made.get(run) != declared.get(run))
 
 
 def kept_by(table: Table) -> str | None:
@@ -80,12 +75,11 @@ def kept_by(table: Table) -> str | None:
     return short_hash(settings_as_data(table.keep)) if table.keep else None
 
 
-def command(table: Table, profile: str) -> str:
+def command(name: str, profile: str) -> str:
     """What makes a table again."""
-    if table.side:
-        return f"make studies/{table.name}"
-    option = "" if profile == "laptop" else f" PROFILE={profile}"
-    return f"make tables/{table.name}{option}"
+    if (table := registry.tables().get(name)) and table.side:
+        return f"make studies/{name}"
+    return f"make {f'tables/{name}' if table else 'figures'}{'' if profile == 'laptop' else f' PROFILE={profile}'}"
 
 
 def minutes(runs: Sequence[Run]) -> float:
@@ -125,44 +119,17 @@ def record(name: str, profile: str, settings: Any, table: pd.DataFrame) -> pd.Da
     path = paths.BUILD / profile / "tables" / f"{Path(name).name}.csv"
     if path.stem != name:
         raise ValueError(f"name must be that of a file without folders, got {name!r}")
-    content = {"table": name, "code": _code(name), **records.provenance(settings_as_data(settings), 0.0)}
+    notebook = registry.author(name)
+    code = notebook.identity if notebook else None
+    content = {"table": name, "code": code, **records.provenance(settings_as_data(settings), 0.0)}
     records.write_table(path, table, content)
     return remember(name, *records.read_table(path))
-
-
-def read(name: str, profile: str, stale: bool = False) -> pd.DataFrame:
-    """A table that a notebook has recorded, from build/ or data/, verified; `stale`: also if its code was another.
-
-    Raises:
-        MissingTable: with the command that makes it.
-        StaleTable: the notebook, or what it calls, has changed since.
-        DamagedTable: it was cut or altered.
-    """
-    check_choice("profile", profile, PROFILES)
-    way_out, found = f"`make figures PROFILE={profile}` makes it", records.places(name, profile)
-    if not found:
-        raise MissingTable(f"no table {name} of profile {profile}: {way_out}")
-    for path in found:
-        content, record = records.read_table(path, way_out)
-        if current := record.get("code") == _code(name):
-            break
-    if not current and not stale:
-        raise StaleTable(f"{path} was recorded by other code: {way_out}; stale=True reads it all the same")
-    return remember(name, content, record | {"stale": not current})
-
-
-def _code(name: str) -> str | None:
-    """Identity of the code of the notebook that records a table; None if no notebook does."""
-    notebook = registry.author(name)
-    return notebook.identity if notebook else None
 
 
 def agent(run: Run, stale: bool = False) -> Path:
     """The folder of a run's trained agent, in build/ or as committed; it is trained, after a word, if nobody has.
 
-    Raises:
-        StaleTable: the committed one was trained by other settings or code.
-        DamagedTable: one of its files was cut or altered, here or in the repository.
+    Errors as of `load`.
     """
     if (folder := finished(run)) is not None:
         return folder

@@ -46,23 +46,8 @@ class WarmUp:
     """Settings of the embedded model, its prior and its warm-up.
 
     The prior cooperates mostly, conditions weakly and is mostly truthful. It is not told the rules of its game, which
-    it could not read: its chats begin with the first round.
-
-    Attributes:
-        game: name of the text game.
-        hidden_size: of the model, as are layers and heads.
-        embedding_range: large words, sharp attention (initializer_range) and rotary frequencies for chats of a thousand
-            tokens (rope_theta): 300 steps find what was said where, and which hand beats which.
-        games: number of transcripts.
-        rounds: of a transcript.
-        batch: transcripts of one step.
-        steps: on whole games.
-        drill_steps: Trust-and-Split, before that: on rounds without recaps; on rounds where greed is always answered.
-        ipd_prior: P(cooperate | START, CC, CD, DC, DD) in the prisoner's dilemma.
-        fairness: share of fair claims in Split and Trust-and-Split.
-        fairness_after_greed: the same after a round in which the other was greedy.
-        honesty: share of true messages in Trust-and-Split.
-        seed: of the transcripts, the weights and the order of training.
+    it could not read: its chats begin with the first round. Large words, sharp attention, and rotary frequencies for
+    chats of a thousand tokens: 300 steps find what was said where, and which hand beats which.
     """
 
     game: str = "ipd"
@@ -72,17 +57,17 @@ class WarmUp:
     embedding_range: float = 0.3
     initializer_range: float = 0.1
     rope_theta: float = 300.0
-    games: int = 2048
-    rounds: int = 10
-    batch: int = 16
-    steps: int = 300
-    drill_steps: tuple[int, int] = (0, 0)
+    games: int = 2048  # transcripts
+    rounds: int = 10  # of a transcript
+    batch: int = 16  # transcripts of one step
+    steps: int = 300  # on whole games
+    drill_steps: tuple[int, int] = (0, 0)  # Trust-and-Split, before: without recaps; where greed is always answered
     learning_rate: float = 3e-3
-    ipd_prior: tuple[float, ...] = (0.85, 0.89, 0.75, 0.86, 0.70)
-    fairness: float = 0.85
-    fairness_after_greed: float = 0.5
-    honesty: float = 0.9
-    seed: int = 0
+    ipd_prior: tuple[float, ...] = (0.85, 0.89, 0.75, 0.86, 0.70)  # P(cooperate | START, CC, CD, DC, DD)
+    fairness: float = 0.85  # share of fair claims in Split and Trust-and-Split ...
+    fairness_after_greed: float = 0.5  # ... after a round in which the other was greedy
+    honesty: float = 0.9  # share of true messages in Trust-and-Split
+    seed: int = 0  # of the transcripts, the weights and the order of training
 
 
 def example_texts(name: str) -> Iterator[str]:
@@ -226,12 +211,8 @@ def transcripts(
 ) -> list[Transcript]:
     """Chats of the prior with co-players of every kindness, so that it is seen in all states of a game.
 
-    A co-player is the prior with one number drawn per game for its cooperation or fairness.
-
-    Args:
-        settings: of the prior.
-        tokenizer: of the game.
-        new: makes a game from a seed and the options of a text game; by default the one called `settings.game`.
+    A co-player is the prior with one number drawn per game for its cooperation or fairness. `new` makes a game from a
+    seed and the options of a text game; by default the one called `settings.game`.
     """
     rng = Random(settings.seed)
     new = new or partial(make_text_game, settings.game)

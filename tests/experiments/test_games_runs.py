@@ -172,7 +172,7 @@ def test_the_league_is_complete_and_symmetric(game: str) -> None:
 
 
 def test_a_league_is_played_by_the_agents_that_it_names() -> None:
-    declared = negotiation.league_run("smoke")
+    declared = negotiation.EXPERIMENTS[1].run("smoke")
     agents = [(need.variant, need.seed) for need in declared.needs]
     first, second = negotiation.SEEDS["smoke"]
     assert agents == [(agent, seed) for agent in negotiation.AGENTS for seed in (first, second)]
@@ -181,9 +181,9 @@ def test_a_league_is_played_by_the_agents_that_it_names() -> None:
     played = content[(content[list(pair)] == pd.Series(pair)).all(axis=1)].row_reward.item()
     trained = [make(negotiation.agent_run("smoke", negotiation.AA, seed)) for seed in (first, second)]
     minds = [*(load(folder / leagues.AGENT) for folder in trained), negotiation.SCRIPTED["always defect"]]  # fmt: skip
-    who = torch.tensor([[0, 2], [1, 2]]).repeat_interleave(SIZE.league_games, 0)
+    who = torch.tensor([[0, 2], [1, 2]]).repeat_interleave(SIZE.met[0], 0)
     rewards = play(declared.settings.game, minds, who, Generator().manual_seed(0)).rewards
-    assert played == pytest.approx(rewards[SIZE.league_games :, 0].mean().item(), rel=1e-4)
+    assert played == pytest.approx(rewards[SIZE.met[0] :, 0].mean().item(), rel=1e-4)
 
 
 def test_a_league_takes_its_minds_agent_by_agent_also_where_some_have_fewer_seeds(tmp_path: Path) -> None:

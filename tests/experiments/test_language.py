@@ -235,15 +235,9 @@ def test_games_of_lists_games_with_runs() -> None:
     ],
 )
 def test_a_claim_holds_if_its_whole_interval_does(samples: list[float], threshold: dict, holds: str) -> None:
-    row = language.claim(mean_interval(np.array(samples)), len(samples), **threshold)
+    row = judge.beyond(mean_interval(np.array(samples)), len(samples), **threshold)
     assert row["holds"] == holds
     assert row["seeds"] == len(samples)
-
-
-def test_a_claim_needs_one_threshold() -> None:
-    for thresholds in ({}, {"above": 0, "below": 1}):
-        with pytest.raises(ValueError, match="exactly one of above and below"):
-            language.claim(mean_interval([1.0, 2.0]), 2, **thresholds)
 
 
 @pytest.mark.parametrize(("name", "processes"), [("one_gpu", 1), ("two_gpus", 2), ("eight_gpus", 8)])
