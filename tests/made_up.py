@@ -96,6 +96,7 @@ def leagues() -> dict[str, pd.DataFrame]:
     coin["loqa", "loqa"] = itself["row_reward"]
     for row in printed("aa_negotiation_league"):
         negotiation[AGENTS[row["row_agent"]], AGENTS[row["column_agent"]]] = row["row_reward"]
+    negotiation |= {(KIND, AA): 0.4, (GREEDY, AA): 0.3}
     return {
         "coin_league": league(coin), "coin_curves": curves(coin, 1.0),
         "negotiation_league": league(negotiation), "negotiation_curves": curves(negotiation, 0.9),

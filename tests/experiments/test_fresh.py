@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -131,7 +132,7 @@ def test_a_claim_that_fails_with_fresh_seeds_alone_is_said_to_fail(world: dict[s
     assert all("DC" in claim for claim in failed.claim)
     assert set(table.judged_holds) == {"yes"}
     assert set(table.fresh_verdict) == {"not reproduced"}
-    assert " yes | no" in fresh.show(table)
+    assert re.search(r"P\(cooperate\): DC .* yes +no$", fresh.show(table), re.MULTILINE)
 
 
 def test_seeds_beyond_those_asked_for_do_not_count(world: dict[str, pd.DataFrame]) -> None:
@@ -186,7 +187,7 @@ def test_a_comparison_is_published_and_knows_when_it_is_out_of_date(
     monkeypatch.setattr(registry, "NOTEBOOKS", {})  # here are none
     line = next(line for line in build.status("laptop").splitlines() if "fresh_seeds" in line)
     path = paths.DATA / "extended" / "fresh_seeds.csv"
-    assert line == f"stale    {path}: ipd_policy; `make claims SEEDS=...` makes it again"
+    assert line == f"stale    {path}: ipd_policy changed; `make claims SEEDS=...` makes it again"
     monkeypatch.setattr(records, "git_commit", lambda: "0123abc-dirty")
     with pytest.raises(RefusedError, match="not committed"):
         fresh.publish(table, "laptop", "100-104")

@@ -76,7 +76,7 @@ def test_signs_say_what_a_verdict_rests_on(monkeypatch: pytest.MonkeyPatch) -> N
     assert {line.split("]")[0] for line in table.splitlines() if "‡ |" in line} == {
         "| [AA, fig. 2: the Coin Game league", "| [AA, fig. 2: the same with the clipped form of AA",
     }  # fmt: skip
-    assert "‡ from tables that earlier code made." in table
+    assert "‡ from tables that earlier code made" in table
     assert {line.split("]")[0] for line in table.splitlines() if "§" in line.partition("|")[2]} == {
         "| [AA, fig. 4: Commons Harvest, scores in two scenarios, published map",
         "| [AA, fig. 5: Commons Harvest, what becomes of the apples, published map",
