@@ -29,25 +29,25 @@ figures: setup ## train, execute the notebooks, draw every figure (PROFILE=smoke
 	@$(if $(DRY),,$(PY) -m experiments publish --profile $(PROFILE))
 
 redraw: setup ## execute all notebooks on the committed tables and agents, without training, into build/
-	@$(PY) -m experiments check --profile $(PROFILE)
+	@$(PY) -m experiments check --cores $(CORES) --profile $(PROFILE)
 	+@$(call RUN_SNAKEMAKE,redraw,redraw)
 
 notebooks/%: setup ## execute one notebook by its number, with what it lacks: make notebooks/04
-	@$(PY) -m experiments check --profile $(PROFILE) --notebook $*
+	@$(PY) -m experiments check --cores $(CORES) --profile $(PROFILE) --notebook $*
 	+@$(call RUN_SNAKEMAKE,notebook_$*,one) asked=notebook_$*
 
 tables/%: setup ## make one table and the runs that it needs, under build/: make tables/coin_league
-	@$(PY) -m experiments check --profile $(PROFILE) --table $*
+	@$(PY) -m experiments check --cores $(CORES) --profile $(PROFILE) --table $*
 	+@$(call RUN_SNAKEMAKE,table_$*,one) asked=table_$*
 	@$(if $(DRY),,$(PY) -m experiments table $* --profile $(PROFILE))
 
 studies/%: setup ## make a side study and, in profile laptop, publish its table in data/extended: make studies/coin_map
-	@$(PY) -m experiments check --profile $(PROFILE) --study $*
+	@$(PY) -m experiments check --cores $(CORES) --profile $(PROFILE) --study $*
 	+@$(call RUN_SNAKEMAKE,table_$*,one) asked=table_$*
 	@$(if $(DRY),,$(PY) -m experiments $(if $(filter laptop,$(PROFILE)),publish --study $*,table $* --profile $(PROFILE)))
 
 claims: setup ## run all that is judged with fresh seeds, and say what holds: make claims SEEDS=100-104 (ONLY="llm aa_2")
-	@$(PY) -m experiments check --profile $(PROFILE) --seeds '$(SEEDS)' --figures '$(ONLY)'
+	@$(PY) -m experiments check --cores $(CORES) --profile $(PROFILE) --seeds '$(SEEDS)' --figures '$(ONLY)'
 	@AA_SEEDS='$(SEEDS)' $(FRESH_STEP) plan
 	+@export AA_SEEDS='$(SEEDS)'; $(call RUN_SNAKEMAKE,claims,one) asked=claims 'only=$(ONLY)'
 	@$(if $(DRY),,AA_SEEDS='$(SEEDS)' $(FRESH_STEP) tables)

@@ -72,7 +72,7 @@ class Statistic:
 
 
 def _numbers(name: str, samples: Any) -> np.ndarray:
-    each = np.array(samples, dtype=object)  # as they are: a text is no number
+    each = np.ma.filled(np.asanyarray(samples, dtype=object), math.nan)  # as they are: a text is no number
     fits = each.ndim == 1 and each.size and all(isinstance(x, Real | np.bool_) and math.isfinite(x) for x in each)
     check_that(fits, name, "a sequence of numbers, at least one, all of them finite", samples)
     return each.astype(float)

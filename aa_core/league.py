@@ -86,9 +86,10 @@ def cell(table: pd.DataFrame, row: str, column: str, scripts: Collection[str] = 
     _check_table(table, scripts)
     pair = table[(table.row_agent == row) & (table.column_agent == column)]
     if pair.empty:
-        raise LookupError(f"row and column must have met, but there are no games of {row!r} against {column!r}")
+        raise LookupError(f"row and column must have met, there are no games of {row!r} against {column!r}")
     rewards = pair.pivot(index="row_seed", columns="column_seed", values="row_reward")
-    check_that(not rewards.isna().to_numpy().any(), "table", f"all pairs of seeds of {row!r} and {column!r}", table)
+    whole = not rewards.isna().to_numpy().any() and (row != column or rewards.index.equals(rewards.columns))
+    check_that(whole, "table", f"all pairs of seeds of {row!r} and {column!r}", table)
 
     def without(*axes: int) -> pd.Series:
         seeds = rewards.axes[axes[0]]

@@ -11,11 +11,25 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections.abc import Callable
 
 from experiments import build, fresh, language, publish, registry
+from experiments.identity import settings_as_data
 from experiments.paths import BUILD, relative
+from experiments.records import DamagedTable, MissingTable, StaleTable
 from experiments.run import PROFILES, Run, make, sweep_leftovers
-from experiments.tables import assemble
+from experiments.tables import announce, assemble
+
+
+def at_least(least: int) -> Callable[[str], int]:
+    """A type of arguments: integers from `least` on."""
+
+    def integer(text: str) -> int:
+        if not text.strip().lstrip("-").isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"must be an integer from {least} on, got {text!r}")
+        return int(text)
+
+    return integer
 
 
 def parser() -> argparse.ArgumentParser:
@@ -37,7 +51,7 @@ def parser() -> argparse.ArgumentParser:
     )
     run.add_argument("experiment", choices=sorted(registry.experiments()))
     run.add_argument("variant")
-    run.add_argument("seeds", type=int, nargs="*", help="default: those that the figures need")
+    run.add_argument("seeds", type=at_least(0), nargs="*", help="default: those that the figures need")
     command("make", "make the run of a record file, for the Snakefile", fresh="as above").add_argument("record")
     command("table", "make a table and the runs that it needs, under build/").add_argument("name", choices=tables)
     notebook = command(
@@ -45,7 +59,7 @@ def parser() -> argparse.ArgumentParser:
     )
     notebook.add_argument("numbers", choices=registry.NOTEBOOKS, nargs="+", metavar="number")
     plan = command("plan", "what `make figures` would run, and how long that takes here", fresh="count all runs")
-    plan.add_argument("--cores", type=int, default=2)
+    plan.add_argument("--cores", type=at_least(1), default=2)
     command("status", "which committed tables and agents are out of date")
     published = command("publish", "put what was made under build/ where readers see it")
     published.add_argument("--study", choices=studies)
@@ -53,16 +67,17 @@ def parser() -> argparse.ArgumentParser:
     size = command("memory", "what an update of a language model holds, and whether it fits on one GPU")
     size.add_argument("--model", default="Qwen/Qwen2.5-7B-Instruct", help="a name, or a folder with config.json")
     size.add_argument("--game", choices=language.GAMES, default="trust_and_split")
-    size.add_argument("--reply", type=int, default=60, help="tokens of a reply, as a rule")
+    size.add_argument("--reply", type=at_least(1), default=60, help="tokens of a reply, as a rule")
     size.set_defaults(profile="paper")
     again = command("claims", "a step of `make claims`: what is judged, with seeds that nobody has seen")
     again.add_argument("step", choices=("plan", "tables", "judge"))  # the first two with AA_SEEDS set
     again.add_argument("--seeds", required=True)
     again.add_argument("--only", default="")
-    again.add_argument("--cores", type=int, default=2)
+    again.add_argument("--cores", type=at_least(1), default=2)
     known = command("check", "refuse what does not exist, before anything starts")
     for flag, names in (("notebook", registry.NOTEBOOKS), ("table", tables), ("study", studies)):
         known.add_argument(f"--{flag}", choices=names)
+    known.add_argument("--cores", type=at_least(1))
     known.add_argument("--seeds", help="of `make claims`, as 100-104")
     known.add_argument("--figures", default="", help="of `make claims`, names or how they start")
     return top
@@ -73,13 +88,19 @@ def declared(options: argparse.Namespace, top: argparse.ArgumentParser) -> list[
     experiment = registry.experiments()[options.experiment]
     seeds = options.seeds or experiment.seeds(options.profile)
     try:
-        return [experiment.run(options.profile, options.variant, seed) for seed in seeds]
-    except (KeyError, ValueError) as error:
+        runs = [experiment.run(options.profile, options.variant, seed) for seed in seeds]
+        usual = experiment.run(options.profile, options.variant, experiment.seeds(options.profile)[0])
+    except (KeyError, ValueError, ArithmeticError) as error:
         known = experiment.variants(options.profile)
         if options.variant in known:  # it is something else
             raise
         words = f"must be one of {', '.join(known)}, got {options.variant!r}"
         top.error(f"variant of {options.experiment} {words} ({error})")
+    told = {run.seed: (settings_as_data(run.settings), [need.name for need in run.needs]) for run in (usual, *runs)}
+    if same := [seed for seed in told if seed != usual.seed and told[seed] == told[usual.seed]]:
+        what = f"{options.experiment} {options.variant}"
+        top.error(f"seed of {what} must be {usual.seed}, its only one: {same[0]} would change nothing")
+    return runs
 
 
 def make_runs(runs: list[Run], fresh: bool) -> None:
@@ -113,7 +134,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = top.parse_args(arguments)
     try:
         follow(options, top)
-    except publish.RefusedError as error:
+    except (publish.RefusedError, DamagedTable, MissingTable, StaleTable) as error:
         sys.exit(f"make: {error}")
 
 
@@ -139,7 +160,9 @@ def follow(options: argparse.Namespace, top: argparse.ArgumentParser) -> None:
             sys.exit(f"make: the code has changed since make began ({options.record}): call it again")
         make_runs([run], options.fresh)
     elif options.command == "table":
-        assemble(registry.tables()[options.name], profile)
+        table = registry.tables()[options.name]
+        announce(table.name, table.at_home(profile))
+        assemble(table, profile)
     elif options.command == "notebook":
         for number in options.numbers:
             build.execute(number, profile, options.stale)

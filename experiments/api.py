@@ -192,7 +192,7 @@ class _RefusalError(ValueError):
 def _content(status: int, body: bytes) -> str:
     """What the model said, as text that can be sent again."""
     text = body.decode(errors="replace")
-    if status >= 400:
+    if status >= 300:
         again = status in (408, 409, 425, 429) or status >= 500
         raise (ValueError if again else _RefusalError)(f"status {status}: {_short(text)}")
     try:

@@ -195,7 +195,10 @@ def _drawn_from_others() -> Iterator[str]:
     sums = {name: record.get("table_sha256") for name, record in committed.items()}
     made_from = {"verdicts.csv": committed.get("verdicts", {}).get("settings", {}).get("tables", {})}
     for path in sorted(paths.FIGURES.glob("*.json")):
-        data = (records.read_record(path) or {}).get("data", {})
+        data = (records.read_record(path) or {}).get("data")
+        if not isinstance(data, dict) or not all(isinstance(record, dict) for record in data.values()):
+            yield f"damaged  {relative(path)}: no record of a picture (cut, or in conflict): restore it from git"
+            continue
         made_from[relative(path)] = {table: record.get("table_sha256") for table, record in data.items()}
     for name, tables in made_from.items():
         if differing := sorted(table for table, sha in tables.items() if sha != sums.get(table)):

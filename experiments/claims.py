@@ -17,7 +17,7 @@ import pandas as pd
 
 from aa_core import league
 from aa_core.estimates import Statistic, mean_of
-from experiments import paths
+from experiments import records
 from experiments.judge import BY_RULES, CONTROL, OURS, TENTH, Result, last_third
 from experiments.language import OTHER_MODELS, TITLES, TOGETHER
 from experiments.language_runs import SCRIPTS
@@ -171,7 +171,7 @@ def more(figure: str, source: str, *pairs: tuple[Quantity, Quantity]) -> tuple[C
 
 def printed(name: str) -> list[dict]:
     """Rows of a table of `data/published`."""
-    return pd.read_csv(paths.PUBLISHED / f"{name}.csv").to_dict("records")
+    return records.published(name).to_dict("records")
 
 
 # --- AA, figure 1a, and 1b: the prisoner's dilemma, for the paper's agent and for a table of five numbers

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from io import BytesIO
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
@@ -195,6 +196,9 @@ def save(figure: Figure, name: str, notebook: str, parameters: Mapping[str, Any]
     settings or other code made. If there are any, the picture says so. `data` names the tables that it was drawn from;
     ValueError if one was not read in this process.
     """
+    check_choice("profile", profile := parameters.get("profile"), PROFILES)
+    if name != Path(name).name:
+        raise ValueError(f"name must be that of a file without folders, got {name!r}")
     if missing := [table for table in data if table not in records.READ]:
         raise ValueError(f"data must name tables that were read with experiments.load, read or record, got {missing}")
     sources = {table: records.READ[table] for table in data}
@@ -202,11 +206,11 @@ def save(figure: Figure, name: str, notebook: str, parameters: Mapping[str, Any]
         warning = f"drawn from tables that other settings or code made: {', '.join(stale)}"
         # above the figure: legends hang below it
         figure.text(0, 1.01, warning, ha="left", va="bottom", color="#D55E00", fontsize=9)
-    folder = paths.BUILD / parameters["profile"] / "figures"
+    folder = paths.BUILD / profile / "figures"
     for suffix, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
         picture = BytesIO()
         figure.savefig(picture, format=suffix, metadata=metadata, bbox_inches="tight" if stale else None)
-        kept = suffix == "png" and parameters["profile"] != "smoke"
+        kept = suffix == "png" and profile != "smoke"
         content = lighter(picture.getvalue()) if kept else picture.getvalue()
         records.write_atomically(folder / f"{name}.{suffix}", content)
     counts, most = {table: source.get("seeds") for table, source in sources.items()}, parameters.get("seeds")

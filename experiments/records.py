@@ -148,7 +148,22 @@ def read_table(
     content = path.read_bytes()
     if record.get("table_sha256") != checksum(content):
         raise DamagedTable(f"{path} is not what its record says (cut, altered or from another run): {way_out}")
-    return pd.read_csv(StringIO(content.decode())), record
+    named, runs = record.get("table", path.stem), record.get("runs", {})
+    if named != path.stem or not isinstance(runs, dict) or not all(isinstance(run, dict) for run in runs.values()):
+        raise DamagedTable(f"{path} is the table {named}, or its record lists no runs: {way_out}")
+    try:
+        return pd.read_csv(StringIO(content.decode())), record
+    except ValueError as error:  # empty, not UTF-8, rows of another length
+        raise DamagedTable(f"{path} is no table ({str(error).strip()}): {way_out}") from None
+
+
+def published(name: str) -> pd.DataFrame:
+    """A table of the papers' numbers, by its name in data/published, whose SHA256SUMS it must agree with."""
+    path, sums = paths.PUBLISHED / f"{name}.csv", paths.PUBLISHED / "SHA256SUMS"
+    told = dict(line.split()[::-1] for line in sums.read_text(encoding="utf-8").splitlines()) if sums.is_file() else {}
+    if not path.is_file() or told.get(path.name) != checksum(path):
+        raise DamagedTable(f"{path} is not what {sums} says: restore both from git (`git checkout data/published`)")
+    return pd.read_csv(path)
 
 
 def places(name: str, profile: str) -> list[Path]:

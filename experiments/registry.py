@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -17,6 +18,7 @@ from experiments.run import Experiment, Run, Table, with_needs
 MODULES = ("ipd", "coin", "negotiation", "harvest", "language")  # each with EXPERIMENTS, TABLES and agents(profile)
 # modules that draw, read and keep: no part of what a table holds
 _ASIDE = ("figures", "fresh", "identity", "paths", "pictures", "players", "records", "registry", "run", "tables")
+SHELL = re.compile(r"\s*(%|!|\?|[\w.]+\?+$)")  # how a line starts that is no Python: magics, commands, questions
 PLUMBING = tuple(f"experiments.{name}" for name in _ASIDE)
 LAST = "12"  # the notebook that shows the pictures of all others and judges all tables
 
@@ -81,13 +83,22 @@ class Notebook:
     def code(self) -> str:
         """Its code as Python."""
         code = "\n".join(text for kind, text, _ in self.cells if kind == "code")
-        return "\n".join(("pass" if line.lstrip().startswith(("%", "!")) else line) for line in code.splitlines())
+        return "\n".join("pass" if SHELL.match(line) else line for line in code.splitlines())
+
+    @cached_property
+    def nodes(self) -> list[ast.AST]:
+        """The parts of its code."""
+        try:
+            return list(ast.walk(ast.parse(self.code)))
+        except SyntaxError as error:
+            raise records.DamagedTable(
+                f"{self.path}: a cell is no Python ({error.msg}: {(error.text or '').strip()}): finish it"
+            ) from None
 
     @cached_property
     def quoted(self) -> set[str]:
         """What its code holds between quotes: names of tables and pictures, among others."""
-        nodes = ast.walk(ast.parse(self.code))
-        return {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+        return {node.value for node in self.nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
 
     @cached_property
     def identity(self) -> str:
@@ -97,7 +108,7 @@ class Notebook:
     @cached_property
     def recorded(self) -> list[str]:
         """Names of the tables that it computes itself: those that it gives to `record`."""
-        calls = [node for node in ast.walk(ast.parse(self.code)) if isinstance(node, ast.Call) and node.args]
+        calls = [node for node in self.nodes if isinstance(node, ast.Call) and node.args]
         names = [call.args[0] for call in calls if isinstance(call.func, ast.Name) and call.func.id == "record"]
         return [name.value for name in names if isinstance(name, ast.Constant) and isinstance(name.value, str)]
 

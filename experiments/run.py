@@ -31,6 +31,7 @@ JUDGED = range(5, 10)  # seeds that figures and verdicts show; settings were cho
 TEN = range(5, 15)  # the same, where runs are cheap
 LATE = range(25, 30)  # the same, where all before were looked at
 SEEN = 25  # seeds below were looked at
+MOST = 100  # seeds of `make claims`
 WRITTEN = ("runs", "*/tables", "*/figures", "*/notebooks")  # folders below build/ that are ours
 
 
@@ -311,10 +312,12 @@ class Table:
 
 def seeds_of(text: str) -> range:
     """Seeds by first and last one, as 100-104; ValueError if settings were chosen or figures are judged on some."""
-    if not (read := re.fullmatch(r"(\d+)-(\d+)", text.strip())) or int(read[2]) < int(read[1]):
+    if not (read := re.fullmatch(r"([0-9]{1,9})-([0-9]{1,9})", text.strip())) or int(read[2]) < int(read[1]):
         raise ValueError(f"seeds must be first and last one, as 100-104, got {text!r}")
     if int(read[1]) < SEEN:
         raise ValueError(f"seeds must be from {SEEN} on, those before were looked at, got {text!r}")
+    if int(read[2]) - int(read[1]) >= MOST:
+        raise ValueError(f"seeds must be {MOST} at most, got {text!r}")
     return range(int(read[1]), int(read[2]) + 1)
 
 

@@ -77,9 +77,9 @@ def kept_by(table: Table) -> str | None:
 
 def command(name: str, profile: str) -> str:
     """What makes a table again."""
-    if (table := registry.tables().get(name)) and table.side:
-        return f"make studies/{name}"
-    return f"make {f'tables/{name}' if table else 'figures'}{'' if profile == 'laptop' else f' PROFILE={profile}'}"
+    table = registry.tables().get(name)
+    target = "figures" if table is None else f"studies/{name}" if table.side else f"tables/{name}"
+    return f"make {target}{'' if profile in ('laptop', 'extended') else f' PROFILE={profile}'}"
 
 
 def minutes(runs: Sequence[Run]) -> float:
@@ -119,6 +119,8 @@ def record(name: str, profile: str, settings: Any, table: pd.DataFrame) -> pd.Da
     path = paths.BUILD / profile / "tables" / f"{Path(name).name}.csv"
     if path.stem != name:
         raise ValueError(f"name must be that of a file without folders, got {name!r}")
+    if not isinstance(table, pd.DataFrame):
+        raise ValueError(f"table must be a DataFrame, got {type(table).__name__}")
     notebook = registry.author(name)
     code = notebook.identity if notebook else None
     content = {"table": name, "code": code, **records.provenance(settings_as_data(settings), 0.0)}

@@ -128,3 +128,8 @@ def test_estimates_as_text() -> None:
     assert show((0.5, np.nan, np.nan)) == "0.50"
     assert show((0.0, -0.001, 0.001)) == "0.00 [0.00, 0.00]"
     assert show((12.34, 1.0, 23.0), 1) == "12.3 [1.0, 23.0]"
+
+
+def test_a_masked_sample_does_not_count() -> None:
+    with pytest.raises(ValueError, match="samples must be a sequence of numbers, at least one, all of them finite"):
+        mean_interval(np.ma.array([1.0, 99.0, 3.0], mask=[False, True, False]))

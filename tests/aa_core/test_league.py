@@ -144,6 +144,12 @@ def test_seeds_that_meet_each_other_are_left_out_on_both_sides() -> None:
     assert cell(table, "a", "a").interval() == pytest.approx(mean_interval(own + other))
 
 
+def test_an_agent_that_meets_itself_has_the_same_seeds_on_both_sides() -> None:
+    table = played({("a", "a"): np.ones((3, 3))})
+    with pytest.raises(ValueError, match="table must be all pairs of seeds of 'a' and 'a'"):
+        cell(table[table.column_seed == 0], "a", "a")
+
+
 def test_an_interval_over_few_seeds_that_meet_each_other_covers_the_truth() -> None:
     rng, covered = np.random.default_rng(0), []
     for _ in range(300):

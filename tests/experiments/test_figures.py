@@ -141,3 +141,17 @@ def test_sliders_are_drawn_once_where_nobody_can_move_them(monkeypatch: pytest.M
     drawn = []
     figures.explore(lambda beta: drawn.append(beta), beta=(0.0, 1.0, 0.1, 0.3))
     assert drawn == [0.3]
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "words"),
+    [
+        ("../../../figures/aa_fig2", {"profile": "smoke"}, "name must be that of a file without folders"),
+        ("mine", {"profile": "bogus"}, "profile must be one of"),
+        ("mine", {}, "profile must be one of .*, got None"),
+    ],
+)
+def test_a_picture_is_saved_nowhere_else(build: Path, name: str, parameters: dict, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        figures.save(Figure(), name, "00_toys.ipynb", parameters)
+    assert not list(build.rglob("*.png"))

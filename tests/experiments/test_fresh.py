@@ -61,9 +61,15 @@ def test_seeds_that_the_environment_has_wrong_are_refused_in_a_line() -> None:
     assert done.stderr == "AA_SEEDS: seeds must be first and last one, as 100-104, got 'abc'\n"
 
 
-@pytest.mark.parametrize("text", ["", "100", "104-100", "a-b", "-3-5", "100..104"])
+@pytest.mark.parametrize("text", ["", "100", "104-100", "a-b", "-3-5", "100..104", "１００-１０４"])
 def test_seeds_that_cannot_be_read_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match="seeds must be first and last one, as 100-104, got"):
+        seeds_of(text)
+
+
+@pytest.mark.parametrize("text", ["100-200", "100-999999999"])
+def test_more_seeds_than_anybody_waits_for_are_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="seeds must be 100 at most"):
         seeds_of(text)
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -108,3 +109,44 @@ def test_git_commit_tells_whether_the_code_was_changed(checkout: Path) -> None:
     (checkout / "elsewhere.txt").write_text("notes")
     code.write_text("x = 1\n")
     assert records.git_commit() == clean
+
+
+@pytest.mark.parametrize(
+    ("content", "record", "words"),
+    [
+        (b"", {}, "is no table"),
+        (b"\xff\xfe", {}, "is no table"),
+        (b"a,b\n1,2\n1,2,3\n", {}, "is no table"),
+        (b"a\n1\n", {"table": "other"}, "is the table other"),
+        (b"a\n1\n", {"runs": [1]}, "is the table mine, or its record lists no runs"),
+        (b"a\n1\n", {"runs": {"one": 1}}, "is the table mine, or its record lists no runs"),
+    ],
+)
+def test_a_table_that_its_own_record_vouches_for_wrongly_is_named(
+    tmp_path: Path, content: bytes, record: dict, words: str
+) -> None:
+    path = tmp_path / "mine.csv"
+    path.write_bytes(content)
+    records.write_record(path.with_suffix(".json"), record | {"table_sha256": records.checksum(content)})
+    with pytest.raises(DamagedTable, match=rf"mine\.csv {words}.*restore it from git"):
+        records.read_table(path)
+
+
+def test_the_papers_numbers_are_those_that_are_committed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = sorted(path.stem for path in paths.PUBLISHED.glob("*.csv"))
+    assert names
+    assert all(len(records.published(name)) for name in names)
+    shutil.copytree(paths.PUBLISHED, tmp_path / "published")
+    monkeypatch.setattr(paths, "PUBLISHED", tmp_path / "published")
+    path = paths.PUBLISHED / f"{names[0]}.csv"
+    whole = path.read_text(encoding="utf-8")
+    for damaged in (whole[: len(whole) // 2], whole.replace("0.", "1.", 1), f"<<<<<<< HEAD\n{whole}", ""):
+        path.write_text(damaged, encoding="utf-8")
+        with pytest.raises(
+            DamagedTable, match=rf"{names[0]}\.csv is not what .*SHA256SUMS says: restore both from git"
+        ):
+            records.published(names[0])
+    for gone in (path, paths.PUBLISHED / "SHA256SUMS"):
+        gone.unlink()
+        with pytest.raises(DamagedTable, match="restore both from git"):
+            records.published(names[0])

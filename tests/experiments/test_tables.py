@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 import experiments
-from experiments import build, publish, records, registry
+from experiments import __main__, build, paths, publish, records, registry
 from experiments.records import DamagedTable, MissingTable, StaleTable
 from experiments.tables import kept_by, load, out_of_date
 
@@ -286,3 +286,33 @@ def test_what_is_kept_of_runs_is_part_of_a_table(project: Path, monkeypatch: pyt
     monkeypatch.setattr(registry, "tables", lambda: {"toys": cut})
     assert out_of_date("toys", "laptop", record) == names
     assert out_of_date("toys", "laptop", record | {"kept_by": kept_by(cut)}) == []
+
+
+def test_a_cell_that_is_no_python_is_named_and_a_question_to_jupyter_is_none(project: Path) -> None:
+    notebook = registry.Notebook("00_toys")
+    cells = [{"cell_type": "code", "source": source} for source in ("load?\n%matplotlib inline\n!ls", "x = 1  # why?")]
+    records.write_atomically(notebook.path, json.dumps({"cells": cells}))
+    assert notebook.recorded == []
+    notebook = registry.Notebook("00_toys")
+    records.write_atomically(notebook.path, json.dumps({"cells": [*cells, {"cell_type": "code", "source": "x = ("}]}))
+    with pytest.raises(DamagedTable, match=r"00_toys\.ipynb: a cell is no Python"):
+        _ = notebook.recorded
+
+
+@pytest.mark.parametrize("content", ["<<<<<<< HEAD", '{"data": []}', '{"data": {"toys": 1}}'])
+def test_status_names_the_damaged_record_of_a_picture(fresh_clone: Path, content: str) -> None:
+    path = paths.FIGURES / "toys.json"
+    records.write_atomically(path, content)
+    assert f"damaged  {paths.relative(path)}" in build.status("laptop")
+
+
+def test_a_run_that_has_one_seed_is_asked_for_no_other(capsys: pytest.CaptureFixture[str]) -> None:
+    for words, message in (
+        (["run", "coin_league", "all", "7"], "seed of coin_league all must be 0, its only one: 7 would change nothing"),
+        (["run", "coin", "naive", "-1"], "seeds: must be an integer from 0 on, got '-1'"),
+        (["memory", "--reply", "0"], "--reply: must be an integer from 1 on, got '0'"),
+        (["check", "--cores", "0"], "--cores: must be an integer from 1 on, got '0'"),
+    ):
+        with pytest.raises(SystemExit):
+            __main__.main(words)
+        assert message in capsys.readouterr().err

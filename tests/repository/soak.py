@@ -63,8 +63,8 @@ def slopes(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def leaks(fitted: pd.DataFrame) -> list[str]:
-    """What certainly grows: the whole interval lies above what is allowed."""
-    return [HELD[row.what] for row in fitted.itertuples() if row.low > ALLOWED[row.what]]
+    """What certainly grows: the whole interval lies above what is allowed; or there were too few looks to tell."""
+    return [HELD[row.what] for row in fitted.itertuples() if not row.low <= ALLOWED[row.what]]
 
 
 def train(run: language_runs.Training, prior: Path, kept: Path, watch: Callable[[int], bool]) -> int:
@@ -97,6 +97,8 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--every", type=float, default=5.0, help="seconds between two looks")
     options = parser.parse_args()
+    if not (0 < options.minutes < 10**6 and options.every > 0):
+        parser.error(f"minutes and every must be positive numbers, got {options.minutes} and {options.every}")
     refuse_changed_code([])
     table, run = soak(options.minutes, options.every)
     fitted = slopes(table)

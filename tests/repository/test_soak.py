@@ -52,3 +52,8 @@ def test_self_play_of_the_embedded_model_leaks_nothing(tmp_path: Path, monkeypat
         assert late[held][-third:].median() <= late[held][:third].median()
     grown = late.rss_mb[-third:].median() - late.rss_mb[:third].median()
     assert grown < 40, f"{grown:.0f} MB within {late.seconds.max():.0f} seconds"
+
+
+def test_too_few_looks_do_not_count_as_no_leak() -> None:
+    fitted = pd.DataFrame([("threads", *[float("nan")] * 3)], columns=["what", "slope", "low", "high"])
+    assert soak.leaks(fitted) == [soak.HELD["threads"]]
