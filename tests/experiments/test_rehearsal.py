@@ -134,7 +134,7 @@ def test_prior_and_cross_play_of_profile_paper(
     monkeypatch.setattr("aa_core.llm.players.play", watched)
     crossed = cross_play(CrossPlay(run, agents, 1), tmp_path / "crossed", needs)
     rewards = crossed[crossed.metric == "reward"]
-    assert len(rewards) == 4 * 4  # two agents and two scripts
+    assert len(rewards) == 5 * 5  # two agents, their prior and two scripts
     assert finite(rewards)
     assert Counter(seated) == Counter(pair[::-1] for pair in seated), "every pair sits both ways"
     earned, (kind, greedy) = rewards.set_index(["row_agent", "column_agent"]).value, SCRIPTS["split"]

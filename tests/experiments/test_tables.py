@@ -316,3 +316,9 @@ def test_a_run_that_has_one_seed_is_asked_for_no_other(capsys: pytest.CaptureFix
         with pytest.raises(SystemExit):
             __main__.main(words)
         assert message in capsys.readouterr().err
+
+
+def test_a_reader_that_does_not_train_says_what_is_missing(project: Path, counted: list[str]) -> None:
+    with pytest.raises(MissingTable, match="nobody has made toys of profile laptop yet: `make tables/toys`"):
+        load("toys", "laptop", train=False)
+    assert counted == []

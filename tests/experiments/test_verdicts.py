@@ -408,25 +408,17 @@ def test_other_models_get_a_verdict_as_soon_as_they_have_runs() -> None:
 def test_the_reader_reads_first_seeds_and_trains_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     read = []
 
-    def table(name: str, profile: str, stale: bool = False) -> pd.DataFrame:
-        read.append((name, profile, stale))
+    def table(name: str, profile: str, stale: bool, train: bool) -> pd.DataFrame:
+        read.append((name, profile, stale, train))
         cells = [(AA, "random", seed, 0) for seed in (5, 6, 7)] + [("random", AA, 0, seed) for seed in (5, 6, 7)]
         return pd.DataFrame(cells, columns=["row_agent", "column_agent", "row_seed", "column_seed"])
 
-    def declared(made: bool) -> object:
-        runs = [type("Run", (), {"is_made": lambda self: made})()]
-        return type("Table", (), {"runs": lambda self, profile: runs, "home": lambda self, profile: profile})()
-
-    monkeypatch.setattr(registry, "tables", lambda: {"coin_league": declared(True), "not_made": declared(False)})
     monkeypatch.setattr(page.tables, "load", table)
-    monkeypatch.setattr(page.tables, "read", table)
     load = page.reader("smoke", seeds=2, stale=True)
     assert load("coin_league").row_seed.tolist() == [5, 6, 0, 0], "of every agent, whatever its seeds are"
     assert load("coin_league") is load("coin_league")
     assert len(load("sign_table")) == 4
-    assert read == [("coin_league", "smoke", True), ("sign_table", "smoke", True)]
-    with pytest.raises(records.MissingTable, match="no table not_made of profile smoke"):
-        load("not_made")
+    assert read == [("coin_league", "smoke", True, False), ("sign_table", "smoke", True, False)]
 
 
 def test_committed_verdicts_are_what_the_committed_tables_say() -> None:
