@@ -69,7 +69,7 @@ def parser() -> argparse.ArgumentParser:
     size.add_argument("--game", choices=language.GAMES, default="trust_and_split")
     size.add_argument("--reply", type=at_least(1), default=60, help="tokens of a reply, as a rule")
     size.set_defaults(profile="paper")
-    again = command("claims", "a step of `make claims`: what is judged, with seeds that nobody has seen")
+    again = command("claims", "a step of `make claims`: what is judged, with other seeds")
     again.add_argument("step", choices=("plan", "tables", "judge"))  # the first two with AA_SEEDS set
     again.add_argument("--seeds", required=True)
     again.add_argument("--only", default="")

@@ -66,8 +66,8 @@ class ApiPlayer:
     """
 
     model: str  # name that the server knows
-    url: str | None = field(default=None, repr=False)  # of the server, maybe with a password;
-    # None: OPENAI_BASE_URL of the environment, or OpenAI's
+    # of the server, maybe with a password; None: OPENAI_BASE_URL of the environment, or OpenAI's
+    url: str | None = field(default=None, repr=False)
     max_new_tokens: int = 400  # of a reply, with what the model thinks
     options: dict[str, Any] = field(default_factory=dict)  # more of a request, as temperature; None takes one out
     timeout: float = 120.0  # seconds until a reply is there in full

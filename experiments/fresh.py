@@ -76,6 +76,8 @@ def judge(profile: str, seeds: str, only: str = "") -> pd.DataFrame:
     """
     loads = {"judged": page.reader(profile, stale=profile != "laptop"), "fresh": reader(profile, seeds)}
     made = [name for name, needed in figures(only).items() if all(_is_there(loads["fresh"], table) for table in needed)]
+    if not made:
+        raise ValueError(f"no table of seeds {seeds} has been made yet: `make claims SEEDS={seeds}` makes them")
     verdicts = {(figure, side): str(page.entry(figure, loads[side]).verdict) for figure in made for side in SIDES}
     rows: list[dict[str, Any]] = []
     for claim in (claim for claim in CLAIMS if claim.figure in made and claim.source not in SHOWN):
@@ -122,7 +124,7 @@ def made_by(profile: str) -> dict[str, str]:
 
 
 def with_published(table: pd.DataFrame, seeds: str) -> pd.DataFrame:
-    """A comparison, and what is published of other figures, if the same seeds and the present code made that."""
+    """A comparison, and what is published of other figures, if the same seeds, present code and today's claims made it."""
     try:
         published = read()
     except records.MissingTable:
@@ -130,8 +132,10 @@ def with_published(table: pd.DataFrame, seeds: str) -> pd.DataFrame:
     old = set(stale(records.read_record(paths.DATA / "extended" / f"{NAME}.json") or {}))
     if published.attrs["asked"] != list(seeds_of(seeds)):
         return table
-    order = list(figures())
-    kept = [name for name, needed in figures().items() if name not in set(table.figure) and not needed & old]
+    order, asked = list(figures()), {name: set(rows.claim) for name, rows in published.groupby("figure")}
+    today = {name: {c.what for c in CLAIMS if c.figure == name and c.source not in SHOWN} for name in order}
+    true = [name for name, needed in figures().items() if not needed & old and asked.get(name) == today[name]]
+    kept = [name for name in true if name not in set(table.figure)]
     both = pd.concat([table, published[published.figure.isin(kept)]], ignore_index=True)
     return both.sort_values("figure", key=lambda names: names.map(order.index), kind="stable", ignore_index=True)
 

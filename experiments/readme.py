@@ -48,7 +48,8 @@ def commands(load: Load) -> str:
 
 def verdicts(load: Load) -> str:
     """What is reproduced and what is not: every figure of both papers, with its verdict."""
-    again = _other_verdicts()
+    again = _unseen()
+    differing = set() if again is None else set(again[again.judged_verdict != again.fresh_verdict].figure)
     lines = ["| figure | verdict | (numbers;) orderings | seeds (fewest) |", "|" + "---|" * 4]
     for key in FIGURES:
         read: list[str] = []
@@ -65,7 +66,7 @@ def verdicts(load: Load) -> str:
         holding = (Verdict.OTHER_SCALE, Verdict.NO_NUMBERS, Verdict.PARTLY, Verdict.REPRODUCED)
         spoilt = found.verdict == Verdict.NOT_REPRODUCED and found.stated in holding
         wide = found.results and found.narrow != judge.judge(found.results, len(found.missing))
-        marks = (("§", aside), ("†", other), ("‡", old), ("¶", spoilt), ("◊", wide), ("‖", key in again))
+        marks = (("§", aside), ("†", other), ("‡", old), ("¶", spoilt), ("◊", wide), ("‖", key in differing))
         signs = "".join(sign for sign, holds in marks if holds)
         cells = (
             f"[{key.split('_')[0].upper()}, {title}](notebooks/{registry.NOTEBOOKS[number].name}.ipynb)",
@@ -84,7 +85,9 @@ def verdicts(load: Load) -> str:
     }
     table = "\n".join(lines)
     used = [f"{sign} {words}" for sign, words in legend.items() if sign in table]
-    return "\n\n".join([table, *(["; ".join(used) + "."] if used else []), *_unseen()])
+    return "\n\n".join(
+        [table, *(["; ".join(used) + "."] if used else []), *([] if again is None else [fresh.summary(again)])]
+    )
 
 
 def _judged(key: str) -> set[str]:
@@ -92,21 +95,12 @@ def _judged(key: str) -> set[str]:
     return {side.table for claim in CLAIMS if claim.figure == key for side in claim.sides}
 
 
-def _unseen() -> list[str]:
-    """What holds with fresh seeds, if that has been run."""
+def _unseen() -> pd.DataFrame | None:
+    """What was judged with fresh seeds, if that has been run."""
     try:
-        return [fresh.summary(fresh.read())]
+        return fresh.read()
     except records.MissingTable:
-        return []
-
-
-def _other_verdicts() -> set[str]:
-    """Figures whose verdict is another with fresh seeds."""
-    try:
-        table = fresh.read()
-    except records.MissingTable:
-        return set()
-    return set(table[table.judged_verdict != table.fresh_verdict].figure)
+        return None
 
 
 def _counts(found: Entry) -> str:

@@ -178,7 +178,7 @@ def test_every_odd_body_is_one_kind_of_error_that_names_model_and_server(server:
     assert len(str(error.value)) < 1000
 
 
-@pytest.mark.parametrize(("status", "requests"), [(400, 1), (401, 1), (404, 1), (429, 3), (500, 3), (503, 3)])
+@pytest.mark.parametrize(("status", "requests"), [(301, 1), (400, 1), (401, 1), (404, 1), (429, 3), (500, 3), (503, 3)])
 def test_what_would_fail_again_is_not_tried_again(server: Server, status: int, requests: int) -> None:
     server.behave = lambda handler, _: send(handler, b"why", status)
     with pytest.raises(ApiError, match=f"'m' at .*status {status}: 'why'"):

@@ -214,5 +214,9 @@ def test_what_is_published_of_other_figures_stays_while_it_is_true(
     fresh.publish(both, "laptop", "100-104")
     assert records.read_record(path.with_suffix(".json"))["made_by"] == record["made_by"]
     assert fresh.with_published(league, "200-204") is league
+    dropped = whole.drop(whole.index[whole.figure == "aa_1b_table"][0])
+    fresh.publish(dropped, "laptop", "100-104")
+    assert set(fresh.with_published(league, "100-104").figure) == {"aa_3"}, "a claim of today was not asked"
+    fresh.publish(both, "laptop", "100-104")
     monkeypatch.setattr(fresh, "made_by", lambda profile: record["made_by"] | {"ipd_policy": "of other code"})
     assert set(fresh.with_published(league, "100-104").figure) == {"aa_3"}
