@@ -85,9 +85,9 @@ def verdicts(load: Load) -> str:
     }
     table = "\n".join(lines)
     used = [f"{sign} {words}" for sign, words in legend.items() if sign in table]
-    return "\n\n".join(
-        [table, *(["; ".join(used) + "."] if used else []), *([] if again is None else [fresh.summary(again)])]
-    )
+    below = ["; ".join(used) + "."] if used else []
+    below += [] if again is None else [fresh.summary(again)]
+    return "\n\n".join([table, *below])
 
 
 def _judged(key: str) -> set[str]:
