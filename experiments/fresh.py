@@ -124,7 +124,7 @@ def made_by(profile: str) -> dict[str, str]:
 
 
 def with_published(table: pd.DataFrame, seeds: str) -> pd.DataFrame:
-    """A comparison, and what is published of other figures, if the same seeds, present code and today's claims made it."""
+    """A comparison, and what is published of others, if the same seeds, present code and claims made it."""
     try:
         published = read()
     except records.MissingTable:
