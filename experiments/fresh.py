@@ -119,8 +119,10 @@ def _look(claim: Any, load: Any, asked: range | None) -> dict[str, Any]:
 
 
 def made_by(profile: str) -> dict[str, str]:
-    """Table -> hash of its runs as they are declared: what a comparison was made by."""
-    return {table.name: short_hash([one.identity for one in table.at_home(profile)]) for table in tables("")}
+    """What a comparison is made by: table -> hash of its runs as they are declared, "claims of FIGURE" -> of those."""
+    runs = {table.name: short_hash([one.identity for one in table.at_home(profile)]) for table in tables("")}
+    claims = {name: [c.what for c in CLAIMS if c.figure == name and c.source not in SHOWN] for name in figures()}
+    return runs | {f"claims of {name}": short_hash(sorted(what)) for name, what in claims.items()}
 
 
 def with_published(table: pd.DataFrame, seeds: str) -> pd.DataFrame:
@@ -129,12 +131,11 @@ def with_published(table: pd.DataFrame, seeds: str) -> pd.DataFrame:
         published = read()
     except records.MissingTable:
         return table
-    old = set(stale(records.read_record(paths.DATA / "extended" / f"{NAME}.json") or {}))
+    record = records.read_record(paths.DATA / "extended" / f"{NAME}.json") or {}
     if published.attrs["asked"] != list(seeds_of(seeds)):
         return table
-    order, asked = list(figures()), {name: set(rows.claim) for name, rows in published.groupby("figure")}
-    today = {name: {c.what for c in CLAIMS if c.figure == name and c.source not in SHOWN} for name in order}
-    true = [name for name, needed in figures().items() if not needed & old and asked.get(name) == today[name]]
+    order, current = list(figures()), set(record["made_by"]) - set(stale(record))
+    true = [name for name, needed in figures().items() if needed | {f"claims of {name}"} <= current]
     kept = [name for name in true if name not in set(table.figure)]
     both = pd.concat([table, published[published.figure.isin(kept)]], ignore_index=True)
     return both.sort_values("figure", key=lambda names: names.map(order.index), kind="stable", ignore_index=True)
@@ -152,19 +153,20 @@ def publish(table: pd.DataFrame, profile: str, seeds: str) -> Path:
         path = paths.DATA / "extended" / f"{NAME}.csv"
     needed = set().union(*(names for figure, names in figures().items() if figure in set(table.figure)))
     declared = {name: identity for name, identity in made_by(profile).items() if name in needed}
+    declared |= {f"claims of {name}": short_hash(sorted(rows.claim)) for name, rows in table.groupby("figure")}
     record = records.provenance({"seeds": list(seeds_of(seeds))}, 0.0)
     records.write_table(path, table, {"table": NAME, "made_by": declared, **record})
     return path
 
 
 def stale(record: Mapping[str, Any], profile: str = "laptop") -> list[str]:
-    """Tables whose runs are declared otherwise, or compute otherwise, than when a comparison was made."""
+    """Tables whose runs, and figures whose claims, are others than when a comparison was made."""
     now = made_by(profile)
     return sorted(name for name, identity in record.get("made_by", {}).items() if now.get(name) != identity)
 
 
 def read() -> pd.DataFrame:
-    """The published comparison, verified; its `attrs["stale"]` says whether its runs would come out otherwise now.
+    """The published comparison, verified; its `attrs["stale"]` says whether runs or claims are others now.
 
     Raises:
         MissingTable: with the command that makes it.

@@ -206,7 +206,7 @@ def _minutes(setting: Setting) -> float:
 
 
 def background_run(profile: str, variant: str, seed: int, place: str = "harvest_background") -> Run:
-    """Training of a background player of SCENARIOS, for a third of the updates, by when PPO is as greedy as it gets."""
+    """Training of a background player of SCENARIOS, for a third of the updates."""
     check_choice("variant", variant, SCENARIOS.values())
     setting, beam = _setting(place, profile), variant == SCENARIOS["scenario_zapping"]
     updates = max(1, setting.self_play.updates // 3)

@@ -13,7 +13,7 @@ import made_up
 import pandas as pd
 import pytest
 
-from experiments import build, fresh, page, paths, readme, records, registry
+from experiments import build, fresh, judge, page, paths, readme, records, registry
 from experiments.publish import RefusedError
 from experiments.run import SEEN, seeds_of
 
@@ -186,7 +186,14 @@ def test_a_comparison_is_published_and_knows_when_it_is_out_of_date(
     assert fresh.summary(read) in readme.verdicts(made_up.reader(world))
     record = records.read_record(paths.DATA / "extended" / "fresh_seeds.json")
     assert record["settings"] == {"seeds": [100, 101, 102, 103, 104]}
-    assert set(record["made_by"]) == {"ipd_policy", "negotiation_league", "negotiation_curves"}
+    judged = {"claims of aa_1b_table", "claims of aa_3"}
+    assert set(record["made_by"]) == {"ipd_policy", "negotiation_league", "negotiation_curves"} | judged
+    with monkeypatch.context() as patch:
+        one = next(claim for claim in fresh.CLAIMS if claim.figure == "aa_3" and claim.source not in judge.SHOWN)
+        patch.setattr(fresh, "CLAIMS", tuple(claim for claim in fresh.CLAIMS if claim is not one))
+        assert fresh.stale(record) == ["claims of aa_3"]
+        assert set(fresh.with_published(table[:0], "100-104").figure) == {"aa_1b_table"}
+        assert fresh.read().attrs["stale"]
     monkeypatch.setattr(fresh, "made_by", lambda profile: record["made_by"] | {"ipd_policy": "of other code"})
     assert fresh.read().attrs["stale"]
     assert "seeds 100–104 (by earlier code)" in fresh.summary(fresh.read())
