@@ -83,9 +83,10 @@ lint: setup
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 
+LAB_FLAGS ?= $(if $(filter 0,$(shell id -u)),--allow-root)# in a container one is root
 # without autosave: the notebooks are tracked, and running one is no change of it
 lab: setup ## open the notebooks in JupyterLab, which saves when you tell it to
-	$(PY) -m jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb \
+	$(PY) -m jupyter lab $(LAB_FLAGS) --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb \
 		--LabApp.app_settings_dir=profiles/lab
 
 course: setup ## an nbgrader course in build/course: with solutions, without, and an archive for students

@@ -9,6 +9,7 @@ python -m experiments status
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -16,8 +17,8 @@ from collections.abc import Callable
 from experiments import build, fresh, language, publish, registry
 from experiments.identity import settings_as_data
 from experiments.paths import BUILD, relative
-from experiments.records import DamagedTable, MissingTable, StaleTable
-from experiments.run import PROFILES, Run, make, sweep_leftovers
+from experiments.records import DamagedTable, MissingTable, NoGPUError, StaleTable
+from experiments.run import PROFILES, Run, make, sweep_leftovers, with_needs
 from experiments.tables import announce, assemble
 
 
@@ -92,6 +93,8 @@ def declared(options: argparse.Namespace, top: argparse.ArgumentParser) -> list[
         usual = experiment.run(options.profile, options.variant, experiment.seeds(options.profile)[0])
     except (KeyError, ValueError, ArithmeticError) as error:
         known = experiment.variants(options.profile)
+        if not known:
+            top.error(f"profile must be another, {options.experiment} has no runs in {options.profile}")
         if options.variant in known:  # it is something else
             raise
         words = f"must be one of {', '.join(known)}, got {options.variant!r}"
@@ -114,6 +117,9 @@ def make_runs(runs: list[Run], fresh: bool) -> None:
 def claims(options: argparse.Namespace) -> None:
     """A step of `make claims`."""
     profile = options.profile
+    fresh.seeds_of(options.seeds)
+    if options.step != "judge" and os.environ.get("AA_SEEDS") != options.seeds:
+        raise ValueError(f"AA_SEEDS must be {options.seeds} (`make claims SEEDS={options.seeds}` sets it)")
     if options.step == "plan":
         publish.refuse_changed_code([]) if profile == "laptop" else None
         behind = f"behind {', '.join(fresh.figures(options.only))}"
@@ -134,7 +140,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = top.parse_args(arguments)
     try:
         follow(options, top)
-    except (publish.RefusedError, DamagedTable, MissingTable, StaleTable) as error:
+    except (publish.RefusedError, DamagedTable, MissingTable, StaleTable, NoGPUError) as error:
         sys.exit(f"make: {error}")
 
 
@@ -153,7 +159,9 @@ def follow(options: argparse.Namespace, top: argparse.ArgumentParser) -> None:
             variants, seeds = experiment.variants(profile), list(experiment.seeds(profile))
             print(f"{experiment.name}: {', '.join(variants)}; seeds {', '.join(map(str, seeds))}")
     elif options.command == "run":
-        make_runs(declared(options, top), options.fresh)
+        runs = declared(options, top)
+        announce(f"{options.experiment} {options.variant}, with what they need", with_needs(runs))
+        make_runs(runs, options.fresh)
     elif options.command == "make":
         run = build.run_of(options.record, profile)
         if run is None:

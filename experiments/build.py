@@ -153,7 +153,7 @@ def execute(number: str, profile: str, stale: bool = False) -> None:
     target = paths.BUILD / profile / "notebooks" / source.name
     records.write_atomically(target, nbformat.writes(notebook) + "\n")
     seal(number, profile, stale)
-    print(f"notebook {name}: {time.perf_counter() - started:.0f} s", flush=True)
+    print(f"notebook {name}: {time.perf_counter() - started:.0f} s, {relative(target)}", flush=True)
 
 
 def drawn_stale(number: str, profile: str) -> list[str]:

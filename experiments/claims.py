@@ -1,7 +1,8 @@
 """What the figures of both papers claim, as data: numbers and orderings, each with where it can be read.
 
-The PDFs were not at hand. Numbers come from `data/published`; what was read in reviews, repositories or on a poster is
-marked *second hand*. The second paper's figures are named by what they show, not by number.
+The PDFs were not at hand. Numbers come from `data/published`, where `claims.md` says what is claimed and where that was
+read; what was read in reviews, repositories or on a poster is marked *second hand*. The second paper's figures are named
+by what they show, not by number.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ Load = Callable[[str], pd.DataFrame]  # a table of our runs by its name; FileNot
 
 AA, PROXIMAL_AA, SUM, NAIVE = "advantage_alignment", "proximal_advantage_alignment", "sum_of_rewards", "naive"
 PPO, PPO_SUM, FREE, PRIOR = "ppo", "ppo_sum_of_rewards", "free_harvesters", "prior"
-SUMMARY = "public summaries (second hand)"
-MEASURED = "public summaries (second hand), by measures of ours"  # of who exploits whom
+SUMMARY = "public summaries, see claims.md (second hand)"
+MEASURED = "public summaries, see claims.md (second hand), by measures of ours"  # of who exploits whom
 KIND, GREEDY, RANDOM = "always cooperate", "always defect", "random"
 SCRIPTED = (KIND, GREEDY, RANDOM, "cooperate", "defect", "welfare", "greedy")  # nobody trained them
 NAMES = {

@@ -22,6 +22,7 @@ POINTS = 2
 SHIPPED = (
     "aa_core", "experiments", "data", "figures", "Makefile", "setup.mk", "setup.sh", "Snakefile", "pyproject.toml",
     "profiles", "requirements.lock", "environment.yml", "README.md", "LICENSE", "CITATION.cff",
+    "CONTRIBUTING.md",
 )  # fmt: skip
 CONFIGURATION = """\
 c = get_config()

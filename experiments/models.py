@@ -173,12 +173,12 @@ def _seal(model: PreTrainedModel, folder: Path) -> dict[str, str]:
 
 
 def check_gpu(gigabytes: float) -> None:
-    """RuntimeError without a GPU of that much memory."""
+    """NoGPUError without a GPU of that much memory."""
     way_out = "run on a machine with such a GPU, or choose profile='laptop', which trains the embedded model on a CPU"
     if not torch.cuda.is_available():
-        raise RuntimeError(f"profile 'paper' needs a GPU with {gigabytes:g} GB, torch sees none: {way_out}")
+        raise records.NoGPUError(f"profile 'paper' needs a GPU with {gigabytes:g} GB, torch sees none: {way_out}")
     memory = torch.cuda.get_device_properties(0).total_memory / 1e9
     if memory < gigabytes:
-        raise RuntimeError(
+        raise records.NoGPUError(
             f"profile 'paper' needs a GPU with {gigabytes:g} GB, this one has {memory:.0f} GB: {way_out}"
         )

@@ -73,10 +73,17 @@ class Entry:
         return judge.judge([replace(r, ours=r.longer or r.ours) for r in self.results], len(self.missing))
 
     def passed(self, numbers: bool) -> str:
-        """How many of the published numbers, or of the orderings that decide, pass: "3 of 5"."""
-        pass_ = [r.passes for r in self.results if (r.published is not None) == numbers and r.source not in judge.SHOWN]
+        """How many of the published numbers, or of the orderings that the papers state, pass: "3 of 5"."""
+        aside = (*judge.SHOWN, judge.CONTROL)
+        pass_ = [r.passes for r in self.results if (r.published is not None) == numbers and r.source not in aside]
         waiting = sum((number is not None) == numbers for _, number in self.missing)
         return (f"{sum(pass_)} of {len(pass_)}" if pass_ else "–") + (f", {waiting} without run" if waiting else "")
+
+    @property
+    def controls(self) -> str:
+        """How many of our own controls pass: "3 of 5"."""
+        pass_ = [r.passes for r in self.results if r.source == judge.CONTROL]
+        return f"{sum(pass_)} of {len(pass_)}" if pass_ else "–"
 
     @property
     def failed(self) -> tuple[str, ...]:

@@ -50,7 +50,7 @@ def verdicts(load: Load) -> str:
     """What is reproduced and what is not: every figure of both papers, with its verdict."""
     again = _unseen()
     differing = set() if again is None else set(again[again.judged_verdict != again.fresh_verdict].figure)
-    lines = ["| figure | verdict | (numbers;) orderings | seeds (fewest) |", "|" + "---|" * 4]
+    lines = ["| figure | verdict | (numbers;) orderings+controls | seeds (fewest) |", "|" + "---|" * 4]
     for key in FIGURES:
         read: list[str] = []
 
@@ -104,10 +104,11 @@ def _unseen() -> pd.DataFrame | None:
 
 
 def _counts(found: Entry) -> str:
-    """How many numbers and how many orderings pass, and how many have no run."""
+    """How many numbers, orderings and controls pass, and how many have no run."""
     if not found.results:
         return "–"
     numbers, orderings = (found.passed(numbers=kind).replace(" of ", "/") for kind in (True, False))
+    orderings += "" if found.controls == "–" else f"+{found.controls.replace(' of ', '/')}"
     return orderings if numbers == "–" else f"{numbers}; {orderings}"
 
 

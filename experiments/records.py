@@ -37,6 +37,10 @@ class StaleTable(ValueError):  # noqa: N818
     """A table or agent that other settings or other code made."""
 
 
+class NoGPUError(RuntimeError):
+    """A run that needs a GPU which is not there."""
+
+
 class MissingTable(FileNotFoundError):  # noqa: N818
     """A table that nobody has made yet."""
 

@@ -34,9 +34,9 @@ exclude_patterns = ["**.ipynb_checkpoints", "book/README.md"]
 
 nb_execution_mode = "off"  # what is shown is what is committed
 nb_merge_streams = True
-myst_enable_extensions = ["amsmath", "attrs_inline", "colon_fence", "deflist", "dollarmath", "substitution"]
+nb_render_markdown_format = "myst"  # with tables and formulas
+myst_enable_extensions = ["amsmath", "attrs_inline", "colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
-myst_substitutions = {"repository": os.environ.get("REPOSITORY_URL", "REPOSITORY_URL")}
 bibtex_bibfiles = ["references.bib"]
 bibtex_default_style = "unsrt"
 katex_css_path = "katex-math.css"  # the package's own; MathML needs no fonts
@@ -137,8 +137,16 @@ def _spell_relations(app, doctree) -> None:
         block[:] = [nodes.Text(block.astext().replace("<", r"\lt ").replace(">", r"\gt "))]
 
 
+def _name_repository(app, name, source: list[str]) -> None:
+    """Fill the address of the repository in, or leave out what needs it."""
+    if not repository:
+        source[0] = re.sub(r"On Colab, run this.*?</pre>", "", source[0], flags=re.DOTALL)
+    source[0] = source[0].replace("{{ repository }}", repository)
+
+
 def setup(app) -> None:
     """Connect the above."""
+    app.connect("source-read", _name_repository)
     app.connect("doctree-read", _name_pictures)
     app.connect("doctree-read", _spell_relations)
     app.connect("autodoc-process-docstring", _plain_docstring)

@@ -350,6 +350,7 @@ def test_counts_and_seeds_as_text() -> None:
     assert found.failed == ("reward",)
     control = replace(HOLDS, what="AA > random", ours=Estimate(-0.1, -0.2, 0.1), source=CONTROL)
     spoilt = replace(found, verdict=Verdict.NOT_REPRODUCED, results=(HOLDS, control), missing=())
+    assert (spoilt.passed(numbers=False), spoilt.controls, found.controls) == ("1 of 1", "0 of 1", "–")
     assert spoilt.failed == ("AA > random (control)",)
     assert judge(list(spoilt.results)) == Verdict.NOT_REPRODUCED, "a control can cost a verdict"
     assert spoilt.stated == Verdict.NO_NUMBERS, "and without it the paper's orderings hold"
@@ -434,3 +435,4 @@ def test_committed_verdicts_are_what_the_committed_tables_say() -> None:
         row = table.loc[key]
         assert row.verdict == one.verdict
         assert (row.numbers, row.orderings) == (one.passed(numbers=True), one.passed(numbers=False))
+        assert row.controls == one.controls
