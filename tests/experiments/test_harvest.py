@@ -105,6 +105,27 @@ def test_only_the_focal_players_of_a_scenario_count() -> None:
     assert (metrics["apples_at_end"], metrics["peace"]) == (len(game.apple_cells), 4)
 
 
+def test_apples_at_the_end_are_those_after_the_last_step() -> None:
+    nothing = torch.zeros(2, 3, 4)
+    apples = torch.tensor([[9, 8, 6, 5], [9, 7, 3, 1]])
+    episode = {"rewards": nothing, "out": nothing.bool(), "zaps": nothing.bool(), "apples": apples}
+    assert harvest.metrics_of(episode)["apples_at_end"] == 3
+
+
+def test_strangers_with_the_beam_are_those_of_the_zapping_scenario(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    declared, greedy = harvest.agent_run("smoke", "free_harvesters", 5), SCRIPTED["free harvester"]
+    folders = {tmp_path / f"{one.variant}-{one.seed}": one.settings.beam for one in declared.needs}
+    monkeypatch.setattr(harvest, "load", lambda path: idle if folders[path.parent] else greedy)
+    content = harvest.train_agent(declared.settings, tmp_path, list(folders))
+    earned = content.set_index("metric").value
+    for scenario, stranger in (("scenario_zapping", idle), ("scenario_peaceful", greedy)):
+        generator = Generator().manual_seed(54321 + 5)
+        assert earned[scenario] == harvest.beside(greedy, [stranger] * 2, SETTING, generator)
+    assert earned["scenario_zapping"] > earned["scenario_peaceful"]
+
+
 def test_zaps_are_the_beams_that_were_fired() -> None:
     def shooter(game: HarvestGame, observations: Tensor, generator: Generator) -> Tensor:
         return torch.full((len(observations),), ZAP)

@@ -11,6 +11,7 @@ import torch
 from aa_core.actor_critic import ActorCritic, Network, Seen, Spaces, load
 from aa_core.games.base import random_player
 from aa_core.games.matrix import STATES, MatrixGame
+from aa_core.selfplay import play
 from experiments import ipd, tournament
 from experiments.ipd import (
     ALGORITHMS,
@@ -89,6 +90,27 @@ def test_the_gru_is_read_along_training_and_kept(tmp_path: Path) -> None:
     assert load(tmp_path / "agent.safetensors").network == run.settings.training.network
     assert policies_of(table).columns.tolist() == ["algorithm", "seed", "state", "probability"]
     assert len(policies_of(table)) == 5
+
+
+def test_the_gru_is_read_after_its_own_play_and_after_random_play(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = ipd.ipd_gru("smoke", "advantage_alignment", 5).settings
+    game = MatrixGame(settings.payoffs, settings.rounds)
+    mind = mind_that_answers([0.99, 0.99, 0.1, 0.1, 0.1])
+    with torch.no_grad():
+        mind.actor.memory.bias_ih_l0[8:16] = 0  # the update gate is half open: half of the past is kept
+
+    def trained(game, training, credit, seed, on_update):
+        on_update(training.updates - 1, mind, play(game, [mind], torch.zeros(2, 2).long(), torch.Generator()))
+        return mind
+
+    monkeypatch.setattr(ipd, "train_network", trained)
+    rows = play_gru(settings, tmp_path).set_index("metric").value
+    own, after_random = (ipd.read_policy(mind, first, game, settings.games, 5) for first in (mind, random_player))
+    assert rows[list(STATES)].to_dict() == own
+    assert rows[[f"{state} after random play" for state in STATES]].tolist() == list(after_random.values())
+    assert own["CD"] > after_random["CD"] + 0.3
 
 
 def test_the_map_changes_one_thing_at_a_time_and_is_not_made_of_judged_seeds() -> None:

@@ -8,14 +8,16 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from torch import Generator, Tensor
 
 from aa_core.actor_critic import Network
 from aa_core.advantages import naive_advantages, summed_advantages
 from aa_core.games import coin
+from aa_core.games.matrix import C, D, MatrixGame
 from aa_core.games.negotiation import SCRIPTED, NegotiationGame
 from aa_core.league import play_pair
 from aa_core.selfplay import SelfPlay, train
-from experiments.leagues import AGENT, Cell, Training, own_coin_rate, settings_map, train_agent, welfare
+from experiments.leagues import AGENT, Cell, Training, evaluate, own_coin_rate, settings_map, train_agent, welfare
 
 TINY = SelfPlay(updates=5, games=8, network=Network(hidden=4))
 PARTNERS = {"cooperator": SCRIPTED["always cooperate"], "defector": SCRIPTED["always defect"]}
@@ -60,6 +62,27 @@ def test_the_agent_that_stops_is_the_one_whose_games_paid_enough(tmp_path: Path)
     table = train_agent(replace(SETTINGS, train=watched, stop_above=best - 1e-6), tmp_path, [])
     assert paid == pytest.approx(expected)
     assert table["update"].max() == first
+
+
+def cooperate(game: MatrixGame, observations: Tensor, generator: Generator) -> Tensor:
+    return torch.full_like(observations, C)
+
+
+def defect(game: MatrixGame, observations: Tensor, generator: Generator) -> Tensor:
+    return torch.full_like(observations, D)
+
+
+def test_what_a_mind_earns_is_told_from_what_its_partner_earns() -> None:
+    game = MatrixGame.symmetric(R=3, S=0, T=5, P=1, horizon=2)
+    settings = replace(SETTINGS, game=game, partners={"cooperator": cooperate, "defector": defect})
+    assert evaluate(defect, settings) == {
+        "reward_self": 1, "together": 2,
+        "reward_vs_cooperator": 5, "reward_of_cooperator": 0, "reward_vs_defector": 1, "reward_of_defector": 1,
+    }  # fmt: skip
+    assert evaluate(cooperate, settings) == {
+        "reward_self": 3, "together": 6,
+        "reward_vs_cooperator": 3, "reward_of_cooperator": 3, "reward_vs_defector": 0, "reward_of_defector": 5,
+    }  # fmt: skip
 
 
 def test_a_map_has_a_run_per_cell_that_differ_in_what_the_cells_say() -> None:

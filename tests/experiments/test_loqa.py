@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.utils import parameters_to_vector
 
 from aa_core.actor_critic import ActorCritic, Network, Spaces
 from aa_core.advantages import aligned_advantages
@@ -111,6 +115,54 @@ def test_a_training_is_its_seeds_and_moves_actor_and_values() -> None:
     assert not torch.equal(one.policy.weight, other.policy.weight)
     stopped = loqa.train(GAME, SETTINGS, CREDIT, 3, on_update=lambda number, *_: number == 1, progress=False)
     assert not torch.equal(one.policy.weight, stopped.policy.weight)
+
+
+def test_the_entropy_bonus_lowers_the_loss() -> None:
+    mind, q = minds(2)
+    with torch.no_grad():
+        mind.policy.weight.zero_()
+        mind.policy.bias.zero_()
+    who = torch.zeros(3, 2, dtype=torch.long)
+    played = play(GAME, [mind], who, torch.Generator().manual_seed(0))
+    plain, bonus = (
+        loqa.loqa_loss([mind], who, played, (q, q), replace(SETTINGS, entropy=weight), CREDIT) for weight in (0.0, 0.5)
+    )
+    assert (plain - bonus).item() == pytest.approx(0.5 * math.log(GAME.num_actions), rel=1e-4)
+
+
+def test_after_the_last_update_of_the_buffer_no_snapshot_is_taken() -> None:
+    settings = replace(SETTINGS, updates=3, learning_rate=0.1)
+    stopped, seldom, often = (
+        parameters_to_vector(loqa.train(GAME, replace(settings, buffer=buffer), CREDIT, 3).parameters())
+        for buffer in (Buffer(drawn=2, every=1, until=1), Buffer(drawn=2, every=3), Buffer(drawn=2, every=1))
+    )
+    assert torch.equal(stopped, seldom)  # both hold the first mind alone
+    assert not torch.equal(stopped, often)
+
+
+def weights(settings: loqa.Loqa, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """Those of the learner, the Q network and its moving average before each update of a training."""
+    kept, loss = [], loqa.loqa_loss
+
+    def watched(minds, who, played, networks, *rest):
+        kept.append(tuple(parameters_to_vector(part.parameters()).detach() for part in (minds[0], *networks)))
+        return loss(minds, who, played, networks, *rest)
+
+    monkeypatch.setattr(loqa, "loqa_loss", watched)
+    loqa.train(GAME, settings, CREDIT, 3)
+    return kept
+
+
+def test_targets_come_from_a_moving_average_that_keeps_a_share_of_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = weights(replace(SETTINGS, target_decay=0.9, critic_learning_rate=0.1), monkeypatch)
+    for (_, _, before), (_, network, after) in pairwise(kept):
+        torch.testing.assert_close(after, 0.9 * before + 0.1 * network)
+
+
+def test_actor_and_q_network_learn_at_their_own_rates(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second, *_ = weights(replace(SETTINGS, learning_rate=1e-2, critic_learning_rate=1e-3), monkeypatch)
+    actor, network = ((after - before).abs().max().item() for before, after in zip(first[:2], second[:2], strict=True))
+    assert (actor, network) == pytest.approx((1e-2, 1e-3), rel=0.01)  # the first step of Adam
 
 
 @pytest.mark.parametrize("game", [HarvestGame(), NegotiationGame()])

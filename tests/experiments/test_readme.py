@@ -43,6 +43,15 @@ def test_every_figure_has_a_line_with_its_verdict() -> None:
     assert "| no run yet |" in league
 
 
+def test_a_seed_holds_if_it_cooperates_in_over_four_fifths_of_rounds() -> None:
+    training = made_up.world()["llm_training"]
+    ours = (training.game == "ipd") & (training.algorithm == "advantage_alignment") & (training.metric == "cooperation")
+    training.loc[ours & (training.seed == 6), "value"] = 0.7
+    side = pd.concat([training[ours].assign(algorithm=name) for name in readme.HEADLINE if name.startswith("aa_")])
+    said = readme.headline(made_up.reader({"llm_training": training, "llm_side_training": side}))
+    assert "in over 80% of rounds in 4 of 5 seeds (5–9, worst 0.70); trained twice as long, in 4 of 5 seeds" in said
+
+
 # --- what is committed
 
 
