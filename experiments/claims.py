@@ -1,8 +1,8 @@
 """What the figures of both papers claim, as data: numbers and orderings, each with where it can be read.
 
 The PDFs were not at hand. Numbers come from `data/published`, where `claims.md` says what is claimed and where that was
-read; what was read in reviews, repositories or on a poster is marked *second hand*. The second paper's figures are named
-by what they show, not by number.
+read; what was read in reviews, repositories or on a poster is *second hand*. The second paper's figures are named by
+what they show, not by number.
 """
 
 from __future__ import annotations

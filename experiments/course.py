@@ -90,6 +90,8 @@ def make_course(folder: Path, profile: str = "laptop") -> None:
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
         notebook = mark(nbformat.read(path, 4), path.stem)
         for cell in notebook.cells:
+            if "BEGIN SOLUTION" in cell.source:  # folded in the repository; here students fill in an empty stub
+                cell.metadata.pop("jupyter", None)
             if "parameters" in cell.metadata.get("tags", []):
                 cell.source = cell.source.replace('profile = "laptop"', f'profile = "{profile}"')
         target = folder / "source" / path.stem / path.name

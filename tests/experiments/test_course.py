@@ -3,6 +3,7 @@
 `make test-course` (AA_COURSE=1) validates and marks every notebook; `make test` the quickest.
 """
 
+import json
 import os
 import shutil
 import subprocess
@@ -46,6 +47,8 @@ def test_every_notebook_is_released_without_a_line_of_its_solutions(made: Path):
         source = nbformat.read(made / "source" / name / f"{name}.ipynb", 4)
         release = (made / "release" / name / f"{name}.ipynb").read_text(encoding="utf-8")
         assert "BEGIN SOLUTION" not in release
+        stubs = [cell for cell in json.loads(release)["cells"] if "your answer" in "".join(cell["source"])]
+        assert not any("jupyter" in cell["metadata"] for cell in stubs), "a stub is there to be filled in"
         answers = course.exercises(source)
         assert answers, f"{name} has no exercise"
         assert release.count("your answer") == len(answers)

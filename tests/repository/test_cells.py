@@ -22,13 +22,22 @@ def cells(number: str) -> list[nbformat.NotebookNode]:
 
 
 @pytest.mark.parametrize("number", registry.NOTEBOOKS)
-def test_plumbing_is_collapsed_in_lab_and_on_the_site_and_answers_on_the_site(number: str) -> None:
+def test_plumbing_and_answers_are_collapsed_in_lab_and_on_the_site(number: str) -> None:
     for cell in cells(number):
         hidden = "hide-input" in cell.metadata.get("tags", [])
-        answer = "BEGIN SOLUTION" in cell.source  # open in Lab: there, students fill in an empty stub
-        assert hidden == (answer or cell.metadata.get("jupyter", {}).get("source_hidden", False)), cell.id
+        assert hidden == cell.metadata.get("jupyter", {}).get("source_hidden", False), cell.id
+        assert hidden or "BEGIN SOLUTION" not in cell.source
         if cell.cell_type == "code" and not hidden:
             assert len(cell.source.splitlines()) <= LINES, f"cell {cell.id} of {number}"
+
+
+@every_notebook
+def test_a_wrong_answer_is_told_what_is_wrong(number: str) -> None:
+    notebook = nbformat.v4.new_notebook(cells=cells(number))
+    for _, check in exercises(notebook):
+        tree = ast.walk(ast.parse(notebook.cells[check].source))
+        silent = [ast.unparse(node.test) for node in tree if isinstance(node, ast.Assert) and node.msg is None]
+        assert silent == [], f"{notebook.cells[check].id} of {number}"
 
 
 @every_notebook

@@ -83,6 +83,14 @@ def test_every_notebook_and_every_page_of_the_book_is_there(site: Path):
     assert {f"book/{path.stem}.html" for path in (ROOT / "notebooks/book").glob("*.md")} < set(pages)
 
 
+def test_what_cells_say_in_markdown_is_rendered(site: Path):
+    for page in pages_of(site):
+        text = (site / page).read_text(encoding="utf-8")
+        assert "|—|" not in text, page
+        assert "|---|" not in text, page
+        assert "{{" not in text, page
+
+
 def test_no_page_asks_another_host_for_anything_that_it_needs_to_be_read(site: Path):
     for page in pages_of(site):
         needed = re.findall(r"<(?:script|link|img)[^>]*(?:src|href)=\"(https?:[^\"]+)\"", (site / page).read_text())
