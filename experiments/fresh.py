@@ -188,8 +188,8 @@ def summary(table: pd.DataFrame) -> str:
     language = figures.figure.str.startswith("llm").sum() or "none"
     return (
         f"**Fresh seeds.** With {_asked(table)}, {again.sum()} of {len(ran)} claims on {len(figures)} figures "
-        f"({language} of LLM) hold (above: {judged.sum()}), {(judged & again).sum()} with both; {differ} verdicts "
-        "differ (12)."
+        f"({language} of LLM) hold (above: {judged.sum()}), {(judged & again).sum()} with both; verdicts that differ: "
+        f"{differ} (12)."
     )
 
 
