@@ -18,8 +18,9 @@ import yaml
 from jupyterlab_server.settings_utils import get_settings
 
 from experiments import build, paths, registry
-from experiments.__main__ import declared, parser
+from experiments.__main__ import declared, main, parser
 from experiments.identity import reached
+from experiments.records import NoGPUError
 from experiments.run import SEEN
 
 Make = Callable[..., subprocess.CompletedProcess[str]]
@@ -117,7 +118,35 @@ def test_the_command_line_refuses_an_unknown_variant(name: str, capsys: pytest.C
         with pytest.raises(SystemExit):
             declared(top.parse_args(["run", name, variant, "7", "--profile", profile]), top)
         known = ", ".join(registry.experiments()[name].variants(profile))
-        assert f"variant of {name} must be one of {known}, got {variant!r}" in capsys.readouterr().err
+        words = f"variant of {name} must be one of {known}, got {variant!r}"
+        nowhere = f"profile must be another, {name} has no runs in {profile}"
+        assert (words if known else nowhere) in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("step", ["plan", "tables"])
+def test_steps_of_claims_refuse_other_seeds_than_those_of_the_runs(
+    step: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for around, seeds, words in (
+        ("200-204", "100-104", "AA_SEEDS must be 100-104 (`make claims SEEDS=100-104` sets it)"),
+        ("0-4", "0-4", "seeds must be from 25 on"),
+    ):
+        monkeypatch.setenv("AA_SEEDS", around)
+        with pytest.raises(SystemExit):
+            main(["claims", step, "--seeds", seeds])
+        assert words in capsys.readouterr().err
+
+
+def test_a_missing_gpu_is_a_line_and_runs_are_announced(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def train(run: object, fresh: bool) -> None:
+        raise NoGPUError("profile 'paper' needs a GPU")
+
+    monkeypatch.setattr("experiments.__main__.make", train)
+    with pytest.raises(SystemExit, match="make: profile 'paper' needs a GPU"):
+        main(["run", "llm", "ipd-naive", "5", "--profile", "paper"])
+    assert "llm ipd-naive, with what they need: making 1 of 1 runs, about" in capsys.readouterr().out
 
 
 def test_every_run_has_resources_for_a_cluster() -> None:
