@@ -86,4 +86,4 @@ for number in NUMBERS:
             mem_mb=64_000 if number in MODELS else 4_000,
             gpu=int(number in MODELS),
         shell:
-            "{PYTHON} notebook {params.number} --profile {PROFILE} {STALE}"
+            "{PYTHON} notebook {params.number} --profile {PROFILE} {STALE} --stamp {output:q}"

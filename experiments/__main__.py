@@ -58,6 +58,7 @@ def parser() -> argparse.ArgumentParser:
     notebook = command(
         "notebook", "execute notebooks into build/", stale="draw tables that other code made, and say so"
     )
+    notebook.add_argument("--stamp", default="", help="for the Snakefile: the file that says what was executed")
     notebook.add_argument("numbers", choices=registry.NOTEBOOKS, nargs="+", metavar="number")
     plan = command("plan", "what `make figures` would run, and how long that takes here", fresh="count all runs")
     plan.add_argument("--cores", type=at_least(1), default=2)
@@ -173,7 +174,7 @@ def follow(options: argparse.Namespace, top: argparse.ArgumentParser) -> None:
         assemble(table, profile)
     elif options.command == "notebook":
         for number in options.numbers:
-            build.execute(number, profile, options.stale)
+            build.execute(number, profile, options.stale, options.stamp)
     elif options.command == "plan":
         publish.refuse_other_seeds()
         sweep_leftovers()

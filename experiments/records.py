@@ -164,8 +164,8 @@ def read_table(
 def published(name: str) -> pd.DataFrame:
     """A table of the papers' numbers, by its name in data/published, whose SHA256SUMS it must agree with."""
     path, sums = paths.PUBLISHED / f"{name}.csv", paths.PUBLISHED / "SHA256SUMS"
-    told = dict(line.split()[::-1] for line in sums.read_text(encoding="utf-8").splitlines()) if sums.is_file() else {}
-    if not path.is_file() or told.get(path.name) != checksum(path):
+    told = sums.read_bytes().splitlines() if sums.is_file() else []
+    if not path.is_file() or f"{checksum(path)}  {path.name}".encode() not in told:
         raise DamagedTable(f"{path} is not what {sums} says: restore both from git (`git checkout data/published`)")
     return pd.read_csv(path)
 

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 import experiments
 from experiments import build, figures, publish, readme, records, registry
+from experiments.paths import ROOT
 from experiments.pictures import Picture
 from experiments.publish import RefusedError, check_figures
 from experiments.run import make
@@ -249,3 +250,16 @@ def test_another_profile_is_checked_and_not_published(made: Path) -> None:
     (made / "build" / "smoke" / "figures" / "study.png").unlink()
     with pytest.raises(RefusedError, match="lacks study"):
         publish.publish("smoke")
+
+
+def test_a_stamp_is_of_what_was_there_before_the_execution(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    named = build.stamp("00", "laptop", True)
+    monkeypatch.setattr(build, "stamp", lambda *_: f"{named}.of-another-code")  # somebody edits meanwhile
+    build.seal("00", "laptop", True, named)
+    assert Path(named).is_file()
+    assert not Path(f"{named}.of-another-code").exists()
+
+
+def test_the_job_of_a_notebook_leaves_the_stamp_that_snakemake_waits_for() -> None:
+    text = (ROOT / "Snakefile").read_text(encoding="utf-8")
+    assert "{PYTHON} notebook {params.number} --profile {PROFILE} {STALE} --stamp {output:q}" in text

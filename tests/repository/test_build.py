@@ -129,7 +129,7 @@ def test_steps_of_claims_refuse_other_seeds_than_those_of_the_runs(
 ) -> None:
     for around, seeds, words in (
         ("200-204", "100-104", "AA_SEEDS must be 100-104 (`make claims SEEDS=100-104` sets it)"),
-        ("0-4", "0-4", "seeds must be from 25 on"),
+        ("0-4", "0-4", f"seeds must be from {SEEN} on"),
     ):
         monkeypatch.setenv("AA_SEEDS", around)
         with pytest.raises(SystemExit):
