@@ -17,8 +17,8 @@ from collections.abc import Callable
 from experiments import build, fresh, language, publish, registry
 from experiments.identity import settings_as_data
 from experiments.paths import BUILD, relative
-from experiments.records import DamagedTable, MissingTable, NoGPUError, StaleTable
-from experiments.run import PROFILES, Run, make, sweep_leftovers, with_needs
+from experiments.records import DamagedTable, MissingTable, StaleTable
+from experiments.run import PROFILES, NoGPUError, Run, make, sweep_leftovers, with_needs
 from experiments.tables import announce, assemble
 
 
@@ -173,6 +173,8 @@ def follow(options: argparse.Namespace, top: argparse.ArgumentParser) -> None:
         announce(table.name, table.at_home(profile))
         assemble(table, profile)
     elif options.command == "notebook":
+        if options.stamp and len(options.numbers) > 1:
+            top.error("stamp must be that of one notebook")
         for number in options.numbers:
             build.execute(number, profile, options.stale, options.stamp)
     elif options.command == "plan":

@@ -100,11 +100,11 @@ def left_by(number: str) -> list[str]:
     return [f"notebooks/{notebook.path.name}", *pictures, *tables]
 
 
-def seal(number: str, profile: str, stale: bool = False, path: str = "") -> None:
-    """Write the stamp of an executed notebook, at `path` if it was named before the execution."""
+def seal(number: str, profile: str, stale: bool = False, named: str = "") -> None:
+    """Write the stamp of an executed notebook: the file `named` before the execution, if it was."""
     left = {file: paths.BUILD / profile / file for file in left_by(number)}
     sums = {file: records.checksum(path) for file, path in left.items() if path.is_file()}
-    records.write_record(Path(path or stamp(number, profile, stale)), sums)
+    records.write_record(Path(named or stamp(number, profile, stale)), sums)
 
 
 def unseal(number: str, profile: str) -> None:
@@ -113,11 +113,11 @@ def unseal(number: str, profile: str) -> None:
         old.unlink()
 
 
-def execute(number: str, profile: str, stale: bool = False, path: str = "") -> None:
+def execute(number: str, profile: str, stale: bool = False, named: str = "") -> None:
     """Execute a notebook with papermill, in its folder, from a clean slate and without traces of where, into build/.
 
-    If a cell fails, nothing is written, and the program ends with its error. The stamp, at `path` if that is given, is
-    of what was there before: whoever edits meanwhile has it executed again.
+    If a cell fails, nothing is written, and the program ends with its error. The stamp, `named` or
+    not, is of what was there before: whoever edits meanwhile has it executed again.
     """
     import nbformat  # here: they take seconds that a run can do without
     import papermill
@@ -125,7 +125,7 @@ def execute(number: str, profile: str, stale: bool = False, path: str = "") -> N
     from experiments.figures import lighter
 
     started, name, source = time.perf_counter(), registry.NOTEBOOKS[number].name, registry.NOTEBOOKS[number].path
-    path = path or stamp(number, profile, stale)
+    named = named or stamp(number, profile, stale)
     unseal(number, profile)
     for line in drawn_stale(number, profile) if stale else []:
         print(f"notebook {name}: {line}", flush=True)
@@ -154,7 +154,7 @@ def execute(number: str, profile: str, stale: bool = False, path: str = "") -> N
                 output.metadata.setdefault("image/png", {})["alt"] = alternative_text(cell)
     target = paths.BUILD / profile / "notebooks" / source.name
     records.write_atomically(target, nbformat.writes(notebook) + "\n")
-    seal(number, profile, stale, path)
+    seal(number, profile, stale, named)
     print(f"notebook {name}: {time.perf_counter() - started:.0f} s, {relative(target)}", flush=True)
 
 

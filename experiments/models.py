@@ -28,6 +28,7 @@ from transformers.utils import logging
 from aa_core import HEADLESS
 from aa_core.llm.players import BASE
 from experiments import records
+from experiments.run import NoGPUError
 
 EMBEDDED = "warm_up.json"  # marks a folder of the embedded model
 SEALED, SEAL = ("adapter_model.safetensors", "adapter_config.json"), "adapter.json"  # files of an adapter
@@ -176,9 +177,7 @@ def check_gpu(gigabytes: float) -> None:
     """NoGPUError without a GPU of that much memory."""
     way_out = "run on a machine with such a GPU, or choose profile='laptop', which trains the embedded model on a CPU"
     if not torch.cuda.is_available():
-        raise records.NoGPUError(f"profile 'paper' needs a GPU with {gigabytes:g} GB, torch sees none: {way_out}")
+        raise NoGPUError(f"profile 'paper' needs a GPU with {gigabytes:g} GB, torch sees none: {way_out}")
     memory = torch.cuda.get_device_properties(0).total_memory / 1e9
     if memory < gigabytes:
-        raise records.NoGPUError(
-            f"profile 'paper' needs a GPU with {gigabytes:g} GB, this one has {memory:.0f} GB: {way_out}"
-        )
+        raise NoGPUError(f"profile 'paper' needs a GPU with {gigabytes:g} GB, this one has {memory:.0f} GB: {way_out}")

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import subprocess
 import time
 from collections.abc import Iterable, Mapping
@@ -35,10 +36,6 @@ class DamagedTable(ValueError):  # noqa: N818 - what it is
 
 class StaleTable(ValueError):  # noqa: N818
     """A table or agent that other settings or other code made."""
-
-
-class NoGPUError(RuntimeError):
-    """A run that needs a GPU which is not there."""
 
 
 class MissingTable(FileNotFoundError):  # noqa: N818
@@ -165,7 +162,8 @@ def published(name: str) -> pd.DataFrame:
     """A table of the papers' numbers, by its name in data/published, whose SHA256SUMS it must agree with."""
     path, sums = paths.PUBLISHED / f"{name}.csv", paths.PUBLISHED / "SHA256SUMS"
     told = sums.read_bytes().splitlines() if sums.is_file() else []
-    if not path.is_file() or f"{checksum(path)}  {path.name}".encode() not in told:
+    whole = path.is_file() and all(re.fullmatch(rb"[0-9a-f]{64}  \S+", line) for line in told)
+    if not whole or f"{checksum(path)}  {path.name}".encode() not in told:
         raise DamagedTable(f"{path} is not what {sums} says: restore both from git (`git checkout data/published`)")
     return pd.read_csv(path)
 

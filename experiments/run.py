@@ -105,6 +105,10 @@ def with_needs(runs: Iterable[Run], wanted: Callable[[Run], bool] = lambda run: 
     return list(found.values())
 
 
+class NoGPUError(RuntimeError):
+    """A run that needs a GPU which is not there."""
+
+
 class RefusedError(ValueError):
     """What cannot be published, with the way out."""
 

@@ -139,6 +139,8 @@ def _spell_relations(app, doctree) -> None:
 
 def _name_repository(app, name, source: list[str]) -> None:
     """Fill the address of the repository in, or leave out what needs it."""
+    if name != root_doc:
+        return
     if not repository:
         source[0] = re.sub(r"On Colab, run this.*?</pre>", "", source[0], flags=re.DOTALL)
     source[0] = source[0].replace("{{ repository }}", repository)

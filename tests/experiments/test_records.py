@@ -150,9 +150,6 @@ def test_the_papers_numbers_are_those_that_are_committed(tmp_path: Path, monkeyp
     sums = paths.PUBLISHED / "SHA256SUMS"
     for damaged in (f"<<<<<<< HEAD\n{sums.read_text()}\n".encode(), bytes(range(256)), b""):
         sums.write_bytes(damaged)
-        if b"<<<" in damaged:  # the line is there all the same
-            assert len(records.published(names[0]))
-            continue
         with pytest.raises(DamagedTable, match="restore both from git"):
             records.published(names[0])
     for gone in (path, sums):

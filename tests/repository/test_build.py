@@ -20,8 +20,7 @@ from jupyterlab_server.settings_utils import get_settings
 from experiments import build, paths, registry
 from experiments.__main__ import declared, main, parser
 from experiments.identity import reached
-from experiments.records import NoGPUError
-from experiments.run import SEEN
+from experiments.run import SEEN, NoGPUError
 
 Make = Callable[..., subprocess.CompletedProcess[str]]
 

@@ -1,6 +1,7 @@
 """Slides: of the notebooks that have slide tags, from their committed outputs, shown without a network."""
 
 import html
+import json
 import os
 import re
 import subprocess
@@ -54,6 +55,18 @@ def test_every_slide_shows_something_and_no_code(path: Path, slides: dict[str, s
     assert len(shown) == kinds.count("slide") + kinds.count("subslide")
     assert all(len(text) > 3 for text in shown)
     assert "import matplotlib" not in slides[path.stem]
+
+
+@pytest.mark.parametrize("path", TAGGED, ids=lambda path: path.stem)
+def test_a_slide_without_a_heading_has_that_of_its_place(path: Path, slides: dict[str, str]) -> None:
+    places, heading = [], ""
+    for cell in nbformat.read(path, 4).cells:
+        if cell.cell_type == "markdown":
+            heading = [heading, *re.findall(r"^#+ (.*)$", cell.source, re.MULTILINE)][-1]
+        if cell.metadata.slideshow.slide_type in ("slide", "subslide"):
+            places.append(heading)
+    said = re.search(r"const headings = (\[.*\]);", slides[path.stem])
+    assert json.loads(said[1]) == places
 
 
 def test_slides_ask_no_other_host_for_anything(slides: dict[str, str]) -> None:
