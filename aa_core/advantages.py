@@ -121,7 +121,7 @@ def shaping_weights(
     | "averaged" | (1/t) sum_k A_k and 0 at t = 0, the authors' training code | (1/(1+t)) sum_k A_k |
     | "regularised" | (1/(1+t)) sum_k A_k (AA, eq. 59) | the same |
 
-    `(..., time)` in and out; `gamma` counts for the discounted past only. ValueError for another `past`.
+    `(..., time)` in and out; `gamma` counts for the discounted past only.
     """
     check(advantages=advantages, gamma=gamma)
     check_choice("past", past, ("averaged", "discounted", "regularised"))
@@ -154,8 +154,6 @@ def aligned_advantages(
         over: co-players are aggregated by "sum" (the authors' code), "mean", "product" (two players at least), or by
             weights `(players, players)`: entry (i, j) is how much player i cares about j; the diagonal is ignored.
         loqa: multiply each A_i,k of the past by 1 - pi_j(a_k|s_k), for each co-player j (AA, Theorem 2).
-
-    Returns `(..., players, time)`; ValueError for unknown options, and weights or probabilities that do not fit.
 
     >>> aligned_advantages(torch.tensor([[1.0, 0.0], [0.0, 1.0]]), beta=1.0, gamma=0.9)
     tensor([[1.0000, 0.8100],

@@ -41,9 +41,7 @@ def league(game: Game, agents: Mapping[str, Agent], games: int = 32, seed: int =
     Unordered pairs of agents are played, as in LOQA's league, and entered from both sides; the games are symmetric. Of
     an agent's seeds i and j among themselves both orders are played, and their results averaged, so that the table is
     symmetric there too, also for i = j. A pair's games, so many for each two seeds, do not depend on who else plays.
-
-    Columns row_agent, column_agent, row_seed, column_seed (indices), row_reward, column_reward. ValueError without
-    agents, games or two players.
+    Columns row_agent, column_agent, row_seed, column_seed (indices), row_reward, column_reward.
     """
     check(game=game, agents=agents, games=games, seed=seed)
     check_that(game.num_players == 2, "game", "one of two players", game.num_players)

@@ -137,7 +137,6 @@ def train(run: Training, folder: Path, needs: list[Path]) -> pd.DataFrame:
     """
     from transformers import PrinterCallback, ProgressCallback, TrainerCallback
 
-    from aa_core.llm.trainer import read_curve
     from experiments import models
 
     if run.model != TINY:
@@ -154,15 +153,15 @@ def train(run: Training, folder: Path, needs: list[Path]) -> pd.DataFrame:
         watcher.on_step_end = partial(_watch, trainer, run)
     trainer.add_callback(watcher)
     if trainer.accelerator.is_main_process:
-        _write_log(kept / LOG, read_curve(kept / LOG))  # without a line that a kill cut
+        _write_log(kept / LOG, read_log(kept / LOG))  # without a line that a kill cut
     trainer.train(resume_from_checkpoint=True)
     if not trainer.accelerator.is_main_process:
         return pd.DataFrame()
     network = trainer.accelerator.unwrap_model(trainer.model)
     models.save_adapter(network, folder)
     if run.watch_every:
-        shutil.copytree(kept / "watched", folder / "watched", ignore=shutil.ignore_patterns(".*"))  # what a kill cut
-        _write_log(folder / LOG, {row["update"]: row for row in read_curve(kept / LOG)}.values())  # each once
+        _copy(kept / "watched", folder / "watched")
+        _write_log(folder / LOG, {row["update"]: row for row in read_log(kept / LOG)}.values())  # each once
     run = replace(run, token_budget=trainer.args.token_budget)
     rows = [(row["update"], name, value) for row in trainer.history for name, value in row.items() if name != "update"]
     trainer.generator.manual_seed(10**6 + run.seed)  # of the co-player, wherever the training went on from
@@ -187,6 +186,24 @@ def _watch(trainer: AdvantageAlignmentTrainer, run: Training, args: Any, state: 
     finally:
         trainer.model.train()
     records.write_record(Path(args.output_dir) / "watched" / f"{state.global_step:06}.json", seen)
+
+
+def _copy(source: Path, folder: Path) -> None:
+    """Copy a folder, but for files that a kill cut."""
+    shutil.copytree(source, folder, ignore=shutil.ignore_patterns(".*"), dirs_exist_ok=True)
+
+
+def read_log(path: Path) -> list[dict[str, float]]:
+    """Metrics of updates in a file of JSON lines, but for a last line that is cut; empty if there is no file."""
+    try:
+        lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+        rows = [json.loads(line) for line in lines if line.endswith("\n")]
+        if all(row["update"] >= 0 for row in rows):
+            return rows
+        reason = "an update below 0"
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        reason = str(error)
+    raise ValueError(f"path must hold lines of metrics: restore or delete {path} ({reason})")
 
 
 def _write_log(path: Path, rows: Iterable[dict[str, float]]) -> None:
@@ -288,7 +305,7 @@ def new_games(run: Training, number: int, start: int = 10**9) -> list[TextGame]:
 
 
 def evaluate(player: ModelPlayer, run: Training, co_player: Player | None = None) -> dict[str, float]:
-    """Measure a policy in games that it was not trained on.
+    """Measure a policy in games that it was not trained on, from both seats.
 
     Metrics of self-play, or of games with `co_player` (then also `reward_other`); `reward_vs_NAME` of a script; in the
     prisoner's dilemma `cooperation_ROUND`, from 1, and `P(STATE)` of cooperation, also over games with random play.
@@ -298,22 +315,47 @@ def evaluate(player: ModelPlayer, run: Training, co_player: Player | None = None
     scripts = SCRIPTS[run.game] + OTHERS[run.game]
     names = [*scripts, *(["random"] if run.game == "ipd" else [])]
     partners = {"home": co_player or player} | {name: ScriptedPlayer(name, Random(run.seed)) for name in names}
-    tables = {name: new_games(run, run.evaluation_games) for name in partners}
-    for name, games in tables.items():
-        play(games, [(player, partners[name])] * len(games))
-    home = [(game, seat) for game in tables["home"] for seat in ((0, 1) if co_player is None else (0,))]
-    metrics = {name: mean_metric(name, home) for name in METRICS}
+    chairs = {}  # of the policy
+    for name, partner in partners.items():
+        games, pairs, chairs[name] = both_seats(run, -(-run.evaluation_games // 2), player, partner)
+        play(games, pairs)
+    metrics = {name: mean_metric(name, chairs["home"]) for name in METRICS}
     if co_player is not None:
-        metrics["reward_other"] = mean_metric("reward", [(game, 1) for game in tables["home"]])
+        metrics["reward_other"] = mean_metric("reward", opposite(chairs["home"]))
     for name in scripts:
-        metrics[f"reward_vs_{name}"] = mean_metric("reward", [(game, 0) for game in tables[name]])
+        metrics[f"reward_vs_{name}"] = mean_metric("reward", chairs[name])
     if run.game == "ipd":
-        met = Counter(move for name in ("home", "random") for game in tables[name] for move in moves(game, 0))
+        met = Counter(move for name in ("home", "random") for chair in chairs[name] for move in moves(*chair))
         counts = {state: met[state, True] + met[state, False] for state in STATES}
         metrics |= {f"P({state})": met[state, True] / count for state, count in counts.items() if count}
-        by_round = [[game.record(index)["cooperation"][seat] for game, seat in home] for index in range(run.rounds)]
+        by_round = [
+            [game.record(index)["cooperation"][seat] for game, seat in chairs["home"]] for index in range(run.rounds)
+        ]
         metrics |= {f"cooperation_{index + 1}": statistics.mean(played) for index, played in enumerate(by_round)}
     return {name: value for name, value in metrics.items() if value is not None}
+
+
+Chairs = list[tuple[TextGame, int]]  # games and which of their players one is
+
+
+def both_seats(
+    run: Training, deals: int, first: Player, second: Player
+) -> tuple[list[TextGame], list[tuple[Player, Player]], Chairs]:
+    """Deals played twice, with seats exchanged, since one is worth more; twice as many deals if both are the same.
+
+    Returns games, who plays them, and chairs of the first player, or of both if they are the same.
+    """
+    if first is second:
+        games = new_games(run, 2 * deals)
+        return games, [(first, first)] * len(games), [(game, seat) for game in games for seat in (0, 1)]
+    games = [*new_games(run, deals), *new_games(run, deals)]
+    pairs = [(first, second)] * deals + [(second, first)] * deals
+    return games, pairs, [(game, int(place >= deals)) for place, game in enumerate(games)]
+
+
+def opposite(chairs: Chairs) -> Chairs:
+    """Those of the other players."""
+    return [(game, 1 - seat) for game, seat in chairs]
 
 
 def moves(game: TextGame, player: int) -> list[tuple[str, bool]]:
@@ -340,18 +382,16 @@ def cross_play(settings: CrossPlay, folder: Path, needs: list[Path]) -> pd.DataF
     }
     players[PRIOR, 0] = model_player(network, tokenizer, run, BASE, seed=len(players))
     players |= {(name, 0): ScriptedPlayer(name) for name in SCRIPTS[run.game]}
-    rows, agents, deals = [], list(players), settings.deals
+    rows, agents = [], list(players)
     for index, first in enumerate(agents):
-        tables = {second: [*new_games(run, deals), *new_games(run, deals)] for second in agents[index:]}
-        seated = []
-        for second in tables:
-            pair = (players[first], players[second])
-            seated += [pair] * deals + [pair[::-1]] * deals
-        play([game for table in tables.values() for game in table], seated)
-        for second, games in tables.items():
-            sides = {(first, second): (0,), (second, first): (1,)} if second != first else {(first, first): (0, 1)}
-            for (row, column), seats in sides.items():
-                chairs = [(game, seat ^ (place >= deals)) for place, game in enumerate(games) for seat in seats]
+        met = {other: both_seats(run, settings.deals, players[first], players[other]) for other in agents[index:]}
+        play(
+            [game for games, *_ in met.values() for game in games],
+            [pair for _, pairs, _ in met.values() for pair in pairs],
+        )
+        for second, (*_, own) in met.items():
+            sides = {(first, second): own} | ({(second, first): opposite(own)} if second != first else {})
+            for (row, column), chairs in sides.items():
                 values = {metric: mean_metric(metric, chairs) for metric in METRICS if metric != "errors"}
                 pair = (run.game, row[0], column[0], row[1], column[1])
                 rows += [(*pair, metric, value) for metric, value in values.items() if value is not None]

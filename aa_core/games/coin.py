@@ -2,13 +2,8 @@
 
 Two players walk on a torus with one coin on it, which belongs to one of them. Both move at the same time and may stand
 on the same cell. Whoever steps on the coin takes it and earns 1, whatever its colour; if it belonged to the other
-player, that one loses 2. Then a coin of the other colour appears, uniformly on the cells where nobody stands.
-
-| who steps on player 1's coin | player 1 | player 2 |
-|---|---|---|
-| player 1 | 1 | 0 |
-| player 2 | -2 | 1 |
-| both | -1 | 1 |
+player, that one loses 2: if both step on it, its owner gets -1 and the other 1. Then a coin of the other colour
+appears, uniformly on the cells where nobody stands.
 
 To take any coin is dominant within a step; two players who leave each other's coins alone are better off.
 """

@@ -1,15 +1,8 @@
 """Repeated 2x2 games: any by its payoffs, the classic ones by name.
 
 Actions: C = 0 (the first action), D = 1. A memory-one player sees one of five states, always from its own side:
-START before the first round, then (own last action, other's last action). That order, STATES, is used everywhere.
-
-| index | state | I played | the other played |
-|---|---|---|---|
-| 0 | START | - | - |
-| 1 | CC | C | C |
-| 2 | CD | C | D |
-| 3 | DC | D | C |
-| 4 | DD | D | D |
+START before the first round, then CC, CD, DC or DD: the own last action, the other's last action. That order, STATES,
+is used everywhere.
 """
 
 from __future__ import annotations

@@ -6,12 +6,8 @@ divided in proportion to the claims: share_i = p_i / max(p_1 + p_2, 5), so that 
 The reward is the value of the shares divided by 15, the value of three items of 5.
 
 The two rewards of a round sum to at most 1, which is reached when each item goes to the player who values it more:
-their sum is the round's efficiency. Mean rewards per round of the scripted players, by the expectation over values:
-
-| | always cooperate | always defect |
-|---|---|---|
-| always cooperate | .50, .50 | .25, .55 |
-| always defect | .55, .25 | .30, .30 |
+their sum is the round's efficiency. In expectation over values, two players who always cooperate get .50 each, two who
+always defect .30, and one who defects against a cooperator .55, which gets .25.
 
 Source: `train.py` and `configs/eg_cont.yaml` of the AA repository at commit e99df9c (high-contrast values, one turn).
 """

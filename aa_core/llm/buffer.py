@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from random import Random
 
 import torch
 from peft import PeftModel
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save, save_file
+from torch import Tensor
 from torch.nn import Parameter
 
 from aa_core.checks import check, check_choice, check_that
@@ -52,7 +54,7 @@ class AgentBuffer:
         path = self.file(update)
         if update > 0 and update % self.every == 0:
             state = {name: own.detach().cpu().clone() for name, own in self._weights(self.trained).items()}
-            write_whole(path, lambda partial: save_file(state, partial))
+            write_whole(path, lambda partial: save_file(state, partial, {"sha256": _digest(state)}))
 
     def draw(self, update: int, rng: Random) -> dict[str, int]:
         """Draw past agents uniformly: name of a spare adapter -> update of the copy, which `load` puts there."""
@@ -66,7 +68,9 @@ class AgentBuffer:
         check_choice("name", name, self.names)
         path, own = self.file(update), self._weights(name)
         try:
-            state = load_file(path)
+            with safe_open(path, "pt") as file:
+                state, known = {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
+            check_that(known.get("sha256") == _digest(state), "file", "unaltered since it was written", path.name)
             check_that(state.keys() == own.keys(), "file", "of this model's adapter", sorted(state)[:3])
             with torch.no_grad():
                 for key, parameter in own.items():
@@ -74,3 +78,7 @@ class AgentBuffer:
                     parameter.copy_(state[key])
         except (OSError, SafetensorError, ValueError, RuntimeError) as error:
             raise ValueError(f"folder must hold whole copies: restore {path} or train again ({error})") from error
+
+
+def _digest(state: dict[str, Tensor]) -> str:
+    return hashlib.sha256(save(state)).hexdigest()

@@ -325,6 +325,7 @@ class Chats:
             for row, ids, log_probs in zip(rows, *sampled, strict=True):
                 answers[row] = list(ids)
                 for token, log_prob in zip(ids, log_probs, strict=True):
+                    check_that(log_prob is not None, "engine", "one that says how probable each token was", None)
                     self.transcripts[row].add([token], rounds[row], log_prob)
         return answers
 

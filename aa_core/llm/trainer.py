@@ -37,6 +37,7 @@ from aa_core.llm.rollout import Engine, Sampling, Transcript
 
 BASELINES = ("group", "batch", "none")
 SEATS = ("both", "first", "alternate")
+CURVE = "curve.jsonl"  # a line of metrics per update, also of those before a checkpoint
 WHOLE = "whole"  # in a checkpoint that every process has finished: checksums of its files
 # Settings of GRPO that games played by a rollout function do not heed, or only with vLLM: refused unless at default
 UNHEEDED = (
@@ -84,7 +85,7 @@ class AdvantageAlignmentConfig(GRPOConfig):
     use_bias_correction_kl: bool = _setting(False, "the KL penalty is the plain k3 estimator")
     vllm_importance_sampling_mode: str = _setting("token_truncate", "one ratio per token")
     vllm_importance_sampling_clip_max: float | None = _setting(2.0, "largest such ratio")
-    save_total_limit: int | None = _setting(2, "checkpoints kept; the older one counts until the newer one is whole")
+    save_total_limit: int | None = _setting(2, "checkpoints kept; an older one goes when a newer one is whole")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -101,7 +102,8 @@ class AdvantageAlignmentConfig(GRPOConfig):
         came, expected = self.steps_per_generation, self.gradient_accumulation_steps
         check_that(came == expected, "steps_per_generation", f"gradient_accumulation_steps, {expected}", came)
         kept, seats, alone = self.save_total_limit, self.learning_seats, self.buffer_every is None
-        check_that(kept is None or (isinstance(kept, int) and kept > 1), "save_total_limit", "at least 2 or None", kept)
+        check_that(kept is None or (isinstance(kept, int) and kept > 0), "save_total_limit", "at least 1 or None", kept)
+        check_that(not self.save_only_model, "save_only_model", "False, so that a training can go on", True)
         check_that(alone or seats != "both", "learning_seats", "'first' or 'alternate' with buffer_every", seats)
 
 
@@ -211,7 +213,7 @@ class AdvantageAlignmentTrainer(GRPOTrainer):
         check_that(alone or seats != "both", "learning_seats", "'first' or 'alternate' with a co_player", seats)
         self.credit, self.co_player = credit, co_player
         self.history: list[dict[str, float]] = []  # metrics of every update, over the games of all processes
-        self.curve = Path(args.output_dir) / "curve.jsonl"
+        self.curve = Path(args.output_dir) / CURVE
         self.rng, self.generator = Random(), torch.Generator()
         groups = Dataset.from_dict({"prompt": [str(seed) for seed in range(100_000)]})
         options |= dict(train_dataset=groups, processing_class=processing_class, rollout_func=_rollout)
@@ -235,28 +237,28 @@ class AdvantageAlignmentTrainer(GRPOTrainer):
         """As TRL's, with the curve; True goes on from the last whole checkpoint, if there is one.
 
         Killed at any time and started again, a training ends as if it had not been, bit for bit on the same machine.
+        ValueError for a checkpoint that is not whole, or if others in `output_dir` would be mixed with those to come.
         """
-        checkpoint = resume_from_checkpoint or None
-        if checkpoint is True:
-            saved = sorted(Path(self.args.output_dir).glob("checkpoint-*"), key=lambda path: int(path.name[11:]))
-            marks = [path / WHOLE for path in saved]
-            whole = [mark.parent for mark in marks if mark.is_file() and mark.read_bytes() == _checksums(mark.parent)]
-            checkpoint = str(whole[-1]) if whole else None
-            self.accelerator.wait_for_everyone()
-            if self.accelerator.is_main_process:  # the others would count as newer when old ones are removed
-                for path in set(saved) - set(whole):
-                    shutil.rmtree(path)
+        name, asked, saved = "resume_from_checkpoint", resume_from_checkpoint, _checkpoints(self.curve.parent)
+        whole = [path for path in saved.values() if _is_whole(path)] if asked is True else []
+        checkpoint = whole[-1] if whole else Path(asked) if asked and asked is not True else None
+        check_that(not checkpoint or whole or _is_whole(checkpoint), name, "True, or a whole checkpoint", asked)
         state = TrainerState.load_from_json(f"{checkpoint}/trainer_state.json") if checkpoint else TrainerState()
-        self.history = [row for row in read_curve(self.curve) if row["update"] < state.global_step]
+        later = [path for update, path in saved.items() if update > state.global_step]
+        check_that(asked is True or not later, name, f"True, or output_dir without {len(later)} checkpoints", asked)
+        text = (checkpoint / CURVE).read_text() if checkpoint else ""
+        self.history = [json.loads(line) for line in text.splitlines()]
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
-            text = "".join(json.dumps(row) + "\n" for row in self.history)
+            for path in later:  # none of which is whole
+                shutil.rmtree(path)
             write_whole(self.curve, lambda path: path.write_text(text))
+        self.accelerator.wait_for_everyone()
         if checkpoint and 0 < self.args.max_steps <= state.global_step:  # transformers would train on
-            self._load_from_checkpoint(checkpoint)
+            self._load_from_checkpoint(str(checkpoint))
             self.state = state
             return TrainOutput(state.global_step, 0.0, {})
-        return super().train(resume_from_checkpoint=checkpoint, **options)
+        return super().train(resume_from_checkpoint=checkpoint and str(checkpoint), **options)
 
     def play_batch(self, seeds: Sequence[int]) -> list[Sample]:
         """Play a batch, log it and return the learners' chats with credits: one for each of `seeds`, the groups."""
@@ -275,6 +277,7 @@ class AdvantageAlignmentTrainer(GRPOTrainer):
         everybody, groups, kinds = (self.accelerator.gather(x.to(self.accelerator.device)).cpu() for x in own)
         advantages = round_advantages(everybody, groups, self.args, kinds)[process * len(rewards) :][: len(rewards)]
         credits = self.credit(advantages, round_probabilities(tables))
+        check_shape(advantages.shape, credit=credits)
         self._record(tables)
         return [
             Sample(chat := learner.transcript(table.game, s), token_credits(chat, credit[s]), reward[s].mean().item())
@@ -355,11 +358,18 @@ class AdvantageAlignmentTrainer(GRPOTrainer):
         return super()._compute_loss(model, inputs)
 
     def _save_checkpoint(self, model: PreTrainedModel, trial: Any) -> None:
+        limit, self.args.save_total_limit = self.args.save_total_limit, None  # transformers would remove too early
         super()._save_checkpoint(model, trial)
+        self.args.save_total_limit = limit
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
-            folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
-            write_whole(folder / WHOLE, lambda path: path.write_bytes(_checksums(folder)))
+            *old, new = _checkpoints(self.curve.parent).values()
+            curve = "".join(json.dumps(row) + "\n" for row in self.history)
+            write_whole(new / CURVE, lambda path: path.write_text(curve))
+            sums = {str(path.relative_to(new)): _sha256(path) for path in new.rglob("*") if path.is_file()}
+            write_whole(new / WHOLE, lambda path: path.write_text(json.dumps(sums, indent=1)))
+            for path in old[: len(old) + 1 - limit] if limit else []:
+                shutil.rmtree(path)
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         output = super()._generate_and_score_completions(inputs)
@@ -387,22 +397,23 @@ def _reward(completions: list[Any], mean_reward: list[float], **_: Any) -> list[
     return mean_reward
 
 
-def _checksums(folder: Path) -> bytes:
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and WHOLE not in path.name)
-    sums = {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
-    return json.dumps(sums, indent=1).encode()
+def _checkpoints(folder: Path) -> dict[int, Path]:
+    """Update -> checkpoint before it, whole or not, in their order."""
+    found = {path.name[11:]: path for path in folder.glob("checkpoint-*") if path.is_dir()}
+    return dict(sorted((int(update), path) for update, path in found.items() if update.isdecimal()))
 
 
-def read_curve(path: Path) -> list[dict[str, float]]:
-    """The metrics of every update in a `curve.jsonl`, but for a last line that is cut; empty if there is no file."""
-    check(path=path)
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    """Whether what was in a checkpoint when it was finished is there unaltered; other files may lie beside it."""
     try:
-        lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-        rows = [json.loads(line) for line in lines if line.endswith("\n")]
-        check_that(all(row["update"] >= 0 for row in rows), "update", "at least 0", rows)
-        return rows
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise ValueError(f"path must hold lines of metrics: restore or delete {path} ({error})") from error
+        sums = json.loads((checkpoint / WHOLE).read_text())
+        return CURVE in sums and all(_sha256(checkpoint / name) == known for name, known in sums.items())
+    except (OSError, ValueError, AttributeError, TypeError):
+        return False
 
 
 def merged(model: PeftModel, adapter: str) -> Iterator[tuple[str, Tensor]]:

@@ -17,8 +17,9 @@ from aa_core.advantages import aligned_advantages, naive_advantages, summed_adva
 from aa_core.estimates import mean_interval
 from aa_core.games.text import SCRIPTED, make_text_game, play_scripted
 from aa_core.llm import trainer
+from aa_core.llm.players import ScriptedPlayer, play
 from experiments import judge, language, models
-from experiments.language_runs import SCRIPTS, TINY, moves, trainer_of
+from experiments.language_runs import SCRIPTS, TINY, both_seats, evaluate, moves, new_games, read_log, trainer_of
 from experiments.run import JUDGED
 
 TABLE = pd.DataFrame(
@@ -172,6 +173,35 @@ def test_reports_go_where_the_environment_says(prior: Path, tmp_path: Path, monk
     assert (settings.report_to, settings.logging_strategy, settings.logging_steps) == (["tensorboard"], "steps", 1)
 
 
+@pytest.mark.parametrize("game", language.GAMES)
+def test_a_policy_is_measured_in_both_seats_of_the_same_deals(game: str) -> None:
+    run = replace(language.training("laptop", game, "naive"), rounds=3, evaluation_games=6)
+    kind, greedy = SCRIPTS[game]
+    measured = evaluate(ScriptedPlayer(kind), run, ScriptedPlayer(greedy))
+    earned = []
+    for seats in ((kind, greedy), (greedy, kind)):
+        games = new_games(run, 3)
+        play(games, [tuple(map(ScriptedPlayer, seats))] * 3)
+        earned.append(np.mean([game.rewards for game in games], (0, 1)))
+    assert measured["reward"] == pytest.approx((earned[0][0] + earned[1][1]) / 2)
+    assert measured["reward_other"] == pytest.approx((earned[0][1] + earned[1][0]) / 2)
+    assert measured[f"reward_vs_{greedy}"] == pytest.approx(measured["reward"])
+    assert measured["reward"] < measured["reward_other"]
+
+
+def test_a_player_alone_meets_itself_in_deals_of_their_own() -> None:
+    run = language.training("laptop", "split", "naive")
+    one, other = ScriptedPlayer("welfare"), ScriptedPlayer("greedy")
+    games, pairs, chairs = both_seats(run, 2, one, one)
+    assert len({game.seed for game in games}) == 4
+    assert pairs == [(one, one)] * 4
+    assert {(game.seed, seat) for game, seat in chairs} == {(game.seed, seat) for game in games for seat in (0, 1)}
+    assert len(chairs) == 8
+    games, pairs, chairs = both_seats(run, 2, one, other)
+    assert [game.seed for game in games[:2]] == [game.seed for game in games[2:]]
+    assert [pair[seat] for pair, (_, seat) in zip(pairs, chairs, strict=True)] == [one] * 4
+
+
 def test_moves_are_told_with_the_state_before_them() -> None:
     game = make_text_game("ipd", 0, rounds=3)
     play_scripted(game, "tit_for_tat", "defect")
@@ -266,3 +296,37 @@ def test_what_was_put_into_a_prior_is_read_from_its_warm_up(game: str, tmp_path:
     }[game]
     assert words.startswith(f"**{language.TITLES[game]}**")
     assert [part for part in expected if part not in words] == []
+
+
+# --- files
+
+
+ROWS = [{"update": 0, "reward": 1.5}, {"update": 1, "reward": 2.0}]
+LINES = "".join(json.dumps(row) + "\n" for row in ROWS)
+
+
+@pytest.mark.parametrize("end", range(len(LINES) + 1))
+def test_a_log_that_is_cut_has_its_whole_lines(tmp_path: Path, end: int) -> None:
+    path = tmp_path / "curve.jsonl"
+    path.write_text(LINES[:end])
+    assert read_log(path) == ROWS[: LINES[:end].count("\n")]
+
+
+FOREIGN = {
+    "conflict": f"<<<<<<< HEAD\n{LINES}".encode(),
+    "binary": bytes(range(256)) * 9,
+    "cut inside": LINES[9:].encode(),
+    "table": b"update,reward\n0,1.5\n",
+    "numbers": b"1\n2\n",
+    "lists": b"[0, 1.5]\n",
+    "other objects": b'{"loss": 1.5}\n',
+    "texts": b'"update"\n',
+}
+
+
+@pytest.mark.parametrize("content", [*FOREIGN.values(), None], ids=[*FOREIGN, "folder"])
+def test_a_foreign_log_is_named_with_the_way_out(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "curve.jsonl"
+    path.mkdir() if content is None else path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"path must .*restore or delete .*curve\.jsonl"):
+        read_log(path)

@@ -12,8 +12,8 @@ from random import Random
 import pytest
 import torch
 
-from aa_core.llm.trainer import read_curve
 from experiments import language, language_runs, paths, records, run
+from experiments.language_runs import read_log
 
 UPDATES, KILLS = 12, 3
 
@@ -53,12 +53,12 @@ def test_a_training_killed_thrice_ends_bit_for_bit_as_the_undisturbed_one(
             before = rng.randint(before, UPDATES - 1)
             process = processes.Process(target=make_in, args=(tmp_path / name,))
             process.start()
-            while process.is_alive() and len(read_curve(curve)) <= before:
+            while process.is_alive() and len(read_log(curve)) <= before:
                 time.sleep(0.002)
             time.sleep(rng.random() * 0.1)  # anywhere in an update, or in a checkpoint
             process.kill()
             process.join()
-            when.append(len(read_curve(curve)))
+            when.append(len(read_log(curve)))
             assert not wanted.is_made(), f"nothing was killed: {when}"
         if name == "killed":  # in the midst of writing an evaluation
             curve.with_name("watched").mkdir(exist_ok=True)
@@ -72,7 +72,7 @@ def test_a_training_killed_thrice_ends_bit_for_bit_as_the_undisturbed_one(
     assert {"table.csv", "adapter_model.safetensors", "watched/000005.json", "watched/000010.json"} <= set(names[0])
     same = [name for name in names[0] if name != language_runs.LOG]  # which says how long an update took
     assert all(files[0][Path(name)] == files[1][Path(name)] for name in same), when
-    logs = [read_curve(folder / language_runs.LOG) for folder in folders]
+    logs = [read_log(folder / language_runs.LOG) for folder in folders]
     assert [row["update"] for row in logs[1]] == [row["update"] for row in logs[0]] == [*range(1, UPDATES + 1)]
     assert [row["grad_norm"] for row in logs[1]] == [row["grad_norm"] for row in logs[0]]
     assert records.read_record(folders[0] / "record.json")["identity"] == wanted.identity

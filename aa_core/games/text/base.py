@@ -84,7 +84,7 @@ class TextGame(ABC):
     def __init__(self, seed: int, rounds: int, on_error: str, show_rules: bool) -> None:
         check(seed=seed, rounds=rounds)
         check_choice("on_error", on_error, (self.fallback, "raise"))
-        self.seed, self.rounds, self.on_error, self.show_rules = seed, rounds, on_error, show_rules
+        self.seed, self.rounds, self.on_error, self.show_rules = int(seed), int(rounds), on_error, show_rules
         self.rewards: list[tuple[float, float]] = []  # both players' points, one pair per finished round
         self.actions: list[tuple[Any, Any]] = []  # and their actions, as they were scored
         self.errors: list[ParseErrorRecord] = []  # every reply that could not be read

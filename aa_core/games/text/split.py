@@ -39,7 +39,7 @@ class SplitTextGame(TextGame):
 
     def __init__(self, seed: int, rounds: int = 10, on_error: str = "zero", show_rules: bool = True) -> None:
         super().__init__(seed, rounds, on_error, show_rules)
-        rng = Random(seed)
+        rng = Random(self.seed)
         self.values = [self._draw(rng) for _ in range(rounds)]
 
     @staticmethod

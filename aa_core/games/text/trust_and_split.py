@@ -69,7 +69,7 @@ class TrustAndSplitTextGame(TextGame):
 
     def __init__(self, seed: int, rounds: int = 10, on_error: str = "zero", show_rules: bool = True) -> None:
         super().__init__(seed, rounds, on_error, show_rules)
-        rng = Random(seed)
+        rng = Random(self.seed)
         start = rng.randrange(2)
         self.first_speakers = [(start + index) % 2 for index in range(rounds)]  # in each round
         self.hands = [tuple(rng.sample(HANDS, 2)) for _ in range(rounds)]  # both players', in each round

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -22,7 +21,7 @@ from aa_core.llm import players, trainer
 from aa_core.llm.buffer import AgentBuffer
 from aa_core.llm.players import ModelPlayer, ScriptedPlayer
 from aa_core.llm.rollout import ChatTokens, Sampling
-from aa_core.llm.trainer import AdvantageAlignmentTrainer, Table, read_curve
+from aa_core.llm.trainer import AdvantageAlignmentTrainer, Table
 
 EXEMPT = {
     "llm.players.Player*": "the protocol of players",
@@ -47,7 +46,6 @@ LEGAL = {
     "llm.rollout.ChatTokens(ends)=empty": "no more ends than the template's own",
     "llm.rollout.ChatTokens(options)=empty": "no options of the template",
     "llm.rollout.Sampling(top_k)=negative": "all tokens, as vLLM says it",
-    "llm.trainer.read_curve(path)=missing": "nothing was trained yet",
     "llm.trainer.round_advantages(rewards)=cut": "fewer rounds",
     "llm.trainer.round_advantages(groups)=*": "any integers are names of groups",
     "llm.trainer.round_advantages(kinds)=high": "any integers from 0 on are names of kinds",
@@ -139,7 +137,6 @@ def of_training(model: Callable[[], Any], words: Any, folder: Path) -> dict[str,
             learner.train, dict(resume_from_checkpoint=str(folder / "checkpoint-1"))),
         "llm.trainer.AdvantageAlignmentTrainer.play_batch": (learner.play_batch, dict(seeds=[4] * 8)),
         "llm.trainer.round_advantages": (trainer.round_advantages, credits),
-        "llm.trainer.read_curve": (read_curve, dict(path=learner.curve)),
         "llm.trainer.AdvantageAlignmentConfig": (partial(config, folder), settings),
         "llm.trainer.AdvantageAlignmentTrainer": (partial(AdvantageAlignmentTrainer, peft_config=LORA), made),
     }  # fmt: skip
@@ -176,7 +173,9 @@ def test_odd_values_are_refused_by_name_and_good_ones_taken(calls: dict[str, Cal
 # --- files
 
 
-@pytest.mark.parametrize("damage", ["gone", "empty", "cut", "binary", "conflict", "foreign", "another model", "folder"])
+@pytest.mark.parametrize(
+    "damage", ["gone", "empty", "cut", "binary", "conflict", "foreign", "another model", "one bit", "folder"]
+)
 def test_a_damaged_copy_of_an_agent_is_named_with_the_way_out(
     model: Qwen2ForCausalLM, lora: LoraConfig, tmp_path: Path, damage: str
 ) -> None:
@@ -187,7 +186,11 @@ def test_a_damaged_copy_of_an_agent_is_named_with_the_way_out(
     names = load_file(path)
     wider = save({name: torch.zeros(7, 7) for name in names})
     contents = dict(empty=b"", cut=whole[:-9], binary=bytes(range(256)) * 9, conflict=b"<<<<<<< HEAD\n" + whole)
-    contents |= {"foreign": save({"weight": torch.zeros(2)}), "another model": wider}
+    contents |= {
+        "one bit": whole[:-1] + bytes([whole[-1] ^ 1]),
+        "foreign": save({"weight": torch.zeros(2)}),
+        "another model": wider,
+    }
     path.unlink()
     if damage == "folder":
         path.mkdir()
@@ -206,34 +209,3 @@ def test_a_folder_that_cannot_be_written_is_named(model: Qwen2ForCausalLM, lora:
     past = AgentBuffer(get_peft_model(model, lora), tmp_path / "file", every=1, drawn=1)
     with pytest.raises(OSError, match=r"cannot be written: .*agent-1\.safetensors"):
         past.keep(1)
-
-
-ROWS = [{"update": 0, "reward": 1.5}, {"update": 1, "reward": 2.0}]
-LINES = "".join(json.dumps(row) + "\n" for row in ROWS)
-
-
-@pytest.mark.parametrize("end", range(len(LINES) + 1))
-def test_a_curve_that_is_cut_has_its_whole_lines(tmp_path: Path, end: int) -> None:
-    path = tmp_path / "curve.jsonl"
-    path.write_text(LINES[:end])
-    assert read_curve(path) == ROWS[: LINES[:end].count("\n")]
-
-
-FOREIGN = {
-    "conflict": f"<<<<<<< HEAD\n{LINES}".encode(),
-    "binary": bytes(range(256)) * 9,
-    "cut inside": LINES[9:].encode(),
-    "table": b"update,reward\n0,1.5\n",
-    "numbers": b"1\n2\n",
-    "lists": b"[0, 1.5]\n",
-    "other objects": b'{"loss": 1.5}\n',
-    "texts": b'"update"\n',
-}
-
-
-@pytest.mark.parametrize("content", [*FOREIGN.values(), None], ids=[*FOREIGN, "folder"])
-def test_a_foreign_curve_is_named_with_the_way_out(tmp_path: Path, content: bytes | None) -> None:
-    path = tmp_path / "curve.jsonl"
-    path.mkdir() if content is None else path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"path must .*restore or delete .*curve\.jsonl"):
-        read_curve(path)

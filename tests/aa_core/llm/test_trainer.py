@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -134,7 +135,8 @@ def test_all_tokens_of_a_round_share_its_credit_and_texts_get_none() -> None:
         ({"scale_rewards": "group"}, "scale_rewards"),
         ({"use_adaptive_entropy": True}, "use_adaptive_entropy"),
         ({"steps_per_generation": 2}, "steps_per_generation must be gradient_accumulation_steps, 1"),
-        ({"save_total_limit": 1}, "save_total_limit"),
+        ({"save_total_limit": 0}, "save_total_limit must be at least 1 or None"),
+        ({"save_only_model": True}, "save_only_model must be False"),
         ({"vllm_tensor_parallel_size": 2}, "vllm_tensor_parallel_size must be 1"),
     ],
 )
@@ -143,14 +145,16 @@ def test_bad_settings_are_refused_by_name(tmp_path: Path, options: dict[str, obj
         config(tmp_path, **options)
 
 
-@pytest.mark.parametrize("cut", ["adapter_model.safetensors", "optimizer.pt", "rng_state.pth", "whole"])
+SAVED = dict(save_strategy="steps", save_steps=1, lr_scheduler_type="constant", guided=True)
+
+
+@pytest.mark.parametrize("cut", ["adapter_model.safetensors", "optimizer.pt", "rng_state.pth", "curve.jsonl", "whole"])
 def test_a_checkpoint_that_was_cut_gives_way_to_the_one_before(
     model_of: Callable[[str], Qwen2ForCausalLM], tokenizer: PreTrainedTokenizerFast, tmp_path: Path, cut: str
 ) -> None:
     ends = []
     for name, stop in (("whole", 3), ("cut", 2), ("cut", 3)):
-        options = dict(save_strategy="steps", save_steps=1, max_steps=stop, lr_scheduler_type="constant", guided=True)
-        learner = trainer(model_of("ipd"), tokenizer, tmp_path / name, **options)
+        learner = trainer(model_of("ipd"), tokenizer, tmp_path / name, max_steps=stop, **SAVED)
         learner.train(resume_from_checkpoint=True)
         ends.append(adapter_of(learner.model))
         if stop == 2:
@@ -159,6 +163,61 @@ def test_a_checkpoint_that_was_cut_gives_way_to_the_one_before(
     assert all(torch.equal(tensor, ends[2][name]) for name, tensor in ends[0].items())
     assert [row["update"] for row in learner.history] == [0, 1, 2]
     assert not all(torch.equal(tensor, ends[1][name]) for name, tensor in ends[0].items())
+
+
+def test_other_files_and_a_lost_curve_cost_no_checkpoint(
+    model_of: Callable[[str], Qwen2ForCausalLM], tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    trainer(model_of("ipd"), tokenizer, tmp_path, max_steps=2, **SAVED).train(resume_from_checkpoint=True)
+    before = (tmp_path / "curve.jsonl").read_text()
+    (tmp_path / "checkpoint-2" / ".DS_Store").write_bytes(b"\0")
+    (tmp_path / "checkpoint-best").mkdir()  # a reader's copy
+    (tmp_path / "curve.jsonl").write_text("<<<<<<< HEAD\n")
+    os.utime(tmp_path / "checkpoint-1")  # restored from elsewhere, so that it looks newer
+    learner = trainer(model_of("ipd"), tokenizer, tmp_path, max_steps=3, **SAVED)
+    learner.train(resume_from_checkpoint=True)
+    assert [row["update"] for row in learner.history] == [0, 1, 2]
+    assert learner.curve.read_text().startswith(before)
+    assert learner.curve.read_text() == (tmp_path / "checkpoint-3" / "curve.jsonl").read_text()
+    assert sorted(path.name for path in tmp_path.glob("checkpoint-*")) == [
+        "checkpoint-2", "checkpoint-3", "checkpoint-best",
+    ]  # fmt: skip
+
+
+def test_trainings_are_not_mixed(
+    model_of: Callable[[str], Qwen2ForCausalLM], tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    trainer(model_of("ipd"), tokenizer, tmp_path, max_steps=2, **SAVED).train()
+    kept = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    learner = trainer(model_of("ipd"), tokenizer, tmp_path, max_steps=3, **SAVED)
+    for asked, reason in (
+        (None, "must be True, or output_dir without 2 checkpoints"),
+        (str(tmp_path / "checkpoint-1"), "must be True, or output_dir without 1 checkpoints"),
+        (str(tmp_path / "checkpoint-9"), "must be True, or a whole checkpoint"),
+        (str(tmp_path), "must be True, or a whole checkpoint"),
+    ):
+        with pytest.raises(ValueError, match=f"resume_from_checkpoint {reason}"):
+            learner.train(resume_from_checkpoint=asked)
+    assert kept == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    learner.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+    assert [row["update"] for row in learner.history] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("limit", [1, None])
+def test_as_many_checkpoints_are_kept_as_asked_for(
+    model_of: Callable[[str], Qwen2ForCausalLM], tokenizer: PreTrainedTokenizerFast, tmp_path: Path, limit: int | None
+) -> None:
+    trainer(model_of("ipd"), tokenizer, tmp_path, max_steps=3, save_total_limit=limit, **SAVED).train()
+    kept = sorted(path.name for path in tmp_path.glob("checkpoint-*"))
+    assert kept == [f"checkpoint-{update}" for update in ((3,) if limit else (1, 2, 3))]
+
+
+def test_a_rule_of_another_shape_is_refused(
+    model_of: Callable[[str], Qwen2ForCausalLM], tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    learner = trainer(model_of("ipd"), tokenizer, tmp_path, credit=lambda advantages, _: advantages.sum(1))
+    with pytest.raises(ValueError, match=r"credit must be .*shape \(4, 2, 3\)"):
+        learner.train()
 
 
 def test_learners_in_both_seats_exclude_a_fixed_co_player(
