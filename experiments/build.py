@@ -201,8 +201,7 @@ def _drawn_from_others() -> Iterator[str]:
         yield f"damaged  {relative(paths.DATA / 'laptop' / 'verdicts.json')}: of no verdicts: restore it from git"
         del made_from["verdicts.csv"]
     for name in PICTURES if any(paths.FIGURES.glob("*.json")) else ():
-        missing = [name for end in ("png", "svg") if not (paths.FIGURES / f"{name}.{end}").is_file()]
-        if missing or not (paths.FIGURES / f"{name}.json").is_file():
+        if not all((paths.FIGURES / f"{name}.{end}").is_file() for end in ("png", "svg", "json")):
             yield f"missing  figures/{name}, as .png, .svg or .json: restore it from git"
     for path in sorted(paths.FIGURES.glob("*.json")):
         data = (records.read_record(path) or {}).get("data")
