@@ -191,7 +191,7 @@ class _RefusalError(ValueError):
 
 def _content(status: int, body: bytes) -> str:
     """What the model said, as text that can be sent again."""
-    text = body.decode(errors="replace")
+    text = body.decode("utf-8-sig", errors="replace")  # some servers begin with a byte order mark
     if status >= 300:
         again = status in (408, 409, 425, 429) or status >= 500
         raise (ValueError if again else _RefusalError)(f"status {status}: {_short(text)}")
@@ -199,6 +199,8 @@ def _content(status: int, body: bytes) -> str:
         said = json.loads(text)["choices"][0]["message"]["content"]
     except (ValueError, LookupError, TypeError, RecursionError) as error:
         raise ValueError(f"an answer without choices[0].message.content: {_short(text)}") from error
+    if isinstance(said, list):  # parts, of which some are no text
+        said = "".join(part["text"] for part in said if isinstance(part, dict) and isinstance(part.get("text"), str))
     if not isinstance(said, str | None):
         raise ValueError(f"content that is no text: {_short(text)}")
     said = (said or "").encode(errors="replace").decode()  # half of a surrogate pair could not be sent back

@@ -195,7 +195,14 @@ def _drawn_from_others() -> Iterator[str]:
     """A line for each published picture, and for the verdicts, made from other tables than those that are committed."""
     committed = {path.stem: records.read_record(path) or {} for path in paths.DATA.glob("*/*.json")}
     sums = {name: record.get("table_sha256") for name, record in committed.items()}
-    made_from = {"verdicts.csv": committed.get("verdicts", {}).get("settings", {}).get("tables", {})}
+    settings = committed.get("verdicts", {}).get("settings", {})
+    made_from = {"verdicts.csv": settings.get("tables", {}) if isinstance(settings, dict) else None}
+    if not isinstance(made_from["verdicts.csv"], dict):
+        yield f"damaged  {relative(paths.DATA / 'laptop' / 'verdicts.json')}: of no verdicts: restore it from git"
+        del made_from["verdicts.csv"]
+    for name in PICTURES if any(paths.FIGURES.glob("*.json")) else ():
+        if not all((paths.FIGURES / f"{name}.{end}").is_file() for end in ("png", "svg", "json")):
+            yield f"missing  figures/{name}, as .png, .svg or .json: restore it from git"
     for path in sorted(paths.FIGURES.glob("*.json")):
         data = (records.read_record(path) or {}).get("data")
         if not isinstance(data, dict) or not all(isinstance(record, dict) for record in data.values()):

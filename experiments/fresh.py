@@ -160,9 +160,14 @@ def publish(table: pd.DataFrame, profile: str, seeds: str) -> Path:
 
 
 def stale(record: Mapping[str, Any], profile: str = "laptop") -> list[str]:
-    """Tables whose runs, and figures whose claims, are others than when a comparison was made."""
-    now = made_by(profile)
-    return sorted(name for name, identity in record.get("made_by", {}).items() if now.get(name) != identity)
+    """Tables whose runs, and figures whose claims, are others than when a comparison was made.
+
+    DamagedTable for a record that is not one of a comparison.
+    """
+    now, then, settings = made_by(profile), record.get("made_by", {}), record.get("settings")
+    if not isinstance(then, dict) or not isinstance(settings, dict) or not isinstance(settings.get("seeds"), list):
+        raise records.DamagedTable(f"{NAME}.json does not say which seeds and code it is of: restore it from git")
+    return sorted(name for name, identity in then.items() if now.get(name) != identity)
 
 
 def read() -> pd.DataFrame:

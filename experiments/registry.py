@@ -20,6 +20,12 @@ MODULES = ("ipd", "coin", "negotiation", "harvest", "language")  # each with EXP
 _ASIDE = ("figures", "fresh", "identity", "paths", "pictures", "players", "records", "registry", "run", "tables")
 SHELL = re.compile(r"\s*(%|!|\?|[\w.]+\?+$)")  # how a line starts that is no Python: magics, commands, questions
 PLUMBING = tuple(f"experiments.{name}" for name in _ASIDE)
+NAMES = (  # of the notebooks; others that lie beside them, as a reader's copies, are not ours to execute or publish
+    "00_start_here", "01_social_dilemmas", "02_opponent_shaping", "03_loqa_and_advantage_alignment",
+    "04_iterated_prisoners_dilemma", "05_coin_game_league", "06_negotiation", "07_commons_harvest",
+    "08_group_baseline", "09_llms_under_naive_rl", "10_llms_under_advantage_alignment", "11_trust_and_split",
+    "12_every_figure", "13_your_own_credit_rule",
+)  # fmt: skip
 LAST = "12"  # the notebook that shows the pictures of all others and judges all tables
 
 
@@ -118,7 +124,7 @@ class Notebook:
         return [table for table in every if table.name in self.quoted or (self.name[:2] == LAST and not side)]
 
 
-NOTEBOOKS = {path.name[:2]: Notebook(path.stem) for path in sorted((paths.ROOT / "notebooks").glob("[0-9]*_*.ipynb"))}
+NOTEBOOKS = {notebook.name[:2]: notebook for notebook in map(Notebook, NAMES) if notebook.path.is_file()}
 
 
 def author(name: str) -> Notebook | None:

@@ -151,12 +151,21 @@ def test_many_games_are_asked_for_at_once(server: Server) -> None:
     assert time.perf_counter() - real < 24 * 2 * 0.1
 
 
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_a_reply_in_parts_is_read_with_or_without_a_byte_order_mark(server: Server, mark: bytes) -> None:
+    parts = [{"type": "reasoning", "summary": []}, {"type": "text", "text": "<"}, {"type": "text", "text": "A>"}, None]
+    server.behave = lambda handler, _: send(handler, mark + answer(parts))
+    game = make_text_game("ipd", 0, rounds=2)
+    play([game], [(ApiPlayer("m", server.url), ScriptedPlayer("cooperate"))])
+    assert game.rewards == [(3, 3)] * 2
+
+
 ODD_BODIES = {
     "no choices": b'{"choices": []}',
     "null choices": b'{"choices": null}',
     "null message": b'{"choices": [{"message": null}]}',
     "no message": b'{"choices": [{}]}',
-    "content of another kind": answer([{"type": "text", "text": "<A>"}]),
+    "content of another kind": answer({"type": "text", "text": "<A>"}),
     "html": b"<html><body>Bad gateway</body></html>",
     "malformed": b'{"choices": [{"message": {"content": "<A>',
     "empty": b"",

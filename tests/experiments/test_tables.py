@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 
 import experiments
-from experiments import __main__, build, paths, publish, records, registry
+from experiments import __main__, build, fresh, paths, publish, records, registry
+from experiments.pictures import PICTURES
 from experiments.records import DamagedTable, MissingTable, StaleTable
 from experiments.tables import kept_by, load, out_of_date
 
@@ -304,6 +305,27 @@ def test_status_names_the_damaged_record_of_a_picture(fresh_clone: Path, content
     path = paths.FIGURES / "toys.json"
     records.write_atomically(path, content)
     assert f"damaged  {paths.relative(path)}" in build.status("laptop")
+
+
+def test_status_names_a_picture_that_is_not_there(fresh_clone: Path) -> None:
+    name = next(iter(PICTURES))
+    for end in ("png", "svg", "json"):
+        records.write_atomically(paths.FIGURES / f"{name}.{end}", json.dumps({"data": {}}))
+    assert f"missing  figures/{name}," not in build.status("laptop")
+    (paths.FIGURES / f"{name}.svg").unlink()
+    assert f"missing  figures/{name}," in build.status("laptop")
+
+
+@pytest.mark.parametrize("settings", [[], {"tables": []}, "1"])
+def test_status_names_verdicts_whose_record_is_another(fresh_clone: Path, settings: object) -> None:
+    records.write_record(paths.DATA / "laptop" / "verdicts.json", {"settings": settings})
+    assert f"damaged  {paths.relative(paths.DATA / 'laptop' / 'verdicts.json')}" in build.status("laptop")
+
+
+@pytest.mark.parametrize("record", [{}, {"settings": {"seeds": [1]}, "made_by": []}, {"settings": [], "made_by": {}}])
+def test_a_comparison_with_fresh_seeds_whose_record_is_another_is_damaged(record: dict) -> None:
+    with pytest.raises(DamagedTable, match=r"fresh_seeds\.json does not say which seeds and code"):
+        fresh.stale(record)
 
 
 def test_a_run_that_has_one_seed_is_asked_for_no_other(capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
+from ast import literal_eval
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
@@ -64,8 +66,23 @@ def test_notebook_executes_in_profile_smoke(
 
 
 def test_notebooks_are_numbered_without_a_gap() -> None:
-    assert sorted((ROOT / "notebooks").glob("*.ipynb")) == NOTEBOOKS
+    tracked = subprocess.run(
+        ["git", "ls-files", "notebooks/*.ipynb"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert sorted(ROOT / name for name in tracked.stdout.split()) == NOTEBOOKS
     assert list(registry.NOTEBOOKS) == [f"{number:02}" for number in range(len(NOTEBOOKS))]
+
+
+def test_a_readers_copy_takes_no_number(tmp_path: Path) -> None:
+    for name in ("notebooks", "data/published"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    original = next((tmp_path / "notebooks").glob("05_*.ipynb"))
+    for name in ("05_coin_game_league_mine.ipynb", "05_coin_game_league-Copy1.ipynb", "14_mine.ipynb"):
+        shutil.copy(original, original.with_name(name))
+    asked = "from experiments import registry; print([n.name for n in registry.NOTEBOOKS.values()])"
+    here = os.environ | {"AA_ROOT": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    told = subprocess.run([sys.executable, "-c", asked], env=here, capture_output=True, text=True, check=True)
+    assert literal_eval(told.stdout) == [path.stem for path in NOTEBOOKS]
 
 
 @every_notebook
