@@ -17,7 +17,7 @@ from experiments import fresh, paths, records, registry
 from experiments.identity import reached, short_hash
 from experiments.paths import relative
 from experiments.pictures import PICTURES, alternative_text
-from experiments.run import Run, finished, verified, with_needs
+from experiments.run import RefusedError, Run, finished, refuse_changed_code, verified, with_needs
 from experiments.tables import command, minutes, out_of_date
 
 COST = "cost"  # the table of what every run took
@@ -260,7 +260,12 @@ def cost(profile: str) -> pd.DataFrame:
 
 def plan(profile: str, cores: int, fresh: bool = False) -> str:
     """What `make figures` will run, and how long that takes here."""
-    return f"{reckon(registry.runs(profile), f'of profile {profile}', profile, cores, fresh)}\nthen the notebooks"
+    lines = [reckon(registry.runs(profile), f"of profile {profile}", profile, cores, fresh), "then the notebooks"]
+    try:
+        refuse_changed_code([]) if profile == "laptop" else None
+    except RefusedError as error:  # before hours are spent
+        lines.append(f"which could not be published: {error}")
+    return "\n".join(lines)
 
 
 def reckon(runs: list[Run], which: str, profile: str, cores: int, fresh: bool = False) -> str:

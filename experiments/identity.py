@@ -12,20 +12,40 @@ import ast
 import hashlib
 import json
 import math
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import fields, is_dataclass
 from functools import cache, partial
 from pathlib import Path
 from symtable import SymbolTable, symtable
+from types import ModuleType
 from typing import Any
 
 from torch import Tensor
 
 from experiments.paths import ROOT
 
+CODE = ("aa_core", "experiments")  # packages of the project
 Target = tuple[str, str | None]  # a module and a name in it; None: all of the module
 # of a syntax tree: no part of what it does
 WORDS = ("ctx", "type_comment", "kind", "annotation", "returns", "type_params")
+
+
+def _states() -> dict[str, tuple[int, int]]:
+    """File of the project's code -> when it was written, and its size."""
+    states = {path: path.stat() for package in CODE for path in (ROOT / package).rglob("*.py") if path.is_file()}
+    return {str(path): (state.st_mtime_ns, state.st_size) for path, state in states.items()}
+
+
+AT_START = _states()
+
+
+def edited() -> list[str]:
+    """Modules edited since this process began: it executes the old code, and identities are of the new one."""
+    now = _states()
+    mine = [module for name, module in sys.modules.items() if name.split(".")[0] in CODE]
+    files = {module.__name__: str(Path(module.__file__ or "").resolve()) for module in mine}
+    return sorted(name for name, file in files.items() if now.get(file) != AT_START.get(file))
 
 
 class Module:
@@ -216,8 +236,15 @@ def code_identity(function: Callable[..., Any], root: Path = ROOT) -> str:
     """Identity of the code that a function or class executes; what is no code of the project has its name alone.
 
     Raises:
-        ValueError: it stands in a notebook or script, or in no definition of its module: nobody could follow it.
+        ValueError: it stands in a notebook or script, in a function or in no definition of its module, or is that of an
+            object: nobody could follow it, or what it holds.
     """
+    whose = getattr(function, "__self__", None)
+    if "<locals>" in function.__qualname__ or not (whose is None or isinstance(whose, ModuleType)):
+        raise ValueError(
+            f"functions in settings must stand for themselves, got {function.__qualname__}, which holds values that "
+            "nobody would see: give them to a function of a module with functools.partial"
+        )
     module, name = function.__module__, function.__qualname__.split(".")[0]
     found = reached((module, name), root)
     if not found and (module == "__main__" or _module(module, root)):
@@ -242,6 +269,8 @@ def settings_as_data(settings: Any) -> Any:
     if isinstance(settings, list | tuple | range):
         return [settings_as_data(value) for value in settings]
     if callable(settings):
+        if not hasattr(settings, "__qualname__"):
+            raise ValueError(f"settings must be data, functions or dataclasses, got {type(settings).__name__}")
         return {"function": settings.__name__, "code": code_identity(settings)}
     if isinstance(settings, Tensor):
         return settings_as_data(settings.tolist())

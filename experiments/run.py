@@ -24,7 +24,7 @@ import torch
 
 from aa_core.checks import check_choice
 from experiments import paths, records
-from experiments.identity import code_identity, settings_as_data, short_hash
+from experiments.identity import code_identity, edited, settings_as_data, short_hash
 
 PROFILES = ("smoke", "laptop", "extended", "paper")
 JUDGED = range(5, 10)  # seeds that figures and verdicts show; settings were chosen on 0 to 4
@@ -114,8 +114,16 @@ class RefusedError(ValueError):
 
 
 def refuse_changed_code(runs: Iterable[Run]) -> None:
-    """RefusedError if code differs from its commit, now or when one of the runs under build/ was made."""
-    if (records.git_commit() or "").endswith("-dirty"):
+    """RefusedError if code differs from its commit, now or when one of the runs under build/ was made, or git does not
+    tell.
+    """
+    commit = records.git_commit()
+    if commit is None and (paths.ROOT / ".git").exists():
+        raise RefusedError(
+            "git must say which code this is, or nobody could make it again: `git status` and `git log` say what is "
+            "wrong (a folder of another owner, a clone without a commit, code installed elsewhere)"
+        )
+    if (commit or "").endswith("-dirty"):
         raise RefusedError("aa_core/ or experiments/ has changes that are not committed: commit them before publishing")
     made = {run.folder: records.read_record(run.folder / "record.json") or {} for run in runs}
     dirty = [folder for folder, record in made.items() if (record.get("git_commit") or "").endswith("-dirty")]
@@ -126,11 +134,17 @@ def refuse_changed_code(runs: Iterable[Run]) -> None:
         )
 
 
+def refuse_edited_code() -> None:
+    """RefusedError if modules were edited since this process loaded them: its numbers would count as the new code's."""
+    if names := edited():
+        raise RefusedError(f"{', '.join(names)} changed since this process began: restart it (in Jupyter: the kernel)")
+
+
 def verified(folder: Path) -> dict[str, Any]:
     """The record of a run's folder; DamagedTable if a file is not what its checksum says."""
     record = records.read_record(folder / "record.json") or {}
     way_out = f"restore it, or remove {folder} and make it again"
-    if not isinstance(record.get("files"), dict):
+    if not isinstance(record.get("files"), dict) or not record["files"]:
         raise records.DamagedTable(f"{folder / 'record.json'} is missing, or no record of a run: {way_out}")
     for name, expected in record["files"].items():
         path = folder / name
@@ -193,6 +207,7 @@ def _alone(run: Run) -> Iterator[None]:
 
 
 def _compute(run: Run, needs: list[Path], fresh: bool) -> Path:
+    refuse_edited_code()
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # two runs share two cores; also fixes the order of sums
     scratch = run.folder.with_name(f".{run.folder.name}.{os.getpid()}")

@@ -19,7 +19,7 @@ from aa_core.checks import check_choice
 from experiments import paths, records, registry
 from experiments.identity import settings_as_data, short_hash
 from experiments.records import MissingTable, StaleTable
-from experiments.run import PROFILES, Run, Table, finished, make, table_of, verified, with_needs
+from experiments.run import PROFILES, Run, Table, finished, make, refuse_edited_code, table_of, verified, with_needs
 
 
 def load(name: str, profile: str, stale: bool = False, train: bool = True) -> pd.DataFrame:
@@ -121,6 +121,7 @@ def record(name: str, profile: str, settings: Any, table: pd.DataFrame) -> pd.Da
         raise ValueError(f"name must be that of a file without folders, got {name!r}")
     if not isinstance(table, pd.DataFrame):
         raise ValueError(f"table must be a DataFrame, got {type(table).__name__}")
+    refuse_edited_code()
     notebook = registry.author(name)
     code = notebook.identity if notebook else None
     content = {"table": name, "code": code, **records.provenance(settings_as_data(settings), 0.0)}

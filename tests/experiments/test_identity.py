@@ -167,6 +167,29 @@ def test_what_cannot_be_followed_has_no_identity(function: Callable[..., object]
         settings_as_data({"credit": function})
 
 
+def of_what(scale: float) -> Callable[[float], float]:
+    return lambda x: scale * x
+
+
+class Scale:
+    def by(self, x: float) -> float:
+        return 2 * x
+
+
+@pytest.mark.parametrize(
+    ("function", "name"),
+    [(of_what(2.0), "of_what.<locals>.<lambda>"), (Scale().by, "Scale.by"), (partial(of_what(3.0), 1), "of_what")],
+)
+def test_functions_that_hold_values_of_their_own_are_refused(function: Callable[..., object], name: str) -> None:
+    with pytest.raises(ValueError, match=f"functions in settings must stand for themselves, got {re.escape(name)}"):
+        settings_as_data({"credit": function})
+
+
+def test_objects_that_are_no_data_are_named() -> None:
+    with pytest.raises(ValueError, match="settings must be data, functions or dataclasses, got Linear"):
+        settings_as_data({"credit": torch.nn.Linear(1, 1)})
+
+
 def test_code_of_others_is_known_by_its_name() -> None:
     assert settings_as_data(re.escape)["function"] == "escape"
 

@@ -13,12 +13,29 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 
-from experiments import registry
+from experiments import build, identity, paths, records, registry, tables
 from experiments.records import DamagedTable, read_record
-from experiments.run import Run, finished, make, sweep_leftovers, table_of, verified
+from experiments.run import RefusedError, Run, finished, make, refuse_changed_code, sweep_leftovers, table_of, verified
 
 from .conftest import Toy, toy_league, toy_run, train_toy
+
+SEEN: list[int] = []  # what the computations below have noted
+PRESENT: list[int] = []  # those that are going on
+
+
+def notes_threads(settings: Toy, folder: Path, needs: list[Path]) -> pd.DataFrame:
+    SEEN.append(torch.get_num_threads())
+    return train_toy(settings, folder, needs)
+
+
+def fails_slowly(settings: Toy, folder: Path, needs: list[Path]) -> pd.DataFrame:
+    PRESENT.append(1)
+    SEEN.append(len(PRESENT))
+    time.sleep(0.05)
+    PRESENT.pop()
+    raise RuntimeError("does not work")
 
 
 def everything(folder: Path) -> list[str]:
@@ -40,6 +57,30 @@ def test_fresh_computes_again(project: Path, counted: list[str]) -> None:
     make(run, fresh=True)
     assert counted == ["toy-4", "toy-4"]
     verified(run.folder)
+
+
+def test_code_that_was_edited_since_the_process_began_makes_nothing(
+    project: Path, monkeypatch: pytest.MonkeyPatch, counted: list[str]
+) -> None:
+    file = str(paths.ROOT / "nobody.py")
+    assert identity.edited() == []
+    monkeypatch.setitem(identity.AT_START, file, (0, 0))
+    assert identity.edited() == []  # nobody has loaded it
+    monkeypatch.setitem(identity.AT_START, str(Path(records.__file__).resolve()), (0, 0))
+    with pytest.raises(RefusedError, match=r"experiments\.records changed since this process began: restart it"):
+        make(toy_run("laptop", "slow", 4))
+    with pytest.raises(RefusedError, match=r"experiments\.records changed"):
+        tables.record("angles", "laptop", {}, pd.DataFrame({"angle": [1.0]}))
+    assert (counted, everything(project / "build")) == ([], ["runs", "runs/toy"])
+
+
+def test_a_clone_in_which_git_says_nothing_publishes_nothing(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(records, "git_commit", lambda: None)
+    refuse_changed_code([])  # an unpacked archive
+    (project / ".git").mkdir()
+    with pytest.raises(RefusedError, match="git must say which code this is"):
+        refuse_changed_code([])
+    assert "could not be published: git must say which code this is" in build.plan("laptop", 2)
 
 
 def test_the_record_says_how_it_was_made(project: Path) -> None:
@@ -121,7 +162,7 @@ def test_what_is_swept_is_ours_and_nobody_makes_it(project: Path) -> None:
     assert [path.exists() for path in (*locked, *locks)] == [True, False, True, False]
 
 
-@pytest.mark.parametrize("damage", ["cut", "altered", "missing", "no record"])
+@pytest.mark.parametrize("damage", ["cut", "altered", "missing", "no record", "no files"])
 def test_a_damaged_folder_is_named(project: Path, damage: str) -> None:
     folder = make(toy_run("laptop", "slow", 3))
     agent, record = folder / "agent.safetensors", folder / "record.json"
@@ -130,8 +171,9 @@ def test_a_damaged_folder_is_named(project: Path, damage: str) -> None:
         "altered": lambda: agent.write_bytes(b"x"),
         "missing": agent.unlink,
         "no record": lambda: record.write_text("{"),
+        "no files": lambda: record.write_text('{"files": {}}'),
     }[damage]()
-    with pytest.raises(DamagedTable, match=r"record\.json" if damage == "no record" else r"agent\.safetensors"):
+    with pytest.raises(DamagedTable, match=r"record\.json" if damage.startswith("no") else r"agent\.safetensors"):
         verified(folder)
 
 
@@ -142,22 +184,15 @@ def test_any_seed_can_be_asked_for(project: Path) -> None:
 
 
 def test_the_order_of_sums_does_not_depend_on_the_reader_s_threads(project: Path) -> None:
-    import torch
-
-    seen = []
-
-    def threads(settings: Toy, folder: Path, needs: list[Path]) -> pd.DataFrame:
-        seen.append(torch.get_num_threads())
-        return train_toy(settings, folder, needs)
-
+    SEEN.clear()
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        make(Run("toy", "threads", 0, Toy(0.5, 0), threads))
+        make(Run("toy", "threads", 0, Toy(0.5, 0), notes_threads))
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
-    assert seen == [1]
+    assert SEEN == [1]
 
 
 def write_slowly(settings: str, folder: Path, needs: list[Path]) -> pd.DataFrame:
@@ -182,18 +217,10 @@ def test_two_processes_that_want_one_run_make_it_once(project: Path) -> None:
 
 def test_who_waits_for_a_run_that_fails_does_not_go_on_beside_a_newcomer(project: Path) -> None:
     """Whoever made it removes its lock: a process that waited for that one must not take it for its own."""
-    present, most = [0], [0]
-
-    def fails_slowly(settings: Toy, folder: Path, needs: list[Path]) -> pd.DataFrame:
-        present[0] += 1
-        most[0] = max(most[0], present[0])
-        time.sleep(0.05)
-        present[0] -= 1
-        raise RuntimeError("does not work")
-
+    SEEN.clear()
     run = Run("toy", "never", 0, Toy(0.5, 0), fails_slowly)
     with ThreadPoolExecutor(8) as pool:
         errors = [future.exception() for future in [pool.submit(make, run) for _ in range(24)]]
     assert {str(error) for error in errors} == {"does not work"}
-    assert most[0] == 1
+    assert max(SEEN) == 1
     assert not list(run.folder.parent.glob(".*.lock"))
