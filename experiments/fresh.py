@@ -14,9 +14,9 @@ from typing import Any
 import pandas as pd
 
 from experiments import page, paths, records, registry, run
-from experiments.claims import CLAIMS, NoRunError
+from experiments.claims import CLAIMS, Claim, NoRunError
 from experiments.identity import short_hash
-from experiments.judge import SHOWN, Verdict
+from experiments.judge import CONTROL, SHOWN, Verdict
 from experiments.page import FIGURES, show_seeds
 from experiments.run import place, refuse_changed_code, seeds_of
 from experiments.tables import remember
@@ -81,15 +81,19 @@ def judge(profile: str, seeds: str, only: str = "") -> pd.DataFrame:
     verdicts = {(figure, side): str(page.entry(figure, loads[side]).verdict) for figure in made for side in SIDES}
     rows: list[dict[str, Any]] = []
     for claim in (claim for claim in CLAIMS if claim.figure in made and claim.source not in SHOWN):
-        kind = "number" if isinstance(claim.right, float) else "control" if claim.source == "control" else "ordering"
-        row: dict[str, Any] = {"figure": claim.figure, "claim": claim.what, "kind": kind}
-        row["published"] = claim.right if kind == "number" else ""
+        row: dict[str, Any] = {"figure": claim.figure, "claim": claim.what, "kind": _kind(claim)}
+        row["published"] = claim.right if row["kind"] == "number" else ""
         for side in SIDES:
             looked = _look(claim, loads[side], seeds_of(seeds) if side == "fresh" else None)
             row |= {f"{side}_{name}": value for name, value in looked.items()}
             row[f"{side}_verdict"] = verdicts[claim.figure, side]
         rows.append(row)
     return _with_gaps(pd.DataFrame(rows))
+
+
+def _kind(claim: Claim) -> str:
+    """Of a claim: number, ordering or control."""
+    return "number" if isinstance(claim.right, float) else "control" if claim.source == CONTROL else "ordering"
 
 
 def _with_gaps(table: pd.DataFrame) -> pd.DataFrame:
@@ -138,6 +142,8 @@ def with_published(table: pd.DataFrame, seeds: str) -> pd.DataFrame:
     true = [name for name, needed in figures().items() if needed | {f"claims of {name}"} <= current]
     kept = [name for name in true if name not in set(table.figure)]
     both = pd.concat([table, published[published.figure.isin(kept)]], ignore_index=True)
+    kinds = {(claim.figure, claim.what): _kind(claim) for claim in CLAIMS}
+    both["kind"] = [kinds[one] for one in zip(both.figure, both.claim, strict=True)]
     return both.sort_values("figure", key=lambda names: names.map(order.index), kind="stable", ignore_index=True)
 
 

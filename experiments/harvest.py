@@ -55,6 +55,7 @@ def aligned(beta: float, past: str = "regularised") -> CreditRule:
 AA = "proximal_advantage_alignment"
 RULES = ("ppo", "ppo_sum_of_rewards", AA)
 BETAS = {"β 0.5": aligned(0.5), "β 1": aligned(1.0), "β 2": aligned(2.0)}
+FILMED = {"β 0.5": 3, "β 1": 4, "β 2": 1}  # whose film is shown, by its place among the seeds, see `filmed`
 REFERENCES = {"random": "random", "free_harvesters": "free harvester"}  # players that do not learn
 SCENARIOS = {"scenario_zapping": "with the beam", "scenario_peaceful": "without the beam"}  # background players
 STRANGERS = (0, 1)  # seeds of background players, one seat each
@@ -246,9 +247,13 @@ def _shown(name: str, compute: Any, needs: Callable[[str], list[Run]]) -> Experi
     return single(name, declare)
 
 
-_BETA_FRAMES = _shown(
-    "harvest_beta_frames", keep_frames, lambda p: [agent_run(p, who, _seeds(p)[0], "harvest_beta") for who in BETAS]
-)
+def filmed(profile: str) -> list[Run]:
+    """Of each beta the seed whose players eat as much as the median seed's, by its place; a test looks it up."""
+    seeds = _seeds(profile)
+    return [agent_run(profile, who, seeds[min(at, len(seeds) - 1)], "harvest_beta") for who, at in FILMED.items()]
+
+
+_BETA_FRAMES = _shown("harvest_beta_frames", keep_frames, filmed)
 _CREDIT = _shown(
     "harvest_credit", credit_of_eating, lambda p: [agent_run(p, who, seed) for who in (AA, "ppo") for seed in _seeds(p)]
 )

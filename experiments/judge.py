@@ -10,7 +10,8 @@ are judged beside 95% intervals over seeds, but for one: how fast training is ("
   is marked.
 - An ordering **holds** if the whole interval of the difference lies above zero. Where a paper shows pictures and no
   numbers, what they are taken to show is an ordering by measures of ours, and its source says so.
-- A *control* is an ordering that no paper states: who learned nothing would fail it. It can only cost a verdict.
+- A *control* is an ordering that no paper states, or that holds there by construction: who learned nothing would fail
+  it. It can only cost a verdict.
 - What is *ours*, an ordering that no paper states, and what follows *by the rules alone*, since only scripts play, is
   shown and decides nothing.
 - With fewer than three seeds a claim tells nothing, whether it holds or fails.
@@ -103,6 +104,11 @@ class Result:
         off, margin = abs(mean - self.published), self.margin + 1e-12
         reach = max(abs(low - self.published), abs(high - self.published))
         return bool(off <= margin and reach <= 2 * margin)  # not with NaN ends
+
+    @property
+    def reversed(self) -> bool:
+        """Whether an ordering's whole interval lies below zero, by seeds enough to tell."""
+        return self.published is None and self.settled and self.ours.high < 0
 
     @property
     def settled(self) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
@@ -73,17 +73,16 @@ class Entry:
         return judge.judge([replace(r, ours=r.longer or r.ours) for r in self.results], len(self.missing))
 
     def passed(self, numbers: bool) -> str:
-        """How many of the published numbers, or of the orderings that the papers state, pass: "3 of 5"."""
+        """How many of the published numbers, or of the orderings that the papers state, pass, as `counted`."""
         aside = (*judge.SHOWN, judge.CONTROL)
-        pass_ = [r.passes for r in self.results if (r.published is not None) == numbers and r.source not in aside]
+        stated = [r for r in self.results if (r.published is not None) == numbers and r.source not in aside]
         waiting = sum((number is not None) == numbers for _, number in self.missing)
-        return (f"{sum(pass_)} of {len(pass_)}" if pass_ else "–") + (f", {waiting} without run" if waiting else "")
+        return counted(stated) + (f", {waiting} without run" if waiting else "")
 
     @property
     def controls(self) -> str:
-        """How many of our own controls pass: "3 of 5"."""
-        pass_ = [r.passes for r in self.results if r.source == judge.CONTROL]
-        return f"{sum(pass_)} of {len(pass_)}" if pass_ else "–"
+        """How many of our own controls pass, as `counted`."""
+        return counted([r for r in self.results if r.source == judge.CONTROL])
 
     @property
     def failed(self) -> tuple[str, ...]:
@@ -110,6 +109,14 @@ class Entry:
         fewest = min(sets, key=len, default=())
         few = f" ({show_seeds(fewest)})" if any(set(fewest) < set(seeds) for seeds in whole) else ""
         return "; ".join(map(show_seeds, whole or [()])) + few
+
+
+def counted(results: Sequence[Result]) -> str:
+    """How many pass, and how many orderings are reversed, with a minus: "3 of 5 (−1)"."""
+    if not results:
+        return "–"
+    reversed_ones = sum(result.reversed for result in results)
+    return f"{sum(r.passes for r in results)} of {len(results)}" + (f" (−{reversed_ones})" if reversed_ones else "")
 
 
 def show_seeds(seeds: tuple[int, ...]) -> str:

@@ -20,6 +20,12 @@ HEADLINE = {
 FROM_GREED = {
     "advantage_alignment": "AA earns", "prior": "its prior", "sum_of_rewards": "sum of rewards", "naive": "naive RL",
 }  # fmt: skip
+JUDGED_AS = {
+    "are reproduced": (Verdict.REPRODUCED,),
+    "in part": (Verdict.PARTLY, Verdict.OTHER_SCALE, Verdict.NO_NUMBERS),
+    "not": (Verdict.NOT_REPRODUCED,),
+    "cannot be told": (Verdict.FEW_SEEDS,),
+}  # fmt: skip
 CORES = 2  # that the times of the README are for
 ASIDE = 16  # seconds of a notebook that are not in its record, as `time make redraw` tells: to start, and to end
 
@@ -51,6 +57,7 @@ def verdicts(load: Load) -> str:
     again = _unseen()
     differing = set() if again is None else set(again[again.judged_verdict != again.fresh_verdict].figure)
     lines = ["| figure | verdict | (numbers;) orderings+controls | seeds (fewest) |", "|" + "---|" * 4]
+    said: list[Verdict] = []
     for key in FIGURES:
         read: list[str] = []
 
@@ -60,6 +67,7 @@ def verdicts(load: Load) -> str:
 
         found = entry(key, note)
         title, number, *_ = found.figure
+        said.append(found.verdict)
         old = any(records.READ.get(name, {}).get("stale") for name in read)
         aside = any(table.side for name, table in registry.tables().items() if name in _judged(key))
         other = found.longer not in ("not run", found.verdict)
@@ -85,9 +93,13 @@ def verdicts(load: Load) -> str:
     }
     table = "\n".join(lines)
     used = [f"{sign} {words}" for sign, words in legend.items() if sign in table]
+    used += ["(−n): n are reversed"] if "(−" in table else []
+    counts = [(words, sum(verdict in which for verdict in said)) for words, which in JUDGED_AS.items()]
+    parts = [f"{count} {words}" for words, count in counts if count]
+    head = f"Of {sum(count for _, count in counts)} lines with a verdict {', '.join(parts)}."
     below = ["; ".join(used) + "."] if used else []
     below += [] if again is None else [fresh.summary(again)]
-    return "\n\n".join([table, *below])
+    return "\n\n".join([head, table, *below])
 
 
 def _judged(key: str) -> set[str]:

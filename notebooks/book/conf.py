@@ -50,7 +50,7 @@ autodoc_preserve_defaults = True
 napoleon_google_docstring = True
 
 html_theme = "sphinx_book_theme"
-html_title = "Opponent shaping, reproduced"
+html_title = "Opponent shaping, put to the test"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_context = {"default_mode": "auto"}

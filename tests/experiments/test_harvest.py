@@ -189,6 +189,15 @@ def test_strengths_are_trained_as_their_names_say() -> None:
     assert set(content.metric) == set(BOUNDS)
 
 
+def test_the_film_of_each_strength_is_of_the_seed_whose_players_eat_as_much_as_the_median_seeds() -> None:
+    eaten = table("harvest_beta").query("metric == 'collective_return'").set_index(["algorithm", "seed"]).value
+    shown = harvest.filmed("extended")
+    assert [run.variant for run in shown] == list(harvest.BETAS)
+    assert [eaten[run.variant, run.seed] for run in shown] == [eaten[beta].median() for beta in harvest.BETAS]
+    record = read_record(paths.DATA / "extended" / "harvest_beta_frames.json")
+    assert record["runs"]["harvest_beta_frames/all-0"]["needs"] == {run.name: run.identity for run in shown}
+
+
 def test_frames_give_the_worlds_back(tmp_path: Path) -> None:
     assert set(table("harvest_beta_frames").algorithm) == set(harvest.BETAS)
     trained = [make(harvest.agent_run("smoke", algorithm, SETTING.seeds[0])) for algorithm in harvest.RULES]
