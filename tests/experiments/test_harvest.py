@@ -18,6 +18,8 @@ from aa_core.selfplay import credits, play
 from experiments import harvest, harvest_picture, leagues, paths
 from experiments.harvest import Setting
 from experiments.harvest_picture import Shown, frame_state, keep_frames
+from experiments.paths import ROOT
+from experiments.records import read_table
 from experiments.run import make, table_of
 
 SETTING = harvest.SETTINGS["smoke"]
@@ -190,11 +192,13 @@ def test_strengths_are_trained_as_their_names_say() -> None:
 
 
 def test_the_film_of_each_strength_is_of_the_seed_whose_players_eat_as_much_as_the_median_seeds() -> None:
-    eaten = table("harvest_beta").query("metric == 'collective_return'").set_index(["algorithm", "seed"]).value
+    committed = ROOT / "data" / "extended"
+    eaten = read_table(committed / "harvest_beta.csv")[0].query("metric == 'collective_return'")
+    eaten = eaten.set_index(["algorithm", "seed"]).value
     shown = harvest.filmed("extended")
     assert [run.variant for run in shown] == list(harvest.BETAS)
     assert [eaten[run.variant, run.seed] for run in shown] == [eaten[beta].median() for beta in harvest.BETAS]
-    record = read_record(paths.DATA / "extended" / "harvest_beta_frames.json")
+    record = read_table(committed / "harvest_beta_frames.csv")[1]
     assert record["runs"]["harvest_beta_frames/all-0"]["needs"] == {run.name: run.identity for run in shown}
 
 

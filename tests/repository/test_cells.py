@@ -8,7 +8,7 @@ import re
 import nbformat
 import pytest
 
-from experiments import registry
+from experiments import coin, registry
 from experiments.course import exercises
 from experiments.paths import ROOT
 
@@ -74,6 +74,15 @@ def test_no_seed_is_written_by_hand(number: str) -> None:
     assert re.findall(r"\bseeds? (?:number )?\d[\d–, ]*", prose) == []
 
 
+def test_what_is_asked_between_two_slots_of_a_session_takes_minutes() -> None:
+    page = (ROOT / "notebooks/book/lecturer.md").read_text(encoding="utf-8")
+    asked = [re.findall(r"`(\d\d)-(\d+)`", row) for row in re.findall(r"^\| \d+ \|.*$", page, flags=re.MULTILINE)]
+    assert len(asked) > 8
+    for number, place in (exercise for row in asked for exercise in row):
+        text = next((ROOT / "notebooks").glob(f"{number}_*.ipynb")).read_text(encoding="utf-8")
+        assert f"**{place} (check).**" in text, f"{number}-{place} takes ten minutes or more"
+
+
 def test_lecturers_are_sent_to_exercises_that_there_are() -> None:
     named = set(re.findall(r"`(\d\d-\d+)`", (ROOT / "notebooks/book/lecturer.md").read_text(encoding="utf-8")))
     known = {
@@ -83,3 +92,32 @@ def test_lecturers_are_sent_to_exercises_that_there_are() -> None:
     }
     assert len(named) > 10
     assert named <= known
+
+
+def told_settings() -> list[str]:
+    """Words in the text of notebook 05 that must agree with the settings of profile laptop."""
+    naive, aligned, lola = (
+        coin.agent_run("laptop", name, 5).settings for name in ("ppo", "advantage_alignment", "lola_dice")
+    )
+    play, imagined, published = aligned.self_play, lola.self_play, coin.PAPER["updates"]
+    times = {60: "sixty"}[round(published / play.updates, -1)]
+    ours = f"{play.updates} of {play.games}"
+    return [
+        f"An update is {play.games} games of {aligned.game.horizon} steps, discount {play.gamma:g}, one Adam step",
+        f"entropy bonus {play.entropy:g}. Advantages are GAE's: with $\\lambda={naive.self_play.lam:g}$",
+        f"training has {naive.self_play.updates} updates and no past selves; where something is, {play.updates}",
+        f"of the first {play.buffer.until} updates",
+        f"the one of update {published:,}",
+        f"ours has seen {play.updates} updates of {play.games}",
+        f"has seen {times} times as many updates",
+        f"An update has {imagined.games} games for each player",
+        f"entropy bonus of {imagined.entropy:g}",
+        f"step of size {imagined.inner_learning_rate:g}",
+        f"after {imagined.updates} updates of {imagined.games} games, where AA has {ours}",
+    ]
+
+
+@pytest.mark.parametrize("words", told_settings())
+def test_settings_in_the_text_are_those_that_are_run(words: str) -> None:
+    prose = " ".join(" ".join(cell.source.split()) for cell in cells("05") if cell.cell_type == "markdown")
+    assert words in prose
