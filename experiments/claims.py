@@ -317,10 +317,14 @@ def _scores(figure: str, place: str, numbers: bool) -> Iterator[Claim]:
             apples = low + row[scenario] * (high - low)
             how = "" if scenario == "average" else ", de-normalised"
             yield Claim(figure, ours, apples, f"fig. 4{how} (second hand)", high - low)
-        *agents, floor = (harvest(place, HARVESTERS[row["agent"]], metric) for row in rows if row["agent"] in HARVESTERS)
+        *agents, floor = (
+            harvest(place, HARVESTERS[row["agent"]], metric) for row in rows if row["agent"] in HARVESTERS
+        )
         yield from more(figure, "fig. 4 (second hand)", *combinations(agents, 2))
         # random play is the published 0 by construction, so that nobody is ranked by being above it
-        yield from more(figure, CONTROL, *((agent, floor) for agent in agents), (agents[0], harvest(place, FREE, metric)))
+        yield from more(
+            figure, CONTROL, *((agent, floor) for agent in agents), (agents[0], harvest(place, FREE, metric))
+        )
 
 
 def _apples(figure: str, place: str) -> Iterator[Claim]:

@@ -166,7 +166,7 @@ def heat_map(
         raise ValueError(f"cells must hold every pair of agents, got none for {missing[0]}")
     halves = (pairs["high"] - pairs["low"]) / 2 if "low" in pairs else 0 * pairs["row_reward"]
     texts = pairs["row_reward"].map(lambda mean: f"{round(mean, 2) + 0.0:.2f}")  # no -0.00
-    texts += halves.map(lambda half: f"\n±{half:.2f}" if half > 0 else "")
+    texts += halves.map(lambda half: ("\n±<.01" if half < 0.005 else f"\n±{half:.2f}") if half > 0 else "")
     means, texts = (x.unstack().loc[rows, columns] for x in (pairs["row_reward"], texts))
     low, high = limits or (None, None)
     sns.heatmap(

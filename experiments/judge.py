@@ -135,6 +135,13 @@ def judge(results: Sequence[Result], missing: int = 0) -> Verdict:
     return Verdict.PARTLY if missing else Verdict.REPRODUCED
 
 
+def show_gap(estimate: Estimate, digits: int = 2, sign: str = "+") -> str:
+    """An estimate as text, with as many decimals more as it takes that no end which is not zero looks like it."""
+    while digits < 6 and any(end and round(end, digits) == 0 for end in estimate[1:]):
+        digits += 1
+    return show(estimate, digits=digits, sign=sign)
+
+
 def beyond(estimate: Estimate, seeds: int, above: float = -np.inf, below: float = np.inf) -> dict[str, str | int]:
     """A row for a notebook's own claims: what was measured, and whether the whole interval lies beyond a threshold."""
     holds = "yes" if above < estimate.low and estimate.high < below else "no"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -12,7 +13,7 @@ import pandas as pd
 
 from aa_core.checks import check_choice
 from experiments import judge, tables
-from experiments.claims import CLAIMS, Load, NoRunError
+from experiments.claims import AA, CLAIMS, NAMES, PROXIMAL_AA, Load, NoRunError
 from experiments.judge import Result, Verdict
 from experiments.pictures import pictures_of
 from experiments.run import JUDGED, PROFILES
@@ -116,7 +117,22 @@ def counted(results: Sequence[Result]) -> str:
     if not results:
         return "–"
     reversed_ones = sum(result.reversed for result in results)
-    return f"{sum(r.passes for r in results)} of {len(results)}" + (f" (−{reversed_ones})" if reversed_ones else "")
+    passed = f"{sum(result.passes for result in results)} of {len(results)}"
+    return f"{passed} (−{reversed_ones})" if reversed_ones else passed
+
+
+def once(page: Mapping[str, Entry], numbers: bool) -> dict[tuple[str, str], bool]:
+    """What the papers print or state, each once, and whether it passes wherever it is read: in every reading of a
+    league's cell, of every agent of ours that stands for AA, on every map. Neither controls nor what is only shown.
+    """
+    found: dict[tuple[str, str], bool] = {}
+    for key, entry in page.items():
+        for r in entry.results:
+            if (r.published is not None) == numbers and r.source not in (*judge.SHOWN, judge.CONTROL):
+                what = re.sub(", (league|window)", "", r.what).replace(NAMES[PROXIMAL_AA], NAMES[AA])
+                printed = re.sub("_(table|proximal|orchard)$", "", key), what.replace("> reward: ", "> ")
+                found[printed] = r.passes and found.get(printed, True)
+    return found
 
 
 def show_seeds(seeds: tuple[int, ...]) -> str:

@@ -10,7 +10,7 @@ from experiments import fresh, judge, language, paths, records, registry
 from experiments.build import COST
 from experiments.claims import CLAIMS, Load
 from experiments.judge import Verdict
-from experiments.page import FIGURES, Entry, entry, reader, show_seeds
+from experiments.page import FIGURES, Entry, entry, once, reader, show_seeds
 from experiments.pictures import SIDECAR
 
 HOLDS = 0.8  # share of rounds in which a seed that holds cooperates
@@ -57,7 +57,7 @@ def verdicts(load: Load) -> str:
     again = _unseen()
     differing = set() if again is None else set(again[again.judged_verdict != again.fresh_verdict].figure)
     lines = ["| figure | verdict | (numbers;) orderings+controls | seeds (fewest) |", "|" + "---|" * 4]
-    said: list[Verdict] = []
+    page: dict[str, Entry] = {}
     for key in FIGURES:
         read: list[str] = []
 
@@ -67,7 +67,7 @@ def verdicts(load: Load) -> str:
 
         found = entry(key, note)
         title, number, *_ = found.figure
-        said.append(found.verdict)
+        page[key] = found
         old = any(records.READ.get(name, {}).get("stale") for name in read)
         aside = any(table.side for name, table in registry.tables().items() if name in _judged(key))
         other = found.longer not in ("not run", found.verdict)
@@ -94,9 +94,13 @@ def verdicts(load: Load) -> str:
     table = "\n".join(lines)
     used = [f"{sign} {words}" for sign, words in legend.items() if sign in table]
     used += ["(−n): n are reversed"] if "(−" in table else []
-    counts = [(words, sum(verdict in which for verdict in said)) for words, which in JUDGED_AS.items()]
+    counts = [(words, sum(entry.verdict in which for entry in page.values())) for words, which in JUDGED_AS.items()]
     parts = [f"{count} {words}" for words, count in counts if count]
-    head = f"Of {sum(count for _, count in counts)} lines with a verdict {', '.join(parts)}."
+    numbers, orderings = (list(once(page, kind).values()) for kind in (True, False))
+    head = (
+        f"Of {sum(count for _, count in counts)} lines with a verdict {', '.join(parts)}; of {len(numbers)} printed "
+        f"numbers {sum(numbers)} agree wherever read, of {len(orderings)} orderings {sum(orderings)} hold."
+    )
     below = ["; ".join(used) + "."] if used else []
     below += [] if again is None else [fresh.summary(again)]
     return "\n\n".join([head, table, *below])

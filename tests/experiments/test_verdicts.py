@@ -189,7 +189,23 @@ def test_the_orderings_of_a_printed_table_are_not_a_selection() -> None:
     scores = [claim for claim in CLAIMS if claim.figure == "aa_4" and claim.source != CONTROL]
     numbers = [claim for claim in scores if isinstance(claim.right, float)]
     assert len(numbers) == 3 * 10, "three columns of ten agents"
-    assert len(scores) - len(numbers) == 3 * 6, "all pairs of four, in both scenarios and in their mean"
+    assert len(scores) - len(numbers) == 3 * 3, "all pairs of three, in both scenarios and in their mean"
+    floor = [claim for claim in CLAIMS if claim.figure == "aa_4" and claim.what.endswith("> random")]
+    assert [claim.source for claim in floor] == [CONTROL] * 9, "random play is the published 0 by construction"
+
+
+def test_what_is_reversed_is_counted_and_what_is_printed_once_counts_once() -> None:
+    turned = replace(HOLDS, ours=Estimate(-0.3, -0.4, -0.2))
+    unsettled = replace(HOLDS, ours=Estimate(-0.1, -0.3, 0.1))
+    assert page.counted([HOLDS, turned, unsettled, replace(turned, seeds=(5, 6))]) == "1 of 4 (−1)"
+    assert page.counted([HOLDS]) == "1 of 1"
+    assert page.counted([]) == "–"
+    league, window = (replace(HOLDS, what=f"reward, {way}: proximal AA > PPO") for way in ("league", "window"))
+    twice = page.Entry(page.FIGURES["aa_2"], (), Verdict.REPRODUCED, (league, turned))
+    other = page.Entry(page.FIGURES["aa_2"], (), Verdict.REPRODUCED, (replace(window, ours=turned.ours),))
+    told = page.once({"aa_2": twice, "aa_2_proximal": other}, numbers=False)
+    assert told == {("aa_2", "reward: AA > PPO"): False, ("aa_2", HOLDS.what): False}
+    assert page.once({"aa_2": twice}, numbers=True) == {}
 
 
 def test_a_mean_of_scores_is_that_of_each_seed() -> None:
