@@ -65,7 +65,9 @@ def parser() -> argparse.ArgumentParser:
     command("status", "which committed tables and agents are out of date")
     published = command("publish", "put what was made under build/ where readers see it")
     published.add_argument("--study", choices=studies)
-    published.add_argument("--notebook", choices=registry.NOTEBOOKS, nargs="+", default=(), help="these alone")
+    published.add_argument(
+        "--notebook", choices=registry.NOTEBOOKS, nargs="+", action="extend", default=[], help="these alone"
+    )
     size = command("memory", "what an update of a language model holds, and whether it fits on one GPU")
     size.add_argument("--model", default="Qwen/Qwen2.5-7B-Instruct", help="a name, or a folder with config.json")
     size.add_argument("--game", choices=language.GAMES, default="trust_and_split")

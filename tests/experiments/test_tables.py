@@ -340,6 +340,14 @@ def test_a_run_that_has_one_seed_is_asked_for_no_other(capsys: pytest.CaptureFix
         assert message in capsys.readouterr().err
 
 
+def test_notebooks_to_publish_may_be_named_one_by_one_or_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[str]] = []
+    monkeypatch.setattr(publish, "publish", lambda profile, only: asked.append(only))
+    for words in (["--notebook", "01", "--notebook", "02", "03"], ["--notebook", "04"], []):
+        __main__.main(["publish", *words])
+    assert asked == [["01", "02", "03"], ["04"], []]
+
+
 def test_a_reader_that_does_not_train_says_what_is_missing(project: Path, counted: list[str]) -> None:
     with pytest.raises(MissingTable, match="nobody has made toys of profile laptop yet: `make tables/toys`"):
         load("toys", "laptop", train=False)
