@@ -10,7 +10,6 @@ import os
 import shutil
 import sys
 from pathlib import Path
-from typing import Any
 
 import nbformat
 from nbgrader.apps import NbGraderAPI
@@ -100,7 +99,9 @@ def make_course(folder: Path, profile: str = "laptop") -> None:
         names.append(path.stem)
     api = nbgrader(folder)
     for name in names:
-        _said(api.generate_assignment(name, force=True, create=True))
+        outcome = api.generate_assignment(name, force=True, create=True)
+        if not outcome["success"]:  # it does not raise
+            raise RuntimeError(f"nbgrader failed: {outcome.get('error') or outcome.get('log')}")
     archive(folder)
 
 
@@ -114,12 +115,6 @@ def nbgrader(folder: Path) -> NbGraderAPI:
     api = NbGraderAPI(config=loaded)
     api.log.setLevel("ERROR")
     return api
-
-
-def _said(outcome: dict[str, Any]) -> None:
-    """Pass on what nbgrader says when it fails; it does not raise."""
-    if not outcome["success"]:
-        raise RuntimeError(f"nbgrader failed: {outcome.get('error') or outcome.get('log')}")
 
 
 def archive(folder: Path) -> Path:

@@ -7,7 +7,7 @@ Behind notebooks 09 to 11. A variant is called GAME-ALGORITHM, for instance `ipd
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -206,31 +206,11 @@ def _others(profile: str, game: str = GAMES[0]) -> range:
     return seeds(profile, game)[: 1 if profile == "smoke" else None]
 
 
-def _few(profile: str) -> range:
-    return _others(profile)[:3]
-
-
-def _variants(profile: str) -> list[str]:
-    """What else the papers' figures need: ablations, and naive learners opposite somebody fixed."""
-    ablations = ["ipd-aa_just_in_time", "ipd-aa_no_buffer", "ipd-aa_no_baseline", "split-aa_batch_baseline"]
-    return ablations + [f"{game}-naive_vs_{who}" for game in GAMES for who in ("kind", "aligned")]
-
-
-def _side_variants(profile: str) -> list[str]:
-    names = ["aa_beta_0.25", "aa_beta_2", "aa_unconditional"]
-    if profile == "paper":  # which has buffers and entropy in the main runs
-        return [f"ipd-{name}" for name in names]
-    return [f"ipd-{name}" for name in [*names, "aa_beta_0.5", "aa_constant", "aa_entropy"]]
-
-
-def _long(profile: str) -> list[str]:
-    """Twice as many updates, with all seeds that are judged."""
-    return [] if profile == "paper" else ["ipd-aa_long"]
-
-
-def _fresh(profile: str) -> Sequence[int]:
-    """Seeds beside those that are judged, by which nothing was chosen: in how many of them the headline holds."""
-    return seeds(profile)[:1] if profile == "smoke" else (*range(10, 20), *range(100, 105))
+# what else the papers' figures need: ablations, and naive learners opposite somebody fixed
+VARIANTS = ["ipd-aa_just_in_time", "ipd-aa_no_buffer", "ipd-aa_no_baseline", "split-aa_batch_baseline"]
+VARIANTS += [f"{game}-naive_vs_{who}" for game in GAMES for who in ("kind", "aligned")]
+SIDE = [f"ipd-aa_{name}" for name in ("beta_0.25", "beta_2", "unconditional", "beta_0.5", "constant", "entropy")]
+FRESH = (*range(10, 20), *range(100, 105))  # seeds by which nothing was chosen: in how many the headline holds
 
 
 def _each(algorithms: tuple[str, ...], profiles: tuple[str, ...] = PROFILES) -> Callable[[str], list[str]]:
@@ -250,22 +230,24 @@ def _by_game(name: str, variants: Callable[[str], list[str]], seeds: Callable[..
 
 _PRIORS = Experiment("llm_prior", lambda profile: GAMES, once, prior_run)
 _MAIN = _by_game("llm", _each(MAIN), seeds)
-_OTHERS = _by_game("llm_variants", _variants, _others)
-_SIDE = Experiment("llm_side", _side_variants, _few, training_run)
-_LONG = Experiment("llm_long", _long, seeds, training_run)
-_FRESH = Experiment("llm_fresh", lambda profile: ["ipd-advantage_alignment"], _fresh, training_run)
+_OTHERS = _by_game("llm_variants", lambda profile: VARIANTS, _others)
+# profile paper has buffers and entropy in the main runs
+_SIDE = Experiment("llm_side", lambda p: SIDE[: 3 if p == "paper" else None], lambda p: _others(p)[:3], training_run)
+_LONG = Experiment("llm_long", lambda p: [] if p == "paper" else ["ipd-aa_long"], seeds, training_run)
+_FRESH = Experiment(
+    "llm_fresh", lambda p: ["ipd-advantage_alignment"], lambda p: seeds(p)[:1] if p == "smoke" else FRESH, training_run
+)
 _MODELS = Experiment("llm_models", _each(OTHER_MODELS, ("paper",)), once, training_run)
 _CROSSPLAY = Experiment("llm_crossplay", lambda profile: GAMES, once, crossplay_run)
 _SPEED = Experiment("llm_speed", lambda profile: ("rollouts",), once, speed_run)
 EXPERIMENTS = (_PRIORS, *_MAIN, *_OTHERS, _SIDE, _LONG, _FRESH, _MODELS, _CROSSPLAY, _SPEED)
 
 
-def _trained(profile: str) -> list[Run]:
-    return [run for experiment in (_PRIORS, *_MAIN, *_OTHERS, _MODELS) for run in experiment.runs(profile)]
+def _all(*experiments: Experiment) -> Callable[[str], list[Run]]:
+    return lambda profile: [run for experiment in experiments for run in experiment.runs(profile)]
 
 
-def _beside(profile: str) -> list[Run]:
-    return [run for experiment in (_SIDE, _LONG, _FRESH) for run in experiment.runs(profile)]
+_trained, _beside = _all(_PRIORS, *_MAIN, *_OTHERS, _MODELS), _all(_SIDE, _LONG, _FRESH)
 
 
 def _policies(profile: str) -> list[Run]:
