@@ -85,16 +85,17 @@ def frame_state(game: HarvestGame, row: pd.Series) -> HarvestState:
 
 
 NEIGHBOURS = {"0": (0, 0), "1": (1, 1), "2": (2, 2), "3-4": (3, 4), "5-12": (5, 12)}  # live ones when an apple is eaten
-CREDIT = ["own", "past", "others", "alignment"]
+CREDIT = ["own", "past", "others", "alignment", "earlier", "alignment_earlier"]
 
 
 def credit_of_eating(settings: Shown, folder: Path, needs: list[Path]) -> pd.DataFrame:
     """What the credit of Advantage Alignment says of eating an apple, by its live neighbours.
 
     Means over all apples eaten in whole episodes: the own normalised advantage, the weight of the past (beta c w_t, see
-    `aligned_advantages`), the
-    sum of the co-players' advantages, and the alignment term, the product of these two. For PPO it is what alignment
-    would add. (Critics of summed rewards foresee another sum.)
+    `aligned_advantages`), the sum of the co-players' advantages, and the alignment term, the product of these two. For
+    PPO it is what alignment would add. (Critics of summed rewards foresee another sum.) The advantage of an earlier
+    step, as GAE estimates it, contains a share of the present one: `earlier` is the weight of the past without these
+    shares, `alignment_earlier` its product.
     """
     rows = []
     for (algorithm, seed), need in zip(settings.agents, needs, strict=True):
@@ -120,11 +121,18 @@ def _eaten(mind: ActorCritic, settings: Shown, seed: int) -> pd.DataFrame:
     played = play(game, [mind], who, torch.Generator().manual_seed(seed), on_step=watch)
     with torch.no_grad():
         values = mind(played.seen.at(slice(None)))[1].T.unflatten(0, who.shape)
-    own = gae(played.rewards, values, options.gamma, options.lam)
-    own = (own - own.mean()) / own.std(correction=0).clamp(min=1e-6)
+    raw = gae(played.rewards, values, options.gamma, options.lam)
+    spread = raw.std(correction=0).clamp(min=1e-6)
+    own = (raw - raw.mean()) / spread
     chunks = own.unflatten(-1, (-1, options.chunk))
     leading = rule["gamma"] if rule["past"] == "discounted" else 1.0
-    past = rule["beta"] * leading * shaping_weights(chunks, rule["gamma"], past=rule["past"]).flatten(-2)
-    others = summed_advantages(own) - own
-    columns = (torch.stack(near, -1), own, past, others, past * others)
+
+    def weigh(advantages: Tensor) -> Tensor:
+        return rule["beta"] * leading * shaping_weights(advantages, rule["gamma"], past=rule["past"])
+
+    past, others = weigh(chunks).flatten(-2), summed_advantages(own) - own
+    steps = torch.arange(options.chunk)
+    shares = (options.gamma * options.lam) ** (steps[:, None] - steps).clamp(min=0)  # of A_t (row) in A_k (column)
+    earlier = past - (raw / spread).mul(weigh(shares.to(raw)).diagonal().repeat(game.horizon // options.chunk))
+    columns = (torch.stack(near, -1), own, past, others, past * others, earlier, earlier * others)
     return pd.DataFrame({name: x[played.rewards > 0] for name, x in zip(["neighbours", *CREDIT], columns, strict=True)})

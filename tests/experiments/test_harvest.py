@@ -258,8 +258,9 @@ def literal_eaten(mind: ActorCritic, setting: Setting, seed: int) -> list[tuple[
         near.append([[neighbours(game, alive[w], int(state.cell[w, i])) for i in range(shape[1])]
                      for w in range(shape[0])])  # fmt: skip
     own = literal_advantages(rewards, values, options.gamma, options.lam)
+    surprises = [r + options.gamma * values[t + 1] - values[t] for t, r in enumerate(rewards)]
     return [row for w in range(shape[0]) for i in range(shape[1])
-            for row in literal_credit(own, rewards, near, (w, i), setting)]  # fmt: skip
+            for row in literal_credit(own, surprises, rewards, near, (w, i), setting)]  # fmt: skip
 
 
 def neighbours(game: HarvestGame, alive: dict[int, bool], cell: int) -> int:
@@ -279,18 +280,32 @@ def literal_advantages(rewards: list[Tensor], values: list[Tensor], gamma: float
     return (own - own.mean()) / own.std(correction=0)
 
 
-def literal_credit(own: Tensor, rewards: list, near: list, seat: tuple[int, int], setting: Setting) -> list[tuple]:
-    """What the credit says wherever a seat's player eats."""
-    rows, (w, i), rule = [], seat, setting.aligned.keywords
+def literal_credit(
+    own: Tensor, surprises: list, rewards: list, near: list, seat: tuple[int, int], setting: Setting
+) -> list[tuple]:
+    """What the credit says wherever a seat's player eats; `own` is normalised as discounted sums of `surprises` are."""
+    rows, (w, i), rule, options = [], seat, setting.aligned.keywords, setting.self_play
+    decay, raw = options.gamma * options.lam, [surprises[-1]]
+    for surprise in surprises[-2::-1]:
+        raw.append(surprise + decay * raw[-1])
+    mean, spread = torch.stack(raw).mean().item(), torch.stack(raw).std(correction=0).item()
     for t, reward in enumerate(rewards):
         if reward[w, i] > 0:
             since = t - t % setting.self_play.chunk
-            if rule["past"] == "discounted":
-                past = rule["gamma"] * sum(rule["gamma"] ** (t - k) * own[k, w, i].item() for k in range(since, t))
-            else:
-                past = sum(own[k, w, i].item() for k in range(since, t)) / (t - since + 1)
-            past, others = rule["beta"] * past, sum(own[t, w, j].item() for j in range(own.shape[2]) if j != i)
-            rows.append((near[t][w][i], own[t, w, i].item(), past, others, past * others))
+            before = [  # advantages as they would be if nothing surprised from this step on
+                (sum(decay ** (m - k) * surprises[m][w, i].item() for m in range(k, t)) - mean) / spread
+                for k in range(since, t)
+            ]
+            pasts = []
+            for advantages in ([own[k, w, i].item() for k in range(since, t)], before):
+                if rule["past"] == "discounted":
+                    lags = range(t - since, 0, -1)
+                    past = rule["gamma"] * sum(rule["gamma"] ** n * x for n, x in zip(lags, advantages, strict=True))
+                else:
+                    past = sum(advantages) / (t - since + 1)
+                pasts.append(rule["beta"] * past)
+            (past, earlier), others = pasts, sum(own[t, w, j].item() for j in range(own.shape[2]) if j != i)
+            rows.append((near[t][w][i], own[t, w, i].item(), past, others, past * others, earlier, earlier * others))
     return rows
 
 
