@@ -169,6 +169,7 @@ MAP: dict[str, Cell] = {  # cell -> credit, changes
     "normalised, β 0.4, λ 0.8, greedy 43": (FORMER_CREDIT, FORMER | {"lam": 0.8}),
     "normalised, β 0.4, λ 0.8, greedy 43, entropy 0.08": (FORMER_CREDIT, FORMER | {"lam": 0.8, "entropy": 0.08}),
 }
+AGAIN = ("Adam 0.003",)  # cells nearer to the published numbers than the league's: with the seeds that judge
 
 
 # --- the price of shaping; nothing else should run on the machine
@@ -226,15 +227,17 @@ EXPERIMENTS = (
     Experiment("coin", lambda profile: NAMES, SEEDS.__getitem__, agent_run),
     *meetings("coin", rules, agent_runs, SCRIPTED, lambda p: SIZES[p].met, columns),
     settings_map("coin_map", ALIGNED, MAP, _training, minutes=0.3),
+    settings_map("coin_again", ALIGNED, {cell: MAP[cell] for cell in AGAIN}, _training, 0.3, SEEDS.__getitem__),
     Experiment("coin_long", lambda profile: ("advantage_alignment",), lambda p: SEEDS[p][:3], long_run),
     Experiment("shaping_cost", lambda profile: PRICED, once, cost_run),
 )
-_, _LEAGUE, _EPISODE, _MAP, _LONG, _COST = EXPERIMENTS
+_, _LEAGUE, _EPISODE, _MAP, _AGAIN, _LONG, _COST = EXPERIMENTS
 TABLES = (
     Table("coin_curves", agent_runs),
     Table("coin_league", _LEAGUE.runs),
     Table("coin_episode", _EPISODE.runs),
     Table("coin_map", _MAP.runs, side=True),
+    Table("coin_again", _AGAIN.runs, side=True),
     Table("coin_long", _LONG.runs, side=True),
     Table("shaping_cost", _COST.runs, side=True),
 )

@@ -89,6 +89,7 @@ _COLD = dict(hidden_size=32, layers=1, heads=2, games=64, rounds=2, steps=20, dr
 ALIGNED: dict[str, dict[str, Any]] = {
     "advantage_alignment": {},
     "aa_just_in_time": dict(rule=dict(include_current=True)),
+    "aa_buffer": dict(buffer_every=10),
     "aa_no_buffer": dict(buffer_every=None),
     "aa_batch_baseline": dict(baseline="batch"),
     "aa_no_baseline": dict(baseline="none"),
@@ -210,6 +211,7 @@ def _others(profile: str, game: str = GAMES[0]) -> range:
 VARIANTS = ["ipd-aa_just_in_time", "ipd-aa_no_buffer", "ipd-aa_no_baseline", "split-aa_batch_baseline"]
 VARIANTS += [f"{game}-naive_vs_{who}" for game in GAMES for who in ("kind", "aligned")]
 SIDE = [f"ipd-aa_{name}" for name in ("beta_0.25", "beta_2", "unconditional", "beta_0.5", "constant", "entropy")]
+SMALL = tuple(profile for profile in PROFILES if profile != "paper")  # there main runs have buffers and entropy
 FRESH = (*range(10, 20), *range(100, 105))  # seeds by which nothing was chosen: in how many the headline holds
 
 
@@ -231,23 +233,24 @@ def _by_game(name: str, variants: Callable[[str], list[str]], seeds: Callable[..
 _PRIORS = Experiment("llm_prior", lambda profile: GAMES, once, prior_run)
 _MAIN = _by_game("llm", _each(MAIN), seeds)
 _OTHERS = _by_game("llm_variants", lambda profile: VARIANTS, _others)
-# profile paper has buffers and entropy in the main runs
 _SIDE = Experiment("llm_side", lambda p: SIDE[: 3 if p == "paper" else None], lambda p: _others(p)[:3], training_run)
-_LONG = Experiment("llm_long", lambda p: [] if p == "paper" else ["ipd-aa_long"], seeds, training_run)
+_LONG = _by_game("llm_long", _each(("aa_long",), SMALL), seeds)
+_BUFFER = _by_game("llm_buffer", lambda p: [f"{GAMES[2]}-aa_buffer"] if p in SMALL else [], seeds)[1]
 _FRESH = Experiment(
-    "llm_fresh", lambda p: ["ipd-advantage_alignment"], lambda p: seeds(p)[:1] if p == "smoke" else FRESH, training_run
-)
+    "llm_fresh", lambda p: [f"ipd-{name}" for name in ("advantage_alignment", "aa_long")[: 1 if p == "paper" else 2]],
+    lambda p: seeds(p)[:1] if p == "smoke" else FRESH, training_run,
+)  # fmt: skip
 _MODELS = Experiment("llm_models", _each(OTHER_MODELS, ("paper",)), once, training_run)
 _CROSSPLAY = Experiment("llm_crossplay", lambda profile: GAMES, once, crossplay_run)
 _SPEED = Experiment("llm_speed", lambda profile: ("rollouts",), once, speed_run)
-EXPERIMENTS = (_PRIORS, *_MAIN, *_OTHERS, _SIDE, _LONG, _FRESH, _MODELS, _CROSSPLAY, _SPEED)
+EXPERIMENTS = (_PRIORS, *_MAIN, *_OTHERS, _SIDE, *_LONG, _BUFFER, _FRESH, _MODELS, _CROSSPLAY, _SPEED)
 
 
 def _all(*experiments: Experiment) -> Callable[[str], list[Run]]:
     return lambda profile: [run for experiment in experiments for run in experiment.runs(profile)]
 
 
-_trained, _beside = _all(_PRIORS, *_MAIN, *_OTHERS, _MODELS), _all(_SIDE, _LONG, _FRESH)
+_trained, _beside = _all(_PRIORS, *_MAIN, *_OTHERS, _MODELS), _all(_SIDE, *_LONG, _BUFFER, _FRESH)
 
 
 def _policies(profile: str) -> list[Run]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -108,11 +108,12 @@ def settings_map(
     cells: Mapping[str, Cell],
     training: Callable[[str, str, SelfPlay, CreditRule, int], Training],
     minutes: float,
+    seeds: Callable[[str], Sequence[int]] = once,
 ) -> Experiment:
     """A side study whose variants are cells, data that a reader finds at a glance; its table is `train_cell`'s.
 
     `training` (profile, name, self-play, credit, seed) makes settings of training; `minutes` are those of 100 updates.
-    The seed is one of those that settings are chosen on.
+    The seed is one of those that settings are chosen on, if no others are asked for.
     """
 
     def run(profile: str, variant: str, seed: int) -> Run:
@@ -121,7 +122,7 @@ def settings_map(
         settings = replace(settings, evaluate_every=10**9)  # never asked for
         return Run(name, variant, seed, settings, train_cell, minutes=minutes * settings.self_play.updates / 100)
 
-    return Experiment(name, lambda profile: tuple(cells)[: 2 if profile == "smoke" else None], once, run)
+    return Experiment(name, lambda profile: tuple(cells)[: 2 if profile == "smoke" else None], seeds, run)
 
 
 def train_cell(settings: Training, folder: Path, needs: list[Path]) -> pd.DataFrame:
