@@ -194,11 +194,11 @@ def summary(table: pd.DataFrame) -> str:
     """How many claims of a published comparison hold with each set of seeds, and in how many verdicts they differ."""
     ran = table[(table.judged_holds != "no run") & (table.fresh_holds != "no run")]
     judged, again = (ran[f"{side}_holds"] == "yes" for side in SIDES)
-    figures = ran.drop_duplicates("figure")
-    differ = (figures.judged_verdict != figures.fresh_verdict).sum()
-    language = figures.figure.str.startswith("llm").sum() or "none"
+    lines = ran.drop_duplicates("figure")
+    differ = (lines.judged_verdict != lines.fresh_verdict).sum()
+    language = lines.figure.str.startswith("llm").sum() or "none"
     return (
-        f"**Fresh seeds.** With {_asked(table)}, {again.sum()} of {len(ran)} claims on {len(figures)} figures "
+        f"**Fresh seeds.** With {_asked(table)}, {again.sum()} of {len(ran)} claims on {len(lines)} lines "
         f"({language} of LLM) hold (above: {judged.sum()}), {(judged & again).sum()} with both; verdicts that differ: "
         f"{differ} (12)."
     )

@@ -34,7 +34,7 @@ FIGURES: Mapping[str, PaperFigure] = {
     "aa_1b_table": PaperFigure("fig. 1b: the same of a table of five numbers", "04"),
     "aa_2": PaperFigure("fig. 2: the Coin Game league", "05"),
     "aa_2_proximal": PaperFigure("fig. 2: the same with the clipped form of AA", "05"),
-    "aa_3": PaperFigure("fig. 3: the Negotiation league", "06"),
+    "aa_3": PaperFigure("fig. 3: the Negotiation league (our AA met always defect in training)", "06"),
     "aa_3_sample": PaperFigure("fig. 3: a sample negotiation", "06", illustrates="negotiation_episode"),
     "aa_appendix": PaperFigure("appendix: learning curves in Negotiation", "06"),
     "aa_4": PaperFigure("fig. 4: Commons Harvest, scores in two scenarios, published map", "07"),
@@ -129,10 +129,23 @@ def once(page: Mapping[str, Entry], numbers: bool) -> dict[tuple[str, str], bool
     for key, entry in page.items():
         for r in entry.results:
             if (r.published is not None) == numbers and r.source not in (*judge.SHOWN, judge.CONTROL):
-                what = re.sub(", (league|window)", "", r.what).replace(NAMES[PROXIMAL_AA], NAMES[AA])
-                printed = re.sub("_(table|proximal|orchard)$", "", key), what.replace("> reward: ", "> ")
+                printed = _printed(key, r.what)
                 found[printed] = r.passes and found.get(printed, True)
     return found
+
+
+def without_run(page: Mapping[str, Entry]) -> set[tuple[str, str]]:
+    """Numbers that the papers print and that no run of ours can be held against, each once, as `once` calls them."""
+    missing = {
+        _printed(key, what) for key, entry in page.items() for what, number in entry.missing if number is not None
+    }
+    return missing - once(page, numbers=True).keys()
+
+
+def _printed(key: str, what: str) -> tuple[str, str]:
+    """Figure and claim as the paper has them, whichever reading, agent of ours or map this is."""
+    what = re.sub(", (league|window)", "", what).replace(NAMES[PROXIMAL_AA], NAMES[AA])
+    return re.sub("_(table|proximal|orchard)$", "", key), what.replace("> reward: ", "> ")
 
 
 def show_seeds(seeds: tuple[int, ...]) -> str:

@@ -6,11 +6,12 @@ from collections.abc import Callable
 
 import pandas as pd
 
+from aa_core.estimates import difference, mean_interval, show
 from experiments import fresh, judge, language, paths, records, registry
 from experiments.build import COST
 from experiments.claims import CLAIMS, Load
 from experiments.judge import Verdict
-from experiments.page import FIGURES, Entry, entry, once, reader, show_seeds
+from experiments.page import FIGURES, Entry, entry, once, reader, show_seeds, without_run
 from experiments.pictures import SIDECAR
 
 HOLDS = 0.8  # share of rounds in which a seed that holds cooperates
@@ -96,10 +97,12 @@ def verdicts(load: Load) -> str:
     used += ["(−n): n are reversed"] if "(−" in table else []
     counts = [(words, sum(entry.verdict in which for entry in page.values())) for words, which in JUDGED_AS.items()]
     parts = [f"{count} {words}" for words, count in counts if count]
-    numbers, orderings = (list(once(page, kind).values()) for kind in (True, False))
+    told, orderings = once(page, numbers=True), list(once(page, numbers=False).values())
+    easy = sum(agrees for (figure, _), agrees in told.items() if figure in ("aa_1a", "aa_1b"))
     head = (
-        f"Of {sum(count for _, count in counts)} lines with a verdict {', '.join(parts)}; of {len(numbers)} printed "
-        f"numbers {sum(numbers)} agree wherever read, of {len(orderings)} orderings {sum(orderings)} hold."
+        f"Of {sum(count for _, count in counts)} lines with a verdict {', '.join(parts)}. Of {len(told)} printed "
+        f"numbers that we ran ({len(without_run(page))} more we did not) {sum(told.values())} agree wherever read, {easy} "
+        f"of these in figures 1a and 1b; of {len(orderings)} orderings {sum(orderings)} hold."
     )
     below = ["; ".join(used) + "."] if used else []
     below += [] if again is None else [fresh.summary(again)]
@@ -140,10 +143,23 @@ def headline(load: Load) -> str:
         f"{words} {language.final(table, 'ipd', name, 'reward_vs_defect').mean():.2f}"
         for name, words in FROM_GREED.items()
     ]
-    return (
-        f"**Language models, prisoner's dilemma.** AA cooperates in over {HOLDS:.0%} of rounds{';'.join(counted)}. "
-        f"So do merely kind players; from always defect, a round, {', '.join(greed)}."
+    ahead = {name: [_above(table, game, name) for game in language.GAMES[1:]] for name in ("naive", "prior")}
+    own, taught = (
+        language.final(table, "trust_and_split", "naive_vs_aligned", of) for of in ("reward", "reward_other")
     )
+    return (
+        f"**Language models.** Prisoner's dilemma: AA cooperates in over {HOLDS:.0%} of rounds{';'.join(counted)}. "
+        f"Merely kind players do, too; what tells them apart is always defect, from whom, a round, {', '.join(greed)}. "
+        f"In Split and Trust-and-Split AA's efficiency is {' and '.join(ahead['naive'])} above naive RL's, but only "
+        f"{' and '.join(ahead['prior'])} above its prior's; in the latter, naive learners get ahead of their fixed AA "
+        f"teacher in {(own > taught).sum()} of {len(own)} seeds."
+    )
+
+
+def _above(table: pd.DataFrame, game: str, other: str) -> str:
+    """By how much AA's efficiency is above that of naive learners, or of the prior, which is one."""
+    ours, theirs = (language.final(table, game, who, "efficiency") for who in ("advantage_alignment", other))
+    return show(mean_interval(ours - theirs) if len(theirs) == 1 else difference(ours, theirs), sign="+")
 
 
 GENERATED: dict[str, Callable[[Load], str]] = {"commands": commands, "headline": headline, "verdicts": verdicts}

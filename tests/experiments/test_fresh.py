@@ -181,7 +181,7 @@ def test_a_comparison_is_published_and_knows_when_it_is_out_of_date(
     assert read.claim.tolist() == table.claim.tolist()
     assert read.fresh_holds.tolist() == table.fresh_holds.tolist()
     count = len(table)
-    held = f"{count} of {count} claims on 2 figures (none of LLM) hold (above: {count}), {count} with both"
+    held = f"{count} of {count} claims on 2 lines (none of LLM) hold (above: {count}), {count} with both"
     assert f"With seeds 100–104, {held}; verdicts that differ: 0 (12)" in fresh.summary(read)
     assert fresh.summary(read) in readme.verdicts(made_up.reader(world))
     record = records.read_record(paths.DATA / "extended" / "fresh_seeds.json")

@@ -208,6 +208,14 @@ def test_what_is_reversed_is_counted_and_what_is_printed_once_counts_once() -> N
     assert page.once({"aa_2": twice}, numbers=True) == {}
 
 
+def test_numbers_that_nothing_of_ours_is_held_against_are_counted_once() -> None:
+    ran = replace(HOLDS, what="reward, league: AA from AA", published=0.3)
+    lacks = tuple((f"reward, league: {what}", 0.1) for what in ("AA from AA", "AA from POLA"))
+    some = page.Entry(page.FIGURES["aa_2"], (), Verdict.REPRODUCED, (ran,), (*lacks, ("reward, league: A > B", None)))
+    other = page.Entry(page.FIGURES["aa_2"], (), Verdict.NO_RUN, (), (("reward, league: proximal AA from POLA", 0.1),))
+    assert page.without_run({"aa_2": some, "aa_2_proximal": other}) == {("aa_2", "reward: AA from POLA")}
+
+
 def test_a_mean_of_scores_is_that_of_each_seed() -> None:
     limits = claims.focal_limits()
     apples = {"scenario_zapping": (0.5, 1.0), "scenario_peaceful": (1.5, 0.0)}  # as scores, of two seeds
