@@ -26,8 +26,11 @@ def at_least(least: int) -> Callable[[str], int]:
     """A type of arguments: integers from `least` on."""
 
     def integer(text: str) -> int:
-        if not text.strip().lstrip("-").isdecimal() or int(text) < least:
+        digits = text.strip().lstrip("-")
+        if not (digits.isascii() and digits.isdecimal()) or int(text) < least:
             raise argparse.ArgumentTypeError(f"must be an integer from {least} on, got {text!r}")
+        if int(text) >= 2**63:  # which no generator takes as a seed
+            raise argparse.ArgumentTypeError(f"must be below 2^63, got {text!r}")
         return int(text)
 
     return integer
@@ -168,7 +171,10 @@ def follow(options: argparse.Namespace, top: argparse.ArgumentParser) -> None:
     elif options.command == "make":
         run = build.run_of(options.record, profile)
         if run is None:
-            sys.exit(f"make: the code has changed since make began ({options.record}): call it again")
+            sys.exit(
+                f"make: {options.record or 'no name'} is the record of no run of the present code: if the code has "
+                "changed since make began, call it again; `python -m experiments list` names what there is"
+            )
         make_runs([run], options.fresh)
     elif options.command == "table":
         table = registry.tables()[options.name]

@@ -177,8 +177,11 @@ def outdated(tables: dict[Path, str], profile: str) -> Iterator[str]:
                 words = f"stale    {relative(path)}: {len(differing)} runs, {spent:.0f} minutes"
         except (records.DamagedTable, records.MissingTable) as error:
             words = f"{'damaged' if isinstance(error, records.DamagedTable) else 'missing'}  {relative(path)}"
+        ours = name in {*registry.table_names(), COST, fresh.NAME}
         if words:
-            yield f"{words}; `{way_out}` makes it again"
+            yield f"{words}; " + (
+                f"`{way_out}` makes it again" if ours else "nothing of ours makes it: restore or remove it"
+            )
 
 
 def status(profile: str) -> str:
@@ -188,7 +191,9 @@ def status(profile: str) -> str:
     tables |= {table.committed(profile): table.name for table in registry.tables().values()}
     drawn = _drawn_from_others() if profile == "laptop" else ()
     lines = sorted([*outdated(tables, profile), *drawn, *_agents(profile)])
-    return "\n".join(lines) or "every committed table and agent was made by the present settings and code"
+    by_hand = sorted(set(tables.values()) - registry.table_names() - {COST, fresh.NAME})
+    apart = f" ({', '.join(by_hand)}, made by hand, apart: their records name the commit)" if by_hand else ""
+    return "\n".join(lines) or f"every committed table and agent was made by the present settings and code{apart}"
 
 
 def _drawn_from_others() -> Iterator[str]:
@@ -204,11 +209,16 @@ def _drawn_from_others() -> Iterator[str]:
         if not all((paths.FIGURES / f"{name}.{end}").is_file() for end in ("png", "svg", "json")):
             yield f"missing  figures/{name}, as .png, .svg or .json: restore it from git"
     for path in sorted(paths.FIGURES.glob("*.json")):
-        data = (records.read_record(path) or {}).get("data")
+        told = records.read_record(path) or {}
+        data, beside = told.get("data"), told.get("files")
         if not isinstance(data, dict) or not all(isinstance(record, dict) for record in data.values()):
             yield f"damaged  {relative(path)}: no record of a picture (cut, or in conflict): restore it from git"
             continue
         made_from[relative(path)] = {table: record.get("table_sha256") for table, record in data.items()}
+        files = {path.with_suffix(f".{end}"): sha for end, sha in beside.items()} if isinstance(beside, dict) else {}
+        whole = bool(files) and all(records.checksum(file) == sha for file, sha in files.items() if file.is_file())
+        if not whole or told != records.sealed(told):
+            yield f"damaged  {relative(path)}, or the picture beside it: altered: restore both from git"
     for name, tables in made_from.items():
         if differing := sorted(table for table, sha in tables.items() if sha != sums.get(table)):
             yield f"stale    {name}: made from another {', '.join(differing)}; `make figures` makes it again"
@@ -262,7 +272,8 @@ def plan(profile: str, cores: int, fresh: bool = False) -> str:
     """What `make figures` will run, and how long that takes here."""
     lines = [reckon(registry.runs(profile), f"of profile {profile}", profile, cores, fresh), "then the notebooks"]
     try:
-        refuse_changed_code([]) if profile == "laptop" else None
+        for check in (lambda: refuse_changed_code([]), *(one.refuse_changed for one in registry.NOTEBOOKS.values())):
+            check() if profile == "laptop" else None
     except RefusedError as error:  # before hours are spent
         lines.append(f"which could not be published: {error}")
     return "\n".join(lines)

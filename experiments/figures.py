@@ -196,8 +196,10 @@ def save(figure: Figure, name: str, notebook: str, parameters: Mapping[str, Any]
     settings or other code made. If there are any, the picture says so. `data` names the tables that it was drawn from;
     ValueError if one was not read in this process.
     """
+    if not isinstance(parameters, Mapping):
+        raise ValueError(f"parameters must be the notebook's, a dict with its profile, got {parameters!r}")
     check_choice("profile", profile := parameters.get("profile"), PROFILES)
-    if name != Path(name).name:
+    if not isinstance(name, str) or name != Path(name).name or name in ("", ".."):
         raise ValueError(f"name must be that of a file without folders, got {name!r}")
     if missing := [table for table in data if table not in records.READ]:
         raise ValueError(f"data must name tables that were read with experiments.load, read or record, got {missing}")
@@ -207,16 +209,19 @@ def save(figure: Figure, name: str, notebook: str, parameters: Mapping[str, Any]
         # above the figure: legends hang below it
         figure.text(0, 1.01, warning, ha="left", va="bottom", color="#D55E00", fontsize=9)
     folder = paths.BUILD / profile / "figures"
+    sums: dict[str, str] = {}
     for suffix, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
         picture = BytesIO()
         figure.savefig(picture, format=suffix, metadata=metadata, bbox_inches="tight" if stale else None)
         kept = suffix == "png" and profile != "smoke"
         content = lighter(picture.getvalue()) if kept else picture.getvalue()
         records.write_atomically(folder / f"{name}.{suffix}", content)
+        sums[suffix] = records.checksum(content)
     counts, most = {table: source.get("seeds") for table, source in sources.items()}, parameters.get("seeds")
     record = {
         "figure": name,
         "notebook": notebook,
+        "files": sums,
         "parameters": dict(parameters),
         "data": sources,
         "stale": stale,
@@ -226,7 +231,7 @@ def save(figure: Figure, name: str, notebook: str, parameters: Mapping[str, Any]
         "git_commit": records.git_commit(),
         "packages": records.package_versions(),
     }
-    records.write_record(folder / f"{name}.json", record)
+    records.write_record(folder / f"{name}.json", records.sealed(record))
 
 
 def explore(draw: Callable[..., None], **sliders: Any) -> None:

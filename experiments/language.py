@@ -141,14 +141,16 @@ def training(profile: str, game: str, algorithm: str, seed: int = 0) -> Training
     run = replace(base, **changes)
     if profile == "smoke":
         run = replace(run, **_SMOKE, max_completion_length=min(12, run.max_completion_length))
-    return run if run.co_player == "self" and run.buffer_every is None else _one_learner(run)
+    if run.co_player == "self" and run.buffer_every is None:
+        return run
+    return _one_learner(run, "first" if paper and run.co_player == "aligned" else "alternate")
 
 
-def _one_learner(run: Training) -> Training:
+def _one_learner(run: Training, seats: str) -> Training:
     """The same number of games, with a learner in one seat only: half as many chats."""
     name = "gradient_accumulation_steps" if run.gradient_accumulation_steps > 1 else "per_device_train_batch_size"
     half = {name: getattr(run, name) // 2, "num_generations": run.num_generations // 2}
-    return replace(run, learning_seats="alternate", **half)
+    return replace(run, learning_seats=seats, **half)
 
 
 def prior_run(profile: str, variant: str, seed: int = 0) -> Run:
@@ -177,7 +179,8 @@ def crossplay_run(profile: str, game: str, seed: int = 0) -> Run:
     agents = tuple((algorithm, number) for algorithm in MAIN for number in seeds(profile, game))
     priors = [prior_run(profile, game)] if run.model == TINY else []
     needs = (*priors, *(training_run(profile, f"{game}-{algorithm}", number) for algorithm, number in agents))
-    settings = CrossPlay(run, agents, max(1, run.evaluation_games // 8))
+    deals = run.evaluation_games // 2 if profile == "paper" else max(1, run.evaluation_games // 8)
+    settings = CrossPlay(run, agents, deals)
     return Run("llm_crossplay", game, seed, settings, language_runs.cross_play, needs, **_cost(profile, game))
 
 

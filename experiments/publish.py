@@ -43,6 +43,8 @@ def publish(profile: str = "laptop", only: Sequence[str] = ()) -> None:
     from experiments import readme  # here: it reads tables
 
     refuse_changed_code(registry.runs(profile))
+    for number in numbers:
+        registry.NOTEBOOKS[number].refuse_changed()
     mine = [table for table in registry.tables().values() if not table.side and (not only or table.is_made(profile))]
     for table in mine:
         assemble(table, profile)
@@ -152,8 +154,11 @@ def _copy_agents(agents: list[tuple[Run, Path]]) -> None:
             scratch = run.committed.with_name(f".{run.committed.name}.{os.getpid()}")
             shutil.rmtree(scratch, ignore_errors=True)
             shutil.copytree(folder, scratch)
-            shutil.rmtree(run.committed, ignore_errors=True)
+            aside = scratch.with_name(f".{run.committed.name}.old.{os.getpid()}")
+            if run.committed.exists():
+                run.committed.rename(aside)  # for a moment only, since what a kill leaves here is to be restored
             scratch.rename(run.committed)
+            shutil.rmtree(aside, ignore_errors=True)
 
 
 def _remove_other_agents(agents: list[Run]) -> None:

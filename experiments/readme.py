@@ -101,8 +101,8 @@ def verdicts(load: Load) -> str:
     easy = sum(agrees for (figure, _), agrees in told.items() if figure in ("aa_1a", "aa_1b"))
     head = (
         f"Of {sum(count for _, count in counts)} lines with a verdict {', '.join(parts)}. Of {len(told)} printed "
-        f"numbers that we ran ({len(without_run(page))} more we did not) {sum(told.values())} agree wherever read, {easy} "
-        f"of these in figures 1a and 1b; of {len(orderings)} orderings {sum(orderings)} hold."
+        f"numbers that we ran ({len(without_run(page))} more we did not) {sum(told.values())} agree wherever read, "
+        f"{easy} of these in figures 1a and 1b; of {len(orderings)} orderings {sum(orderings)} hold."
     )
     below = ["; ".join(used) + "."] if used else []
     below += [] if again is None else [fresh.summary(again)]

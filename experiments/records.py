@@ -90,6 +90,13 @@ def git_commit() -> str | None:
     return (commit + ("-dirty" if dirty else "")) if commit else None
 
 
+def at_head(path: Path) -> bytes | None:
+    """A file as it is committed; None if it is not."""
+    name = path.relative_to(paths.ROOT).as_posix()
+    shown = subprocess.run(["git", "show", f"HEAD:{name}"], cwd=paths.ROOT, capture_output=True)
+    return None if shown.returncode else shown.stdout
+
+
 def provenance(settings: Any, seconds: float) -> dict[str, Any]:
     """Everything worth knowing about how a result was made."""
     return {
@@ -120,7 +127,7 @@ def as_csv(table: pd.DataFrame, name: str) -> str:
 
 
 def write_table(path: Path, table: pd.DataFrame, record: Mapping[str, Any]) -> None:
-    """Write `table` as CSV and, beside it, `record` with the table's checksum as JSON.
+    """Write `table` as CSV and, beside it, `record` with the table's checksum and its own as JSON.
 
     If the process dies between the two, the checksum does not match and `read_table` says so.
 
@@ -129,7 +136,14 @@ def write_table(path: Path, table: pd.DataFrame, record: Mapping[str, Any]) -> N
     """
     text = as_csv(table, path.name)
     write_atomically(path, text)
-    write_record(path.with_suffix(".json"), {**record, "table_sha256": checksum(text.encode())})
+    write_record(path.with_suffix(".json"), sealed({**record, "table_sha256": checksum(text.encode())}))
+
+
+def sealed(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A record with a checksum of all else that it says, `record_sha256`, in place of the one that it has."""
+    rest = {name: value for name, value in record.items() if name != "record_sha256"}
+    written = json.dumps(json.loads(json.dumps(rest)), sort_keys=True)  # keys as a file has them
+    return rest | {"record_sha256": checksum(written.encode())}
 
 
 def read_table(
@@ -149,6 +163,8 @@ def read_table(
     content = path.read_bytes()
     if record.get("table_sha256") != checksum(content):
         raise DamagedTable(f"{path} is not what its record says (cut, altered or from another run): {way_out}")
+    if record != sealed(record):
+        raise DamagedTable(f"{path.with_suffix('.json')} is not as it was written (cut or altered): {way_out}")
     named, runs = record.get("table", path.stem), record.get("runs", {})
     if named != path.stem or not isinstance(runs, dict) or not all(isinstance(run, dict) for run in runs.values()):
         raise DamagedTable(f"{path} is the table {named}, or its record lists no runs: {way_out}")
@@ -162,8 +178,11 @@ def published(name: str) -> pd.DataFrame:
     """A table of the papers' numbers, by its name in data/published, whose SHA256SUMS it must agree with."""
     path, sums = paths.PUBLISHED / f"{name}.csv", paths.PUBLISHED / "SHA256SUMS"
     told = sums.read_bytes().splitlines() if sums.is_file() else []
-    whole = path.is_file() and all(re.fullmatch(rb"[0-9a-f]{64}  \S+", line) for line in told)
-    if not whole or f"{checksum(path)}  {path.name}".encode() not in told:
+    listed = all(re.fullmatch(rb"[0-9a-f]{64}  \S+", line) for line in told)
+    known = [line[66:-4].decode() for line in told] if listed else []
+    if known and name not in known and not path.is_file():
+        raise MissingTable(f"name must be that of a table of {paths.PUBLISHED} ({', '.join(known)}), got {name!r}")
+    if not listed or not path.is_file() or f"{checksum(path)}  {path.name}".encode() not in told:
         raise DamagedTable(f"{path} is not what {sums} says: restore both from git (`git checkout data/published`)")
     return pd.read_csv(path)
 

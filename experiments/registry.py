@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from typing import Any
 
 from experiments import paths, records
 from experiments.identity import reached, short_hash
-from experiments.run import Experiment, Run, Table, with_needs
+from experiments.run import Experiment, RefusedError, Run, Table, with_needs
 
 MODULES = ("ipd", "coin", "negotiation", "harvest", "language")  # each with EXPERIMENTS, TABLES and agents(profile)
 # modules that draw, read and keep: no part of what a table holds
@@ -66,6 +67,12 @@ def lasting(metadata: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in metadata.items() if name not in ("papermill", "execution") and value != []}
 
 
+def cells_of(notebook: Mapping[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:
+    """Kind, text and metadata of every cell, without what executing them left."""
+    cells = notebook["cells"]
+    return [(cell["cell_type"], "".join(cell["source"]), lasting(cell.get("metadata", {}))) for cell in cells]
+
+
 @dataclass(frozen=True)
 class Notebook:
     """A notebook by its name: NUMBER_TITLE, without suffix."""
@@ -80,10 +87,18 @@ class Notebook:
     @cached_property
     def cells(self) -> list[tuple[str, str, dict[str, Any]]]:
         """Kind, text and metadata of every cell."""
-        cells = (records.read_record(self.path) or {}).get("cells")
-        if cells is None:
+        if (found := records.read_record(self.path)) is None or "cells" not in found:
             raise records.DamagedTable(f"{self.path} is no notebook (cut, or in conflict): restore it from git")
-        return [(cell["cell_type"], "".join(cell["source"]), lasting(cell.get("metadata", {}))) for cell in cells]
+        return cells_of(found)
+
+    def refuse_changed(self) -> None:
+        """RefusedError if what stands in it is not what is committed, where there is a git repository."""
+        if not (paths.ROOT / ".git").exists():
+            return
+        committed = records.at_head(self.path)
+        if committed is None or cells_of(json.loads(committed)) != self.cells:
+            name = self.path.name
+            raise RefusedError(f"notebooks/{name} has changes that are not committed: commit it, then draw again")
 
     @cached_property
     def code(self) -> str:

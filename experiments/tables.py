@@ -116,8 +116,8 @@ def remember(name: str, table: pd.DataFrame, record: dict[str, Any]) -> pd.DataF
 def record(name: str, profile: str, settings: Any, table: pd.DataFrame) -> pd.DataFrame:
     """Write a small table that a notebook has computed itself, with its settings, under build/; returns it as read."""
     check_choice("profile", profile, PROFILES)
-    path = paths.BUILD / profile / "tables" / f"{Path(name).name}.csv"
-    if path.stem != name:
+    path = paths.BUILD / profile / "tables" / f"{Path(str(name)).name}.csv"
+    if path.stem != name or name in ("", ".."):
         raise ValueError(f"name must be that of a file without folders, got {name!r}")
     if not isinstance(table, pd.DataFrame):
         raise ValueError(f"table must be a DataFrame, got {type(table).__name__}")

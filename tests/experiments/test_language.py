@@ -98,6 +98,9 @@ def test_the_papers_settings_are_those_of_its_appendix() -> None:
     assert language.training("paper", "split", "naive").free_tries == 3
     assert language.training("paper", "trust_and_split", "advantage_alignment").credit.keywords["beta"] == 2.0
     assert language.training_run("paper", "split-naive_gemma", 0).needs == ()
+    assert language.training("paper", "trust_and_split", "naive_vs_aligned").learning_seats == "first"
+    assert language.training("paper", "trust_and_split", "advantage_alignment").learning_seats == "alternate"
+    assert 2 * language.crossplay_run("paper", "split").settings.deals == 256, "games of a pair, from both seats"
 
 
 @pytest.mark.parametrize("profile", ["smoke", "laptop", "paper"])

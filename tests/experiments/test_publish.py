@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 from pathlib import Path
 
 import pandas as pd
@@ -100,6 +101,30 @@ def test_a_picture_made_from_another_table_is_named(made: Path) -> None:
     assert "stale    figures/curves.json: made from another toys; `make figures` makes it again" in build.status(
         "laptop"
     )
+
+
+@pytest.mark.parametrize("spoilt", ["curves.png", "curves.svg", "curves.json"])
+def test_a_picture_or_its_record_that_was_altered_is_named(made: Path, spoilt: str) -> None:
+    publish.publish("laptop")
+    assert "damaged" not in build.status("laptop")
+    path = made / "figures" / spoilt
+    if path.suffix == ".json":
+        records.write_record(path, (records.read_record(path) or {}) | {"git_commit": "0" * 40})
+    else:
+        path.write_bytes(b"another picture")
+    assert "damaged  figures/curves.json, or the picture beside it" in build.status("laptop")
+
+
+def test_a_notebook_that_is_not_committed_publishes_nothing(made: Path) -> None:
+    def git(*arguments: str) -> None:
+        subprocess.run(["git", *arguments], cwd=made, check=True, capture_output=True)
+
+    git("init", "-q")
+    refused(made, r"notebooks/00_toys\.ipynb has changes that are not committed: commit it, then draw again")
+    git("add", "notebooks")
+    git("commit", "-qm", "first")
+    assert "could not be published" not in build.plan("laptop", 2)
+    publish.publish("laptop")
 
 
 def test_seeds_of_claims_publish_nothing(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,18 @@ def test_a_table_reads_as_it_was_written_with_its_record(tmp_path: Path) -> None
     records.write_table(path, OLD, {"runs": {}})
     table, record = records.read_table(path)
     pd.testing.assert_frame_equal(table, OLD)
-    assert record == {"runs": {}, "table_sha256": records.checksum(path)}
+    assert record == records.sealed({"runs": {}, "table_sha256": records.checksum(path)})
+
+
+@pytest.mark.parametrize("change", [{"settings": {"gamma": 0.9}}, {"git_commit": "0123abc"}, {"seconds": "many"}])
+def test_a_record_that_was_altered_is_named(tmp_path: Path, change: dict) -> None:
+    path = tmp_path / "table.csv"
+    records.write_table(path, OLD, {"settings": {"gamma": 0.5}, "seconds": 1.5, "git_commit": "abcdef0"})
+    records.read_table(path)
+    told = records.read_record(path.with_suffix(".json"))
+    records.write_record(path.with_suffix(".json"), told | change)
+    with pytest.raises(DamagedTable, match=r"table\.json is not as it was written.*restore it from git"):
+        records.read_table(path)
 
 
 @pytest.mark.parametrize(
@@ -127,7 +138,8 @@ def test_a_table_that_its_own_record_vouches_for_wrongly_is_named(
 ) -> None:
     path = tmp_path / "mine.csv"
     path.write_bytes(content)
-    records.write_record(path.with_suffix(".json"), record | {"table_sha256": records.checksum(content)})
+    told = records.sealed(record | {"table_sha256": records.checksum(content)})
+    records.write_record(path.with_suffix(".json"), told)
     with pytest.raises(DamagedTable, match=rf"mine\.csv {words}.*restore it from git"):
         records.read_table(path)
 
@@ -147,6 +159,8 @@ def test_the_papers_numbers_are_those_that_are_committed(tmp_path: Path, monkeyp
         ):
             records.published(names[0])
     path.write_text(whole, encoding="utf-8")
+    with pytest.raises(MissingTable, match=rf"name must be that of a table of .*{names[0]}.*, got 'nothing'"):
+        records.published("nothing")
     sums = paths.PUBLISHED / "SHA256SUMS"
     for damaged in (f"<<<<<<< HEAD\n{sums.read_text()}\n".encode(), bytes(range(256)), b""):
         sums.write_bytes(damaged)

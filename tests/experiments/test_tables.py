@@ -334,6 +334,8 @@ def test_a_run_that_has_one_seed_is_asked_for_no_other(capsys: pytest.CaptureFix
         (["run", "coin", "naive", "-1"], "seeds: must be an integer from 0 on, got '-1'"),
         (["memory", "--reply", "0"], "--reply: must be an integer from 1 on, got '0'"),
         (["check", "--cores", "0"], "--cores: must be an integer from 1 on, got '0'"),
+        (["run", "coin", "naive", "9" * 23], "seeds: must be below 2^63, got '9"),
+        (["run", "coin", "naive", "١٢"], "seeds: must be an integer from 0 on, got"),
     ):
         with pytest.raises(SystemExit):
             __main__.main(words)

@@ -24,8 +24,8 @@ from experiments.identity import settings_as_data
 from experiments.publish import refuse_changed_code
 from experiments.run import make
 
-HELD = {"rss_mb": "MB of memory", "threads": "threads", "handles": "open files"}
-ALLOWED = {"rss_mb": 20.0, "threads": 0.0, "handles": 0.0}  # an hour; the curve of training itself is kept in memory
+HELD = {"rest_mb": "MB of memory beside the curve", "threads": "threads", "handles": "open files"}
+ALLOWED = {"rest_mb": 20.0, "threads": 0.0, "handles": 0.0}  # an hour
 WARM = 1 / 4  # of the time is not looked at: libraries are loaded, caches fill
 
 
@@ -34,28 +34,36 @@ class Watch:
 
     def __init__(self, seconds: float, every: float) -> None:
         self.process, self.started, self.until, self.every = psutil.Process(), time.monotonic(), seconds, every
-        self.rows: list[tuple[float, int, float, int, int]] = []
+        self.rows: list[tuple[float, int, float, float, int, int]] = []
 
-    def look(self, update: int) -> bool:
-        """Note what is held, if it is time; returns whether time is over."""
+    def look(self, update: int, curve: Any = ()) -> bool:
+        """Note what is held, if it is time; returns whether time is over. `curve` is what training keeps on purpose."""
         passed = time.monotonic() - self.started
         if not self.rows or passed - self.rows[-1][0] >= self.every:
             with self.process.oneshot():
-                held = self.process.memory_info().rss / 2**20, self.process.num_threads(), self.process.num_fds()
-            self.rows.append((round(passed, 2), update, *held))
+                memory = self.process.memory_info().rss / 2**20, round(size_of(curve) / 2**20, 3)
+                self.rows.append(
+                    (round(passed, 2), update, *memory, self.process.num_threads(), self.process.num_fds())
+                )
         return passed >= self.until
 
     @property
     def table(self) -> pd.DataFrame:
-        """Columns seconds, update and those of HELD, a row for each look."""
-        return pd.DataFrame(self.rows, columns=["seconds", "update", *HELD])
+        """Columns seconds, update, rss_mb, curve_mb, threads and handles, a row for each look."""
+        return pd.DataFrame(self.rows, columns=["seconds", "update", "rss_mb", "curve_mb", "threads", "handles"])
+
+
+def size_of(kept: Any) -> int:
+    """Bytes of nested lists and dicts of numbers and texts."""
+    parts = [*kept, *kept.values()] if isinstance(kept, dict) else kept if isinstance(kept, list | tuple) else ()
+    return sys.getsizeof(kept) + sum(map(size_of, parts))
 
 
 def slopes(table: pd.DataFrame) -> pd.DataFrame:
     """Growth per hour of each of HELD with its 95% interval (Theil and Sen), after warming up; columns what, slope,
     low, high.
     """
-    late = table[table.seconds >= WARM * table.seconds.max()]
+    late = table[table.seconds >= WARM * table.seconds.max()].assign(rest_mb=table.rss_mb - table.curve_mb)
     hours = late.seconds.to_numpy() / 3600
     fits = {name: theilslopes(late[name].to_numpy(dtype=float), hours, 0.95) for name in HELD}
     rows = [(name, fit.slope, fit.low_slope, fit.high_slope) for name, fit in fits.items()]
@@ -63,17 +71,17 @@ def slopes(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def leaks(fitted: pd.DataFrame) -> list[str]:
-    """What certainly grows: the whole interval lies above what is allowed; or there were too few looks to tell."""
-    return [HELD[row.what] for row in fitted.itertuples() if not row.low <= ALLOWED[row.what]]
+    """What grows by more than is allowed; or there were too few looks to tell."""
+    return [HELD[row.what] for row in fitted.itertuples() if not row.slope <= ALLOWED[row.what]]
 
 
-def train(run: language_runs.Training, prior: Path, kept: Path, watch: Callable[[int], bool]) -> int:
+def train(run: language_runs.Training, prior: Path, kept: Path, watch: Callable[..., bool]) -> int:
     """Self-play of one training, its checkpoints in `kept`, until `watch` says so; returns the number of updates."""
     from transformers import TrainerCallback
 
     class Watcher(TrainerCallback):
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            control.should_training_stop = watch(state.global_step)
+            control.should_training_stop = watch(state.global_step, (trainer.history, state.log_history))
 
     trainer = language_runs.trainer_of(replace(run, max_steps=10**6), prior, kept)
     trainer.add_callback(Watcher())
@@ -109,8 +117,8 @@ def main() -> None:
     records.write_table(path, table, {"table": "soak", "per_hour": per_hour, **record})
     print(f"{table['update'].max()} updates in {table.seconds.max() / 60:.1f} minutes, {len(table)} looks")
     for row in fitted.itertuples():
-        last = table[row.what].iloc[-1]
-        print(f"{HELD[row.what]:13} {last:8.1f} at the end, {row.slope:+.2f} [{row.low:+.2f}, {row.high:+.2f}] an hour")
+        end = table.assign(rest_mb=table.rss_mb - table.curve_mb)[row.what].iloc[-1]
+        print(f"{HELD[row.what]:29} {end:8.1f} at the end, {row.slope:+.2f} [{row.low:+.2f}, {row.high:+.2f}] an hour")
     print(f"written to {paths.relative(path)}")
     if growing:
         sys.exit(f"leak: {', '.join(growing)} grow by more than {ALLOWED} an hour")
