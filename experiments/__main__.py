@@ -160,6 +160,8 @@ def follow(options: argparse.Namespace, top: argparse.ArgumentParser) -> None:
             fresh.seeds_of(options.seeds), fresh.figures(options.figures)
         except ValueError as error:
             top.error(str(error))
+    elif options.command == "check":
+        sweep_leftovers()
     elif options.command == "list":
         for experiment in registry.experiments().values():
             variants, seeds = experiment.variants(profile), list(experiment.seeds(profile))

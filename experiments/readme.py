@@ -15,9 +15,7 @@ from experiments.page import FIGURES, Entry, entry, once, reader, show_seeds, wi
 from experiments.pictures import SIDECAR
 
 HOLDS = 0.8  # share of rounds in which a seed that holds cooperates
-HEADLINE = {
-    "advantage_alignment": "", "aa_long": " trained twice as long,", "aa_constant": " at a constant rate,",
-}  # fmt: skip
+HEADLINE = {"advantage_alignment": "", "aa_long": " trained twice as long,"}
 FROM_GREED = {
     "advantage_alignment": "AA earns", "prior": "its prior", "sum_of_rewards": "sum of rewards", "naive": "naive RL",
 }  # fmt: skip
