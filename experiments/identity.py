@@ -3,7 +3,7 @@
 From a function on, names are followed through the project's own modules, definition by definition: functions, classes
 and constants, imports at the head of a module (also within `if` and `try`) or inside a function. Docstrings, comments,
 annotations, what `raise` says and whatever is not reached (drawing, another game's rules) do not count; words that are
-given to a function, as to `check_that`, do.
+given to a function, as to `check_that`, do. Text games are looked up by name, so that each counts for all of them.
 """
 
 from __future__ import annotations

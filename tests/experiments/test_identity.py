@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Callable
 from functools import partial
@@ -12,7 +13,7 @@ import torch
 
 from aa_core.advantages import aligned_advantages, naive_advantages
 from aa_core.games.coin import CoinGame
-from experiments.identity import _definition, _module, code_identity, reached, settings_as_data, short_hash
+from experiments.identity import CODE, ROOT, _definition, _module, code_identity, reached, settings_as_data, short_hash
 
 FORMULA = '''"""Formulas."""
 from __future__ import annotations
@@ -203,3 +204,45 @@ def test_imports_that_depend_on_something_are_followed_unless_only_a_type_checke
     _module.cache_clear()
     _definition.cache_clear()
     assert set(reached(("asks", "compute"), tmp_path)) == {"asks:compute", "toy:used"}
+
+
+# --- what it could not follow is not written
+
+PLAIN = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign, ast.AugAssign)
+# `if` and `try` at the head of a module are followed; of calls, those that change no number
+QUIET = ("os.environ.setdefault('TRL_EXPERIMENTAL_SILENCE', '1')", "warnings.filterwarnings(")
+
+
+def unfollowed(source: str) -> list[str]:
+    """Statements at the head of a module that the identity of a run does not see."""
+    found, body = [], ast.parse(source).body
+    own = {name.id for statement in body for name in ast.walk(statement) if isinstance(name, ast.Name) and
+           isinstance(name.ctx, ast.Store)}  # fmt: skip
+    for statement in body:
+        text, inner = ast.unparse(statement), statement
+        star = isinstance(statement, ast.ImportFrom) and statement.names[0].name == "*"
+        told = isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
+        followed = isinstance(statement, (*PLAIN, ast.If, ast.Try)) or told or text.startswith(QUIET)
+        targets = getattr(inner, "targets", [getattr(inner, "target", None)])
+        roots = {
+            next(part.id for part in ast.walk(target) if isinstance(part, ast.Name)) for target in targets if target
+        }
+        if star or not followed or not roots <= own | {"__all__"}:
+            found.append(text)
+    return found
+
+
+@pytest.mark.parametrize("path", sorted(p.relative_to(ROOT).as_posix() for c in CODE for p in (ROOT / c).rglob("*.py")))
+def test_a_module_says_nothing_that_identities_cannot_follow(path: str) -> None:
+    assert unfollowed((ROOT / path).read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "from math import *", "for k in range(3): X = k", "with open('x') as f: Y = f",
+        "import torch\ntorch.manual_seed(1)", "from aa_core.games.coin import SCRIPTED\nSCRIPTED['a'] = 1", "import torch\ntorch.backends.x = True",
+    ],
+)  # fmt: skip
+def test_what_cannot_be_followed_is_found(line: str) -> None:
+    assert len(unfollowed(line)) == 1
