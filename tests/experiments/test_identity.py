@@ -240,9 +240,13 @@ def test_a_module_says_nothing_that_identities_cannot_follow(path: str) -> None:
 @pytest.mark.parametrize(
     "line",
     [
-        "from math import *", "for k in range(3): X = k", "with open('x') as f: Y = f",
-        "import torch\ntorch.manual_seed(1)", "from aa_core.games.coin import SCRIPTED\nSCRIPTED['a'] = 1", "import torch\ntorch.backends.x = True",
+        "from math import *",
+        "for k in range(3): X = k",
+        "with open('x') as f: Y = f",
+        "import torch\ntorch.manual_seed(1)",
+        "from aa_core.games.coin import SCRIPTED\nSCRIPTED['a'] = 1",
+        "import torch\ntorch.backends.x = True",
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_followed_is_found(line: str) -> None:
     assert len(unfollowed(line)) == 1
