@@ -6,7 +6,7 @@ build/seeds/. Settings, claims and rule stay as they are, and committed tables a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,14 @@ import pandas as pd
 
 from experiments import page, paths, records, registry, run
 from experiments.claims import CLAIMS, Claim, NoRunError
-from experiments.identity import short_hash
+from experiments.identity import reached, settings_as_data, short_hash
 from experiments.judge import CONTROL, SHOWN, Verdict
 from experiments.page import FIGURES, show_seeds
 from experiments.run import place, refuse_changed_code, seeds_of
 from experiments.tables import remember
 
 NAME = "fresh_seeds"  # the table in data/extended
+RULE = "rule"
 SIDES = ("judged", "fresh")
 
 
@@ -123,10 +124,18 @@ def _look(claim: Any, load: Any, asked: range | None) -> dict[str, Any]:
 
 
 def made_by(profile: str) -> dict[str, str]:
-    """What a comparison is made by: table -> hash of its runs as they are declared, "claims of FIGURE" -> of those."""
+    """What a comparison is made by: table -> hash of its runs as they are declared, "claims of FIGURE" -> of those, and
+    RULE -> of the code that judges them.
+    """
     runs = {table.name: short_hash([one.identity for one in table.at_home(profile)]) for table in tables("")}
-    claims = {name: [c.what for c in CLAIMS if c.figure == name and c.source not in SHOWN] for name in figures()}
-    return runs | {f"claims of {name}": short_hash(sorted(what)) for name, what in claims.items()}
+    rule = [reached(("experiments.claims", "Claim")), reached(("experiments.judge", "judge"))]
+    return runs | {f"claims of {name}": _claimed(name) for name in figures()} | {RULE: short_hash(rule)}
+
+
+def _claimed(figure: str, asked: Collection[str] | None = None) -> str:
+    """Hash of a figure's claims with all that they say (margins, too), or of those of them that were asked."""
+    claims = [claim for claim in CLAIMS if claim.figure == figure and claim.source not in SHOWN]
+    return short_hash([settings_as_data(claim) for claim in claims if asked is None or claim.what in asked])
 
 
 def with_published(table: pd.DataFrame, seeds: str) -> pd.DataFrame:
@@ -139,7 +148,7 @@ def with_published(table: pd.DataFrame, seeds: str) -> pd.DataFrame:
     if published.attrs["asked"] != list(seeds_of(seeds)):
         return table
     order, current = list(figures()), set(record["made_by"]) - set(stale(record))
-    true = [name for name, needed in figures().items() if needed | {f"claims of {name}"} <= current]
+    true = [name for name, needed in figures().items() if needed | {f"claims of {name}", RULE} <= current]
     kept = [name for name in true if name not in set(table.figure)]
     both = pd.concat([table, published[published.figure.isin(kept)]], ignore_index=True)
     kinds = {(claim.figure, claim.what): _kind(claim) for claim in CLAIMS}
@@ -159,7 +168,8 @@ def publish(table: pd.DataFrame, profile: str, seeds: str) -> Path:
         path = paths.DATA / "extended" / f"{NAME}.csv"
     needed = set().union(*(names for figure, names in figures().items() if figure in set(table.figure)))
     declared = {name: identity for name, identity in made_by(profile).items() if name in needed}
-    declared |= {f"claims of {name}": short_hash(sorted(rows.claim)) for name, rows in table.groupby("figure")}
+    declared |= {f"claims of {name}": _claimed(name, set(rows.claim)) for name, rows in table.groupby("figure")}
+    declared[RULE] = made_by(profile)[RULE]
     record = records.provenance({"seeds": list(seeds_of(seeds))}, 0.0)
     records.write_table(path, table, {"table": NAME, "made_by": declared, **record})
     return path

@@ -65,7 +65,9 @@ PICTURES: Mapping[str, Picture] = {
     "llm_policy": Picture("10", "LLM paper: P(cooperate) after each joint move, every seed", "llm_policy"),
     "llm_crossplay": Picture("10", "LLM paper: everybody against everybody", "llm_crossplay"),
     "llm_claims": Picture("10", "Claims on what is worth more and less to oneself, by algorithm", "llm_curves"),
-    "llm_ablations": Picture("10", "One change at a time: together, and against greed", "llm_ablations"),
+    "llm_ablations": Picture(
+        "10", "One change at a time: together, against greed and against kindness", "llm_ablations"
+    ),
     "llm_naive_vs_aligned": Picture("10", "LLM paper: a naive learner opposite a fixed AA agent", "llm_teaches"),
     "llm_honesty": Picture("11", "Trust-and-Split: who lies, and who claims with the lower hand", "llm_transcripts"),
     "llm_lies": Picture("11", "Trust-and-Split: what a true and a false message earn", "llm_transcripts"),

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import made_up
@@ -127,7 +128,9 @@ def test_what_holds_with_both_sets_of_seeds_is_said_to_hold(world: dict[str, pd.
     bars = table.query("figure == 'aa_1b_table' and kind == 'number'")
     assert len(bars) == 5
     assert bars.fresh_value.astype(float).tolist() == pytest.approx(bars.published.tolist(), abs=0.01)
-    assert "aa_3, fig. 3: the Negotiation league:\n  reproduced" in fresh.show(table)
+    assert "aa_3, fig. 3: the Negotiation league (our AA met always defect in training):\n  reproduced" in fresh.show(
+        table
+    )
 
 
 def test_a_claim_that_fails_with_fresh_seeds_alone_is_said_to_fail(world: dict[str, pd.DataFrame]) -> None:
@@ -186,7 +189,7 @@ def test_a_comparison_is_published_and_knows_when_it_is_out_of_date(
     assert fresh.summary(read) in readme.verdicts(made_up.reader(world))
     record = records.read_record(paths.DATA / "extended" / "fresh_seeds.json")
     assert record["settings"] == {"seeds": [100, 101, 102, 103, 104]}
-    judged = {"claims of aa_1b_table", "claims of aa_3"}
+    judged = {"claims of aa_1b_table", "claims of aa_3", fresh.RULE}
     assert set(record["made_by"]) == {"ipd_policy", "negotiation_league", "negotiation_curves"} | judged
     with monkeypatch.context() as patch:
         one = next(claim for claim in fresh.CLAIMS if claim.figure == "aa_3" and claim.source not in judge.SHOWN)
@@ -194,6 +197,11 @@ def test_a_comparison_is_published_and_knows_when_it_is_out_of_date(
         assert fresh.stale(record) == ["claims of aa_3"]
         assert set(fresh.with_published(table[:0], "100-104").figure) == {"aa_1b_table"}
         assert fresh.read().attrs["stale"]
+    for change in ({"least": 0.3}, {"span": 0.5}, {"source": judge.CONTROL}):
+        with monkeypatch.context() as patch:
+            changed = tuple(replace(claim, **change) if claim is one else claim for claim in fresh.CLAIMS)
+            patch.setattr(fresh, "CLAIMS", changed)
+            assert fresh.stale(record) == ["claims of aa_3"], "margins and kinds are asked, too"
     monkeypatch.setattr(fresh, "made_by", lambda profile: record["made_by"] | {"ipd_policy": "of other code"})
     assert fresh.read().attrs["stale"]
     assert "seeds 100–104 (by earlier code)" in fresh.summary(fresh.read())
