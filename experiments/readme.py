@@ -147,7 +147,7 @@ def headline(load: Load) -> str:
     )
     return (
         f"**Language models.** Prisoner's dilemma: AA cooperates in over {HOLDS:.0%} of rounds{';'.join(counted)}. "
-        f"Merely kind players do, too; what tells them apart is always defect, from whom, a round, {', '.join(greed)}. "
+        f"Merely kind players do, too, but are robbed: from always defect, a round, {', '.join(greed)}. "
         f"In Split and Trust-and-Split AA's efficiency is {' and '.join(ahead['naive'])} above naive RL's, but only "
         f"{' and '.join(ahead['prior'])} above its prior's; in the latter, naive learners get ahead of their fixed AA "
         f"teacher in {(own > taught).sum()} of {len(own)} seeds."
