@@ -105,16 +105,17 @@ def provenance(settings: Any, seconds: float) -> dict[str, Any]:
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "git_commit": git_commit(),
         "packages": package_versions(),
-        "machine": {"system": platform.system(), "processor": platform.machine(), "cores": os.cpu_count(), **_gpu()},
+        "machine": {"system": platform.system(), "processor": platform.machine(), "cores": os.cpu_count(), **_chips()},
     }
 
 
-def _gpu() -> dict[str, Any]:
-    """The GPU and how many processes share a training, where there is one."""
+def _chips() -> dict[str, Any]:
+    """Which instructions torch uses, since other ones round otherwise; the GPU, and how many processes share it."""
     import torch  # here: readers of tables can do without
 
     name = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    return {"gpu": name, "processes": int(os.environ.get("WORLD_SIZE", "1"))} if name else {}
+    gpu = {"gpu": name, "processes": int(os.environ.get("WORLD_SIZE", "1"))} if name else {}
+    return {"instructions": torch.backends.cpu.get_cpu_capability(), **gpu}
 
 
 def as_csv(table: pd.DataFrame, name: str) -> str:
