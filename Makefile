@@ -20,7 +20,7 @@ RUN_SNAKEMAKE = if [ ! -e $(INSTALLED) ]; then echo "(first installs the package
 
 FRESH_STEP = $(PY) -m experiments claims --profile $(PROFILE) --seeds '$(SEEDS)' --only '$(ONLY)' --cores $(CORES)
 
-.PHONY: figures claims soak redraw test test-kill test-lab test-course rehearsal rehearsal-gpu lint lab course site slides bench setup clean clean-all help
+.PHONY: figures claims soak redraw test test-kill test-lab test-course rehearsal rehearsal-gpu lint style lab course site slides bench setup clean clean-all help
 .DEFAULT_GOAL := help
 
 figures: setup ## train, execute the notebooks, draw every figure (PROFILE=smoke|laptop|paper, FRESH=1 to repeat runs)
@@ -28,7 +28,7 @@ figures: setup ## train, execute the notebooks, draw every figure (PROFILE=smoke
 	+@$(call RUN_SNAKEMAKE,figures,figures)
 	@$(if $(DRY),,$(PY) -m experiments publish --profile $(PROFILE))
 
-redraw: setup ## execute all notebooks on the committed tables and agents, without training, into build/
+redraw: setup ## execute all notebooks on the committed tables and agents, without the figures' runs, into build/
 	@$(PY) -m experiments check --cores $(CORES) --profile $(PROFILE)
 	+@$(call RUN_SNAKEMAKE,redraw,redraw)
 
@@ -55,8 +55,8 @@ claims: setup ## run all that is judged with fresh seeds, and say what holds: ma
 
 # as many processes as cores work side by side
 test: export OMP_NUM_THREADS := 1
-test: setup lint ## lint and types, unit and property tests, every notebook in profile smoke, stored outputs of the exact ones
-	$(PY) -m pytest -n $(CORES) --dist loadfile
+test: setup style ## lint and types, unit and property tests, every notebook in profile smoke, stored outputs of the exact ones
+	$(PY) -m pytest -n $(CORES) --dist loadfile --no-loadscope-reorder
 	AA_HEADLESS=1 AA_BUILD=build/nbval \
 		$(PY) -m pytest -n $(CORES) --dist loadfile --nbval-lax --nbval-current-env notebooks/01* notebooks/02* notebooks/03*
 
@@ -78,9 +78,11 @@ rehearsal: setup ## profile paper in the small, with every game and four familie
 rehearsal-gpu: setup ## updates of profile paper on a GPU of 80 GB, with random weights in the shapes of the real model
 	$(PY) tests/repository/rehearse_gpu.py
 
-lint: setup
+style: setup
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
+
+lint: style
 	$(PY) -m mypy
 
 LAB_FLAGS ?= $(if $(filter 0,$(shell id -u)),--allow-root)# in a container one is root
@@ -101,7 +103,7 @@ site: setup ## the book as web pages in build/site, from the committed outputs, 
 slides: setup ## slides of the notebooks that have slide tags, in build/slides
 	$(PY) -m nbconvert --to slides --no-input --template slides --output-dir build/slides --log-level ERROR \
 		--TemplateExporter.extra_template_basedirs=notebooks/book --SlidesExporter.reveal_url_prefix=reveal.js --SlidesExporter.reveal_theme=white \
-		$(shell grep -l '"slide_type": "slide"' notebooks/*.ipynb)
+		$(shell grep -l '"slide_type": "slide"' notebooks/*.ipynb | grep -v '[ -]')
 	cp -R notebooks/book/slides/reveal.js build/slides/
 	$(PY) -c 'import pathlib, shutil, sphinxcontrib.katex as katex; \
 		[shutil.copy(path, "build/slides/reveal.js") for path in pathlib.Path(katex.__file__).parent.glob("katex?m*")]'
@@ -110,8 +112,12 @@ slides: setup ## slides of the notebooks that have slide tags, in build/slides
 bench: setup ## benchmarks
 	$(PY) -m pytest tests/benchmarks --benchmark-only -o addopts="--import-mode=importlib"
 
-clean: ## remove what was computed and can be computed again (keeps data/ and figures/)
-	rm -rf build .snakemake .mypy_cache .pytest_cache .ruff_cache .benchmarks .hypothesis
+# what students handed in and what nbgrader graded cannot be computed again
+GRADED := build/course/gradebook.db build/course/submitted
+clean: ## remove what was computed and can be computed again (keeps data/, figures/ and a course with graded work)
+	@if [ -n "$(wildcard $(GRADED))" ]; then echo "kept build/course: it holds graded work"; \
+		find build -mindepth 1 -maxdepth 1 ! -name course -exec rm -rf {} +; else rm -rf build; fi
+	rm -rf .snakemake .mypy_cache .pytest_cache .ruff_cache .benchmarks .hypothesis
 
 clean-all: clean ## clean, and remove the virtual environment
 	rm -rf .venv *.egg-info

@@ -56,7 +56,9 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("experiment", choices=sorted(registry.experiments()))
     run.add_argument("variant")
     run.add_argument("seeds", type=at_least(0), nargs="*", help="default: those that the figures need")
-    command("make", "make the run of a record file, for the Snakefile", fresh="as above").add_argument("record")
+    command("make", "make the run of a record file, for the Snakefile", fresh="although it is there").add_argument(
+        "record"
+    )
     command("table", "make a table and the runs that it needs, under build/").add_argument("name", choices=tables)
     notebook = command(
         "notebook", "execute notebooks into build/", stale="draw tables that other code made, and say so"
@@ -65,10 +67,12 @@ def parser() -> argparse.ArgumentParser:
     notebook.add_argument("numbers", choices=registry.NOTEBOOKS, nargs="+", metavar="number")
     plan = command("plan", "what `make figures` would run, and how long that takes here", fresh="count all runs")
     plan.add_argument("--cores", type=at_least(1), default=2)
-    command("status", "which committed tables and agents are out of date")
-    published = command("publish", "put what was made under build/ where readers see it")
-    published.add_argument("--study", choices=studies)
-    published.add_argument(
+    words = "which committed tables, pictures and agents are out of date"
+    commands.add_parser("status", help=words, description=words).set_defaults(profile="laptop")
+    published = command("publish", "put what profile laptop made where readers see it; of others, check it")
+    part = published.add_mutually_exclusive_group()
+    part.add_argument("--study", choices=studies, help="the table of this side study alone")
+    part.add_argument(
         "--notebook", choices=registry.NOTEBOOKS, nargs="+", action="extend", default=[], help="these alone"
     )
     size = command("memory", "what an update of a language model holds, and whether it fits on one GPU")
@@ -120,12 +124,17 @@ def make_runs(runs: list[Run], fresh: bool) -> None:
         print(f"run {run.name}: {time.perf_counter() - started:.0f} s, {relative(folder)}", flush=True)
 
 
+def asked(options: argparse.Namespace) -> None:
+    """ValueError if `make claims` was asked for seeds or figures that cannot be."""
+    check = options.command == "check"
+    fresh.seeds_of(options.seeds), fresh.figures(options.figures if check else options.only)
+    if not check and options.step != "judge" and os.environ.get("AA_SEEDS") != options.seeds:
+        raise ValueError(f"AA_SEEDS must be {options.seeds} (`make claims` sets it)")
+
+
 def claims(options: argparse.Namespace) -> None:
     """A step of `make claims`."""
     profile = options.profile
-    fresh.seeds_of(options.seeds)
-    if options.step != "judge" and os.environ.get("AA_SEEDS") != options.seeds:
-        raise ValueError(f"AA_SEEDS must be {options.seeds} (`make claims SEEDS={options.seeds}` sets it)")
     if options.step == "plan":
         publish.refuse_changed_code([]) if profile == "laptop" else None
         behind = f"behind {', '.join(fresh.figures(options.only))}"
@@ -154,12 +163,16 @@ def follow(options: argparse.Namespace, top: argparse.ArgumentParser) -> None:
     """Do what was asked for."""
     profile = options.profile
     if options.command in ("notebook", "plan", "publish", "check") and profile == "extended":
-        top.error("profile extended holds side studies only: make studies/NAME")
-    if options.command == "check" and options.seeds is not None:
+        top.error("profile extended holds side studies only: make studies/NAME, without PROFILE")
+    if options.command == "claims" or (options.command == "check" and options.seeds is not None):
         try:
-            fresh.seeds_of(options.seeds), fresh.figures(options.figures)
+            asked(options)
         except ValueError as error:
             top.error(str(error))
+    if options.command == "claims":
+        claims(options)
+    elif options.command == "check" and options.seeds is not None:
+        return
     elif options.command == "check":
         sweep_leftovers()
     elif options.command == "list":
@@ -168,14 +181,15 @@ def follow(options: argparse.Namespace, top: argparse.ArgumentParser) -> None:
             print(f"{experiment.name}: {', '.join(variants)}; seeds {', '.join(map(str, seeds))}")
     elif options.command == "run":
         runs = declared(options, top)
-        announce(f"{options.experiment} {options.variant}, with what they need", with_needs(runs))
+        again = {run.name for run in runs} if options.fresh else ()
+        announce(f"{options.experiment} {options.variant}, with what they need", with_needs(runs), again)
         make_runs(runs, options.fresh)
     elif options.command == "make":
         run = build.run_of(options.record, profile)
         if run is None:
             sys.exit(
                 f"make: {options.record or 'no name'} is the record of no run of the present code: if the code has "
-                "changed since make began, call it again; `python -m experiments list` names what there is"
+                "changed since make began, call it again; `.venv/bin/python -m experiments list` names what there is"
             )
         make_runs([run], options.fresh)
     elif options.command == "table":
@@ -200,14 +214,11 @@ def follow(options: argparse.Namespace, top: argparse.ArgumentParser) -> None:
             print(report(options.model, options.game, profile, options.reply))
         except ValueError as error:
             top.error(str(error))
-    elif options.command == "claims":
-        try:
-            claims(options)
-        except ValueError as error:
-            top.error(str(error))
     elif options.command == "status":
         print(build.status(profile))
     elif options.command == "publish" and options.study:
+        if profile != "laptop":
+            top.error(f"profile must be laptop for a side study, which is kept for no other, got {profile}")
         publish.publish_study(options.study)
     elif options.command == "publish":
         publish.publish(profile, options.notebook)

@@ -17,8 +17,8 @@ from experiments import fresh, paths, records, registry
 from experiments.identity import reached, short_hash
 from experiments.paths import relative
 from experiments.pictures import PICTURES, alternative_text
-from experiments.run import RefusedError, Run, finished, refuse_changed_code, verified, with_needs
-from experiments.tables import command, minutes, out_of_date
+from experiments.run import RefusedError, Run, finished, verified, with_needs
+from experiments.tables import effort, out_of_date
 
 COST = "cost"  # the table of what every run took
 
@@ -110,7 +110,7 @@ def seal(number: str, profile: str, stale: bool = False, named: str = "") -> Non
 def unseal(number: str, profile: str) -> None:
     """Remove all stamps of a notebook, since what they stand for is about to be written over."""
     for old in (paths.BUILD / profile / "notebooks").glob(f"{number}.*"):
-        old.unlink()
+        old.unlink(missing_ok=True)
 
 
 def execute(number: str, profile: str, stale: bool = False, named: str = "") -> None:
@@ -167,14 +167,15 @@ def drawn_stale(number: str, profile: str) -> list[str]:
 def outdated(tables: dict[Path, str], profile: str) -> Iterator[str]:
     """A line for each committed table that is not current, with the command that makes it again."""
     for path, name in tables.items():
-        way_out = "make claims SEEDS=..." if name == fresh.NAME else command(name, profile)
+        table = registry.tables().get(name)
+        way_out = f"make studies/{name}" if table and table.side else "make figures"  # which publish it, too
+        way_out = "make claims SEEDS=..." if name == fresh.NAME else way_out
         try:
             record = records.read_table(path)[1]
             differing = fresh.stale(record) if name == fresh.NAME else out_of_date(name, profile, record)
             words = f"stale    {relative(path)}: {', '.join(differing)} changed" if differing else ""
-            if words and name in registry.tables():
-                spent = minutes(registry.tables()[name].at_home(profile))
-                words = f"stale    {relative(path)}: {len(differing)} runs, {spent:.0f} minutes"
+            if words and table:
+                words = f"stale    {relative(path)}: {len(differing)} runs{effort(table.at_home(profile))}"
         except (records.DamagedTable, records.MissingTable) as error:
             words = f"{'damaged' if isinstance(error, records.DamagedTable) else 'missing'}  {relative(path)}"
         ours = name in {*registry.table_names(), COST, fresh.NAME}
@@ -228,9 +229,9 @@ def _agents(profile: str) -> Iterator[str]:
     for run in registry.agents(profile):
         try:
             if not run.committed.is_dir():
-                yield f"missing  {relative(run.committed)}"
+                yield f"missing  {relative(run.committed)}; `make figures` makes it again"
             elif verified(run.committed).get("identity") != run.identity:
-                yield f"stale    {relative(run.committed)}"
+                yield f"stale    {relative(run.committed)}; `make figures` makes it again"
         except records.DamagedTable as error:
             yield f"damaged  {relative(run.committed)}: {error}"
 
@@ -272,8 +273,8 @@ def plan(profile: str, cores: int, fresh: bool = False) -> str:
     """What `make figures` will run, and how long that takes here."""
     lines = [reckon(registry.runs(profile), f"of profile {profile}", profile, cores, fresh), "then the notebooks"]
     try:
-        for check in (lambda: refuse_changed_code([]), *(one.refuse_changed for one in registry.NOTEBOOKS.values())):
-            check() if profile == "laptop" else None
+        for notebook in registry.NOTEBOOKS.values() if profile == "laptop" else ():
+            notebook.refuse_changed()
     except RefusedError as error:  # before hours are spent
         lines.append(f"which could not be published: {error}")
     return "\n".join(lines)
@@ -282,9 +283,11 @@ def plan(profile: str, cores: int, fresh: bool = False) -> str:
 def reckon(runs: list[Run], which: str, profile: str, cores: int, fresh: bool = False) -> str:
     """Which of some runs are to be made, and how long that takes, by the committed cost and this machine's speed."""
     todo = [run for run in runs if fresh or not run.is_made()]
-    head = f"{len(todo)} of {len(runs)} runs {which} are to be made"
+    head, large = f"{len(todo)} of {len(runs)} runs {which} are to be made", [run for run in todo if run.gpu]
+    aside = f"  {len(large)} of them on GPUs, of hours to days each, are not counted" if large else ""
+    todo = [run for run in todo if not run.gpu]
     if not todo:
-        return head
+        return "\n".join([head, aside]) if aside else head
     path, known = paths.DATA / profile / f"{COST}.csv", {}
     if path.is_file():  # whatever the seed
         table = records.read_table(path, "restore it from git, or remove it")[0]
@@ -295,4 +298,4 @@ def reckon(runs: list[Run], which: str, profile: str, cores: int, fresh: bool = 
     parts = listed.groupby("experiment", sort=False).seconds.agg(["count", "sum"])
     lines = [f"  {name:24} {count:4.0f} runs {part / 60:7.1f} core-minutes" for name, count, part in parts.itertuples()]
     wall = sum(seconds) / 60 / max(1, cores)
-    return "\n".join([f"{head}, about {wall:.0f} minutes on {cores} cores:", *lines])
+    return "\n".join([f"{head}, about {wall:.0f} minutes on {cores} cores:", *lines, *([aside] if aside else [])])

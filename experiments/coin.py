@@ -23,7 +23,7 @@ from experiments import lola, loqa
 from experiments.leagues import Cell, Training, meetings, own_coin_rate, settings_map, train_agent
 from experiments.lola import Lola
 from experiments.loqa import Loqa
-from experiments.run import JUDGED, Experiment, Run, Table, once, scaled
+from experiments.run import JUDGED, TEN, Experiment, Run, Table, once, scaled
 
 GAMMA = 0.96
 FADE = 0.9 * GAMMA  # of the alignment's past alone, as in LOQA's code
@@ -72,7 +72,7 @@ SIZES = {
     "smoke": Size(horizon=8, evaluation_games=4, met=(2, 2)),
     **dict.fromkeys(("laptop", "extended", "paper"), Size(50, evaluation_games=64, met=(32, 16))),
 }
-SEEDS = {"smoke": JUDGED[:2], "laptop": JUDGED, "extended": JUDGED, "paper": range(5, 15)}
+SEEDS = {"smoke": JUDGED[:2], "laptop": JUDGED, "extended": JUDGED, "paper": TEN}
 PARTNERS = {"cooperator": SCRIPTED["always cooperate"], "defector": SCRIPTED["always defect"]}
 
 

@@ -15,7 +15,8 @@ import nbformat
 from nbgrader.apps import NbGraderAPI
 from traitlets.config.loader import PyFileConfigLoader
 
-from experiments.paths import BUILD, ROOT
+from experiments.paths import BUILD, ROOT, relative
+from experiments.registry import NOTEBOOKS
 
 POINTS = 2
 SHIPPED = (
@@ -86,7 +87,7 @@ def make_course(folder: Path, profile: str = "laptop") -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "nbgrader_config.py").write_text(CONFIGURATION, encoding="utf-8")
     names = []
-    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+    for path in (notebook.path for notebook in NOTEBOOKS.values()):  # not a reader's copies beside them
         notebook = mark(nbformat.read(path, 4), path.stem)
         for cell in notebook.cells:
             if "BEGIN SOLUTION" in cell.source:  # folded in the repository; here students fill in an empty stub
@@ -138,4 +139,4 @@ def archive(folder: Path) -> Path:
 
 if __name__ == "__main__":
     make_course(BUILD / "course")
-    print("build/course: source/ (with solutions), release/ (without), students.zip; nbgrader works in this folder")
+    print(f"{relative(BUILD / 'course')}: source/ (with solutions), release/ (without), students.zip for nbgrader")

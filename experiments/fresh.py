@@ -78,18 +78,23 @@ def judge(profile: str, seeds: str, only: str = "") -> pd.DataFrame:
     loads = {"judged": page.reader(profile, stale=profile != "laptop"), "fresh": reader(profile, seeds)}
     made = [name for name, needed in figures(only).items() if all(_is_there(loads["fresh"], table) for table in needed)]
     if not made:
-        raise ValueError(f"no table of seeds {seeds} has been made yet: `make claims SEEDS={seeds}` makes them")
+        raise ValueError(
+            f"no table of seeds {seeds} has been made yet: `make claims SEEDS={seeds}{_of(profile)}` makes them"
+        )
     verdicts = {(figure, side): str(page.entry(figure, loads[side]).verdict) for figure in made for side in SIDES}
     rows: list[dict[str, Any]] = []
     for claim in (claim for claim in CLAIMS if claim.figure in made and claim.source not in SHOWN):
         row: dict[str, Any] = {"figure": claim.figure, "claim": claim.what, "kind": _kind(claim)}
         row["published"] = claim.right if row["kind"] == "number" else ""
         for side in SIDES:
-            looked = _look(claim, loads[side], seeds_of(seeds) if side == "fresh" else None)
-            row |= {f"{side}_{name}": value for name, value in looked.items()}
+            row |= _look(claim, side, loads[side], seeds_of(seeds) if side == "fresh" else None)
             row[f"{side}_verdict"] = verdicts[claim.figure, side]
         rows.append(row)
     return _with_gaps(pd.DataFrame(rows))
+
+
+def _of(profile: str) -> str:
+    return "" if profile == "laptop" else f" PROFILE={profile}"
 
 
 def _kind(claim: Claim) -> str:
@@ -109,18 +114,17 @@ def _is_there(load: Any, table: str) -> bool:
         return False
 
 
-def _look(claim: Any, load: Any, asked: range | None) -> dict[str, Any]:
-    """A claim beside one set of runs."""
+def _look(claim: Any, side: str, load: Any, asked: range | None = None) -> dict[str, Any]:
+    """A claim beside one set of runs: columns of that side."""
+    columns = [f"{side}_{name}" for name in ("value", "low", "high", "holds", "seeds")]
     try:
         result = claim.compare(load)
     except (FileNotFoundError, NoRunError):
-        return {"value": "", "low": "", "high": "", "holds": "no run", "seeds": ""}
+        return dict(zip(columns, ("", "", "", "no run", ""), strict=True))
     if asked is not None and not set(result.seeds) <= set(asked):
         raise ValueError(f"{claim.figure}, {claim.what}: seeds must be among {asked}, got {result.seeds}")
     holds = "cannot tell" if not result.settled else "yes" if result.passes else "no"
-    return dict(zip(("value", "low", "high"), result.ours, strict=True)) | {
-        "holds": holds, "seeds": show_seeds(result.seeds),
-    }  # fmt: skip
+    return dict(zip(columns, (*result.ours, holds, show_seeds(result.seeds)), strict=True))
 
 
 def made_by(profile: str) -> dict[str, str]:
@@ -151,8 +155,6 @@ def with_published(table: pd.DataFrame, seeds: str) -> pd.DataFrame:
     true = [name for name, needed in figures().items() if needed | {f"claims of {name}", RULE} <= current]
     kept = [name for name in true if name not in set(table.figure)]
     both = pd.concat([table, published[published.figure.isin(kept)]], ignore_index=True)
-    kinds = {(claim.figure, claim.what): _kind(claim) for claim in CLAIMS}
-    both["kind"] = [kinds[one] for one in zip(both.figure, both.claim, strict=True)]
     return both.sort_values("figure", key=lambda names: names.map(order.index), kind="stable", ignore_index=True)
 
 
@@ -200,6 +202,22 @@ def read() -> pd.DataFrame:
     return table
 
 
+def renew() -> None:
+    """Judge the other side of the published comparison again, by the tables committed now; the fresh side stays."""
+    path = paths.DATA / "extended" / f"{NAME}.csv"
+    if not path.is_file():
+        return
+    table, record = records.read_table(path)
+    load = page.reader("laptop", stale=True)
+    claims = {(claim.figure, claim.what): claim for claim in CLAIMS if claim.source not in SHOWN}
+    verdicts = {figure: str(page.entry(figure, load).verdict) for figure in table.figure.unique()}
+    rows = _with_gaps(table).to_dict("records")
+    for row in rows:
+        if claim := claims.get((row["figure"], row["claim"])):
+            row |= _look(claim, SIDES[0], load) | {f"{SIDES[0]}_verdict": verdicts[row["figure"]]}
+    records.write_table(path, _with_gaps(pd.DataFrame(rows, columns=table.columns)), record)
+
+
 def summary(table: pd.DataFrame) -> str:
     """How many claims of a published comparison hold with each set of seeds, and in how many verdicts they differ."""
     ran = table[(table.judged_holds != "no run") & (table.fresh_holds != "no run")]
@@ -208,9 +226,9 @@ def summary(table: pd.DataFrame) -> str:
     differ = (lines.judged_verdict != lines.fresh_verdict).sum()
     language = lines.figure.str.startswith("llm").sum() or "none"
     return (
-        f"**Fresh seeds.** With {_asked(table)}, {again.sum()} of {len(ran)} claims on {len(lines)} lines "
-        f"({language} of LLM) hold (above: {judged.sum()}), {(judged & again).sum()} with both; verdicts that differ: "
-        f"{differ} (12)."
+        f"**Fresh seeds.** Of {len(ran)} claims on {len(lines)} lines ({language} of LLM) {again.sum()} hold with "
+        f"{_asked(table)}, {judged.sum()} with the seeds above, {(judged & again).sum()} with both; verdicts that "
+        f"differ: {differ} (12)."
     )
 
 

@@ -36,7 +36,7 @@ from aa_core.selfplay import Buffer, Mind, SelfPlay, play, train
 from experiments.harvest_picture import Shown, credit_of_eating, keep_frames
 from experiments.judge import last_third
 from experiments.leagues import AGENT
-from experiments.run import JUDGED, Experiment, Run, Table, scaled, single
+from experiments.run import JUDGED, TEN, Experiment, Run, Table, scaled, single
 
 GAMMA = 0.99
 LAPTOP = SelfPlay(
@@ -97,7 +97,7 @@ SETTINGS = {
             chunk=15, entropy=0.1, clip=0.1, learning_rate=1e-5, critic_learning_rate=1e-5, max_gradient_norm=10.0,
             buffer=replace(PAST, every=20, capacity=4000),
         ),
-        aligned(1.0, "averaged"), range(5, 15), evaluate_every=100,
+        aligned(1.0, "averaged"), TEN, evaluate_every=100,
     ),
 }  # fmt: skip
 SETTINGS["extended"] = SETTINGS["laptop"]

@@ -23,7 +23,7 @@ are judged beside 95% intervals over seeds, but for one: how fast training is ("
 | numbers not reproduced, orderings hold | every ordering holds (there is one at least), some number does not agree |
 | orderings reproduced, no numbers known | every ordering holds, and there is no number to compare |
 | not reproduced | some ordering or control does not hold, or there are only numbers and one does not agree |
-| cannot tell: fewer than 3 seeds | none of this is settled by three seeds or more |
+| cannot tell: fewer than 3 seeds | none of this fails, and some claim has fewer than three seeds |
 
 A figure without a run gets no verdict but says why, and so does one for which we know of no claim.
 """

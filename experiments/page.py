@@ -71,7 +71,10 @@ class Entry:
         """The verdict with all that was trained longer in its place."""
         if not any(result.longer for result in self.results):
             return "not run"
-        return judge.judge([replace(r, ours=r.longer or r.ours) for r in self.results], len(self.missing))
+        return judge.judge(
+            [replace(r, ours=r.longer, seeds=r.longer_seeds) if r.longer else r for r in self.results],
+            len(self.missing),
+        )
 
     def passed(self, numbers: bool) -> str:
         """How many of the published numbers, or of the orderings that the papers state, pass, as `counted`."""

@@ -2,8 +2,8 @@
 
 `ROOT` is the clone of the repository: what `AA_ROOT` names, or else the folder in which this package lies. `DATA` holds
 committed tables (one folder per profile) and trained agents, `PUBLISHED` the papers' numbers, `FIGURES` the committed
-figures. Tracked files change by `make figures` and, in data/extended alone, by `make studies/NAME`, `make claims` and
-`make soak`. Whatever is being made goes to `BUILD` (`AA_BUILD`; relative to `ROOT`).
+figures. Tracked files change by `make figures` and, in data/extended alone, by `make studies/NAME`, `make claims`,
+`make soak` and `make rehearsal-gpu`. Whatever is being made goes to `BUILD` (`AA_BUILD`; relative to `ROOT`).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Every picture that the notebooks draw: the one list of their names.
 
-The build takes from it what a notebook must leave behind, the README its gallery, notebook 12 its pictures.
+The build takes from it what a notebook must leave behind, notebook 12 its pictures.
 """
 
 from __future__ import annotations

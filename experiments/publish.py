@@ -40,7 +40,7 @@ def publish(profile: str = "laptop", only: Sequence[str] = ()) -> None:
         check_notebook(number, profile)
     if profile != "laptop":
         return
-    from experiments import readme  # here: it reads tables
+    from experiments import fresh, readme  # here: they read tables
 
     refuse_changed_code(registry.runs(profile))
     for number in numbers:
@@ -65,6 +65,7 @@ def publish(profile: str = "laptop", only: Sequence[str] = ()) -> None:
     _remove_others({table.name for table in registry.tables().values() if not table.side} | recorded | {COST}, data)
     _remove_others(set(PICTURES), paths.FIGURES)
     _remove_other_agents(registry.agents(profile))
+    fresh.renew()
     write_atomically(paths.ROOT / "README.md", readme.update(text, profile))
 
 
@@ -75,8 +76,7 @@ def publish_study(name: str) -> None:
     refuse_changed_code(with_needs(table.at_home("laptop")))
     assemble(table, "laptop")
     path = _whole(paths.BUILD / "extended" / "tables" / f"{name}.csv")
-    for part in (path, path.with_suffix(".json")):
-        write_atomically(paths.DATA / "extended" / part.name, part.read_bytes())
+    _copy([path, path.with_suffix(".json")], paths.DATA / "extended")
 
 
 def refuse_other_seeds() -> None:
@@ -90,11 +90,16 @@ def check_notebook(number: str, profile: str) -> None:
     path, name = Path(stamp(number, profile)), registry.NOTEBOOKS[number].name
     left = read_record(path)
     if left is None:
-        raise RefusedError(f"notebook {name} has not been executed as it stands: `make figures` executes it")
+        raise RefusedError(
+            f"notebook {name} has not been executed as it stands: `make figures` or, alone, "
+            f"`.venv/bin/python -m experiments notebook {number}` executes it"
+        )
     for file, expected in left.items():
         made = paths.BUILD / profile / file
         if not made.is_file() or records.checksum(made) != expected:
-            raise RefusedError(f"{made} is not what {name} left there: remove {path} and call `make figures` again")
+            raise RefusedError(
+                f"{made} is not what {name} left there: remove {path}, then `make figures` or `experiments notebook`"
+            )
 
 
 def check_figures(folder: Path, names: Sequence[str]) -> None:

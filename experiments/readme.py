@@ -11,7 +11,7 @@ from experiments import fresh, judge, language, paths, records, registry
 from experiments.build import COST
 from experiments.claims import CLAIMS, Load
 from experiments.judge import Verdict
-from experiments.page import FIGURES, Entry, entry, once, reader, show_seeds, without_run
+from experiments.page import Entry, once, page, reader, show_seeds, without_run
 from experiments.pictures import SIDECAR
 
 HOLDS = 0.8  # share of rounds in which a seed that holds cooperates
@@ -56,18 +56,10 @@ def verdicts(load: Load) -> str:
     again = _unseen()
     differing = set() if again is None else set(again[again.judged_verdict != again.fresh_verdict].figure)
     lines = ["| figure | verdict | (numbers;) orderings+controls | seeds (fewest) |", "|" + "---|" * 4]
-    page: dict[str, Entry] = {}
-    for key in FIGURES:
-        read: list[str] = []
-
-        def note(name: str, read: list[str] = read) -> pd.DataFrame:
-            read.append(name)
-            return load(name)
-
-        found = entry(key, note)
+    judged = page(load)
+    for key, found in judged.items():
         title, number, *_ = found.figure
-        page[key] = found
-        old = any(records.READ.get(name, {}).get("stale") for name in read)
+        old = any(records.READ.get(name, {}).get("stale") for name in _judged(key))
         aside = any(table.side for name, table in registry.tables().items() if name in _judged(key))
         other = found.longer not in ("not run", found.verdict)
         holding = (Verdict.OTHER_SCALE, Verdict.NO_NUMBERS, Verdict.PARTLY, Verdict.REPRODUCED)
@@ -93,14 +85,17 @@ def verdicts(load: Load) -> str:
     table = "\n".join(lines)
     used = [f"{sign} {words}" for sign, words in legend.items() if sign in table]
     used += ["(−n): n are reversed"] if "(−" in table else []
-    counts = [(words, sum(entry.verdict in which for entry in page.values())) for words, which in JUDGED_AS.items()]
+    counts = [(words, sum(entry.verdict in which for entry in judged.values())) for words, which in JUDGED_AS.items()]
     parts = [f"{count} {words}" for words, count in counts if count]
-    told, orderings = once(page, numbers=True), list(once(page, numbers=False).values())
-    easy = sum(agrees for (figure, _), agrees in told.items() if figure in ("aa_1a", "aa_1b"))
+    told, orderings = once(judged, numbers=True), list(once(judged, numbers=False).values())
+    by_formula, bars = (
+        sum(agrees for (key, _), agrees in told.items() if key == figure) for figure in ("aa_1a", "aa_1b")
+    )
     head = (
         f"Of {sum(count for _, count in counts)} lines with a verdict {', '.join(parts)}. Of {len(told)} printed "
-        f"numbers that we ran ({len(without_run(page))} more we did not) {sum(told.values())} agree wherever read, "
-        f"{easy} of these in figures 1a and 1b; of {len(orderings)} orderings {sum(orderings)} hold."
+        f"numbers that we ran ({len(without_run(judged))} more we did not) {sum(told.values())} agree wherever read, "
+        f"{by_formula} by the formula alone (1a), {bars} in figure 1b; of {len(orderings)} orderings {sum(orderings)} "
+        "hold."
     )
     below = ["; ".join(used) + "."] if used else []
     below += [] if again is None else [fresh.summary(again)]
@@ -130,7 +125,7 @@ def _counts(found: Entry) -> str:
 
 
 def headline(load: Load) -> str:
-    """In how many seeds language models under Advantage Alignment cooperate in the prisoner's dilemma."""
+    """What language models come to: in how many seeds AA cooperates, what greed leaves it, and how far it is ahead."""
     table, counted = pd.concat([load("llm_training"), load("llm_side_training")]), []
     for name, words in HEADLINE.items():
         late = language.final(table, "ipd", name, "cooperation")
@@ -148,8 +143,8 @@ def headline(load: Load) -> str:
     return (
         f"**Language models.** Prisoner's dilemma: AA cooperates in over {HOLDS:.0%} of rounds{';'.join(counted)}. "
         f"Merely kind players do, too, but are robbed: from always defect, a round, {', '.join(greed)}. "
-        f"In Split and Trust-and-Split AA's efficiency is {' and '.join(ahead['naive'])} above naive RL's, but only "
-        f"{' and '.join(ahead['prior'])} above its prior's; in the latter, naive learners get ahead of their fixed AA "
+        f"In Split and Trust-and-Split AA's efficiency less naive RL's is {' and '.join(ahead['naive'])}, less its "
+        f"prior's {' and '.join(ahead['prior'])}; in the latter, naive learners get ahead of their fixed AA "
         f"teacher in {(own > taught).sum()} of {len(own)} seeds."
     )
 

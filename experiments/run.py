@@ -124,7 +124,9 @@ def refuse_changed_code(runs: Iterable[Run]) -> None:
             "wrong (a folder of another owner, a clone without a commit, code installed elsewhere)"
         )
     if (commit or "").endswith("-dirty"):
-        raise RefusedError("aa_core/ or experiments/ has changes that are not committed: commit them before publishing")
+        raise RefusedError(
+            f"{', '.join(records.CODE)}: there are changes that are not committed: commit them before publishing"
+        )
     made = {run.folder: records.read_record(run.folder / "record.json") or {} for run in runs}
     dirty = [folder for folder, record in made.items() if (record.get("git_commit") or "").endswith("-dirty")]
     if dirty:
@@ -232,9 +234,7 @@ def _compute(run: Run, needs: list[Path], fresh: bool) -> Path:
             "files": {path.relative_to(scratch).as_posix(): records.checksum(path) for path in files},
         }
         records.write_record(scratch / "record.json", record)
-        if fresh and run.folder.exists():
-            shutil.rmtree(run.folder)
-        if not run.is_made():  # otherwise another process was faster
+        if fresh or not run.is_made():  # otherwise another process was faster
             shutil.rmtree(run.folder, ignore_errors=True)
             os.replace(scratch, run.folder)
         shutil.rmtree(scratch.with_suffix(".checkpoints"), ignore_errors=True)
@@ -252,7 +252,7 @@ def sweep_leftovers() -> None:
 
     A run whose lock is held is being made, perhaps by another machine of a cluster, whose processes nobody sees here.
     """
-    import psutil  # Snakemake, which alone asks for this, has it
+    import psutil  # it comes with Snakemake
 
     builds = [paths.BUILD, *paths.BUILD.glob("seeds/*")]
     for lock in [lock for build in builds for lock in build.glob("runs/*/.*.lock")]:

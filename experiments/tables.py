@@ -8,7 +8,7 @@ records it). It must be whole (its checksum).
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +52,8 @@ def load(name: str, profile: str, stale: bool = False, train: bool = True) -> pd
     if differing and not stale:
         shown = ", ".join(differing[:3]) + (", ..." if len(differing) > 3 else "")
         raise StaleTable(
-            f"{path} was made by other settings or other code ({shown}): {way_out}, in about {minutes(runs):.0f} "
-            "minutes of one core; stale=True reads it all the same, and figures say so"
+            f"{path} was made by other settings or other code ({shown}): {way_out}{effort(runs)}; stale=True reads it "
+            "all the same, and figures say so"
         )
     return remember(name, content, record | {"stale": bool(differing)})
 
@@ -76,23 +76,44 @@ def kept_by(table: Table) -> str | None:
 
 
 def command(name: str, profile: str) -> str:
-    """What makes a table again."""
-    table = registry.tables().get(name)
-    target = "figures" if table is None else f"studies/{name}" if table.side else f"tables/{name}"
+    """What makes a table again, where whoever reads it looks first."""
+    table, notebook = registry.tables().get(name), registry.author(name)
+    target = f"notebooks/{notebook.name[:2]}" if notebook else "figures"
+    target = target if table is None else f"studies/{name}" if table.side else f"tables/{name}"
     return f"make {target}{'' if profile in ('laptop', 'extended') else f' PROFILE={profile}'}"
 
 
-def minutes(runs: Sequence[Run]) -> float:
-    """Rough core-minutes of the runs that are still to be made, with what they need."""
-    return sum(run.minutes for run in with_needs(runs, lambda run: not run.is_made()))
+def waiting(run: Run) -> bool:
+    """Whether a run is still to be made: it is neither here nor in the repository, or damaged here, where it heals.
+
+    DamagedTable for a damaged one of the repository.
+    """
+    try:
+        return finished(run) is None
+    except records.DamagedTable:
+        if run.is_made():
+            return True
+        raise
 
 
-def announce(what: str, runs: Sequence[Run]) -> None:
-    """Say what will be made before it starts."""
-    todo = [run for run in runs if finished(run) is None]
-    if todo:
-        words = f"making {len(todo)} of {len(runs)} runs, about {minutes(todo):.1f} minutes of one core"
-        print(f"{what}: {words}", flush=True)
+def effort(runs: Sequence[Run], wanted: Callable[[Run], bool] = waiting) -> str:
+    """How long the runs that are wanted will take, with what they need, as the end of a sentence; "" for none."""
+    todo = with_needs(runs, wanted)
+    large = sum(run.gpu for run in todo)
+    small = sum(run.minutes for run in todo if not run.gpu)
+    words = [f"about {small:.1f} minutes of one core"] if small else []
+    words += [f"{large} runs on a GPU, of hours to days each"] if large else []
+    return f", in {' and '.join(words)}" if words else ""
+
+
+def announce(what: str, runs: Sequence[Run], again: Collection[str] = ()) -> None:
+    """Say what will be made before it starts; `again`: names of runs that are made although they are there."""
+
+    def wanted(run: Run) -> bool:
+        return run.name in again or waiting(run)
+
+    if todo := [run for run in runs if wanted(run)]:
+        print(f"{what}: making {len(todo)} of {len(runs)} runs{effort(todo, wanted)}", flush=True)
 
 
 def assemble(table: Table, profile: str) -> pd.DataFrame:
@@ -143,8 +164,8 @@ def agent(run: Run, stale: bool = False) -> Path:
     verified(run.committed)
     if stale:
         return run.committed
-    words = shlex.join(["python", "-m", "experiments", "run", run.experiment, run.variant, str(run.seed)])
+    words = shlex.join([".venv/bin/python", "-m", "experiments", "run", run.experiment, run.variant, str(run.seed)])
     raise StaleTable(
-        f"{run.committed} was trained by other settings or other code: `{words}` trains it again, in about "
-        f"{minutes([run]):.0f} minutes of one core; stale=True takes it all the same"
+        f"{run.committed} was trained by other settings or other code: `{words}` trains it again{effort([run])}; "
+        "stale=True takes it all the same"
     )

@@ -184,8 +184,8 @@ def test_a_comparison_is_published_and_knows_when_it_is_out_of_date(
     assert read.claim.tolist() == table.claim.tolist()
     assert read.fresh_holds.tolist() == table.fresh_holds.tolist()
     count = len(table)
-    held = f"{count} of {count} claims on 2 lines (none of LLM) hold (above: {count}), {count} with both"
-    assert f"With seeds 100–104, {held}; verdicts that differ: 0 (12)" in fresh.summary(read)
+    held = f"Of {count} claims on 2 lines (none of LLM) {count} hold with seeds 100–104, {count} with the seeds above"
+    assert f"{held}, {count} with both; verdicts that differ: 0 (12)" in fresh.summary(read)
     assert fresh.summary(read) in readme.verdicts(made_up.reader(world))
     record = records.read_record(paths.DATA / "extended" / "fresh_seeds.json")
     assert record["settings"] == {"seeds": [100, 101, 102, 103, 104]}
@@ -212,6 +212,37 @@ def test_a_comparison_is_published_and_knows_when_it_is_out_of_date(
     monkeypatch.setattr(records, "git_commit", lambda: "0123abc-dirty")
     with pytest.raises(RefusedError, match="not committed"):
         fresh.publish(table, "laptop", "100-104")
+
+
+def test_what_is_judged_follows_the_committed_tables_and_the_fresh_side_stays(
+    world: dict[str, pd.DataFrame], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fresh.renew()  # nothing was published
+    path = fresh.publish(fresh.judge("laptop", "100-104"), "laptop", "100-104")
+    before, record = fresh.read(), records.read_record(path.with_suffix(".json"))
+    policy = world["ipd_policy"]
+    policy.loc[policy.algorithm == "advantage_alignment", "probability"] = 0.5
+    monkeypatch.setattr(page, "reader", lambda *_, **__: made_up.reader(world))
+    fresh.renew()
+    after = fresh.read()
+    theirs = [column for column in before if not column.startswith("judged_")]
+    pd.testing.assert_frame_equal(after[theirs], before[theirs])
+    one = after.figure == "aa_1b_table"
+    assert "no" in set(after.judged_holds[one])
+    assert set(after.judged_verdict[one]) == {"not reproduced"}
+    assert set(after.judged_holds[~one]) == {"yes"}
+    assert records.read_record(path.with_suffix(".json"))["made_by"] == record["made_by"]
+
+
+def test_what_is_judged_in_the_published_comparison_is_what_the_page_says() -> None:
+    table, load = fresh.read(), page.reader("laptop", stale=True)
+    for figure in ("aa_1b_table", "aa_3", "llm_policy"):
+        rows = table[table.figure == figure]
+        assert set(rows.judged_verdict) == {str(page.entry(figure, load).verdict)}
+        for claim in (one for one in fresh.CLAIMS if one.figure == figure and one.source not in judge.SHOWN):
+            (row,) = rows[rows.claim == claim.what].to_dict("records")
+            told = pytest.approx(claim.compare(load).ours.mean) if row["judged_holds"] != "no run" else ""
+            assert row["judged_value"] == told
 
 
 def test_what_is_published_of_other_figures_stays_while_it_is_true(

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import axelrod
 import pytest
 import torch
 
@@ -12,14 +11,12 @@ from aa_core.actor_critic import ActorCritic, Network, Seen, Spaces, load
 from aa_core.games.base import random_player
 from aa_core.games.matrix import STATES, MatrixGame
 from aa_core.selfplay import play
-from experiments import ipd, tournament
+from experiments import ipd
 from experiments.ipd import (
     ALGORITHMS,
     EXPERIMENTS,
-    Tournament,
     play_gru,
     play_ipd,
-    play_tournament,
     policies_of,
     returns_of,
 )
@@ -145,16 +142,3 @@ def test_algorithms_differ_by_their_rule_alone() -> None:
     assert [rule is None for rule in rules] == [algorithm == "lola_dice" for algorithm in ALGORITHMS]
     same = {replace(run.settings, algorithm="", credit=None, lola_step=None) for run in runs}
     assert len(same) == 1
-
-
-def test_learned_tables_and_the_classics_enter_the_tournament(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    opponents = [axelrod.Cooperator, axelrod.Defector, axelrod.TitForTat]
-    monkeypatch.setattr(tournament, "field", lambda: opponents)  # all of them take seconds to list
-    settings = ipd.ipd("smoke", "naive", 0).settings
-    made = play_ipd(replace(settings, training=replace(settings.training, updates=1, games=2)), tmp_path)
-    made.to_csv(tmp_path / "table.csv", index=False)
-    learned = play_tournament(Tournament("naive", seeds=2, repetitions=1, field=2), tmp_path, [tmp_path])
-    assert learned.groupby(["entry", "seed"]).size().to_dict() == {("naive", 5): 2, ("naive", 6): 2}
-    classics = play_tournament(Tournament("classics", seeds=2, repetitions=1, field=2), tmp_path, [])
-    assert set(classics.entry) >= {"tit for tat", "always defect"}
-    assert ipd.ipd_tournament("smoke", "naive", 0).needs[0].name == "ipd/naive-0"

@@ -26,6 +26,7 @@ def training_run() -> run.Run:
         buffer_every=2,
         save_steps=2,
         watch_every=5,
+        watch_games=2,
     )
     return run.Run("llm", "killed", 0, settings, language_runs.train, (language.prior_run("smoke", "ipd"),))
 

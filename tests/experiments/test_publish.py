@@ -239,9 +239,9 @@ def test_a_notebook_is_executed_again_after_a_change_of_what_it_shows(
 
 def test_code_that_is_not_committed_publishes_nothing(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(records, "git_commit", lambda: "0123abc-dirty")
-    refused(made, "has changes that are not committed")
+    refused(made, "there are changes that are not committed")
     before = tracked(made)
-    with pytest.raises(RefusedError, match="has changes that are not committed"):
+    with pytest.raises(RefusedError, match="there are changes that are not committed"):
         publish.publish_study("toy_study")
     make(TOYS.runs("laptop")[1], fresh=True)
     experiments.record("angles", "laptop", {"gamma": 0.9}, pd.DataFrame({"angle": [1.0]}))

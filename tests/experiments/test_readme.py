@@ -10,7 +10,7 @@ import made_up
 import pandas as pd
 import pytest
 
-from experiments import paths, readme, records
+from experiments import page, paths, readme, records
 from experiments.page import FIGURES
 from experiments.pictures import PICTURES, SIDECAR
 
@@ -78,6 +78,8 @@ def test_times_are_those_of_the_records(project: Path) -> None:
 
 def test_signs_say_what_a_verdict_rests_on(monkeypatch: pytest.MonkeyPatch) -> None:
     world = made_up.world()
+    looked_at = {key: FIGURES[key] for key in FIGURES if key.startswith(("aa_2", "aa_4", "aa_5", "aa_8"))}
+    monkeypatch.setattr(page, "FIGURES", looked_at)  # all of them take seconds
     monkeypatch.setattr(records, "READ", {"coin_league": {"stale": False}})
     assert "‡" not in readme.verdicts(made_up.reader(world))
     monkeypatch.setitem(records.READ, "coin_league", {"stale": True})

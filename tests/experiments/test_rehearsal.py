@@ -45,7 +45,7 @@ def small(model: Path, game: str, algorithm: str) -> Training:
     changes = dict(
         model=str(model), rounds=2, max_steps=2, per_device_train_batch_size=2, gradient_accumulation_steps=2,
         num_generations=2, max_completion_length=30, learning_rate=1e-3, evaluation_games=1, watch_every=2,
-        save_steps=1, token_budget=20_000,
+        watch_games=1, save_steps=1, token_budget=20_000,
     )  # fmt: skip
     if run.buffer_every is not None:
         changes |= dict(buffer_every=1, buffer_drawn=2)

@@ -14,7 +14,7 @@ import experiments
 from experiments import __main__, build, fresh, paths, publish, records, registry
 from experiments.pictures import PICTURES
 from experiments.records import DamagedTable, MissingTable, StaleTable
-from experiments.tables import kept_by, load, out_of_date
+from experiments.tables import effort, kept_by, load, out_of_date
 
 from .conftest import LEAGUE, TABLES, TOYS, Toy, toy_run
 
@@ -49,7 +49,9 @@ def test_a_table_of_other_settings_is_refused_with_the_way_out(
     fresh_clone: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     change_a_setting(monkeypatch)
-    with pytest.raises(StaleTable, match=r"toys\.csv was made by other settings.*make tables/toys.*6 minutes"):
+    with pytest.raises(
+        StaleTable, match=r"toys\.csv was made by other settings.*make tables/toys.*in about 6\.0 minutes"
+    ):
         load("toys", "laptop")
     table = load("toys", "laptop", stale=True)
     assert table.attrs["stale"]
@@ -96,7 +98,7 @@ def test_a_missing_table_is_made_after_a_word(
 ) -> None:
     load("toy_league", "smoke")
     assert counted == ["toy-0", "toy-1", "league"]
-    assert "toy_league: making 1 of 1 runs, about 7.0 minutes of one core" in capsys.readouterr().out
+    assert "toy_league: making 1 of 1 runs, in about 7.0 minutes of one core" in capsys.readouterr().out
 
 
 def test_a_side_study_is_never_made_unasked(project: Path, counted: list[str]) -> None:
@@ -198,7 +200,8 @@ def test_a_table_that_a_notebook_recorded_before_it_changed_is_refused(
     records.write_atomically(fresh_clone / "notebooks" / "00_toys.ipynb", json.dumps({"cells": [cell]}))
     monkeypatch.setattr(registry, "NOTEBOOKS", {"00": registry.Notebook("00_toys")})
     with pytest.raises(
-        StaleTable, match=r"angles\.csv was made by other settings or other code \(00_toys\): `make figures"
+        StaleTable,
+        match=r"angles\.csv was made by other .* \(00_toys\): `make notebooks/00` makes it again; stale",
     ):
         experiments.load("angles", "laptop")
     assert experiments.load("angles", "laptop", stale=True).attrs["stale"]
@@ -211,7 +214,7 @@ def test_an_agent_that_nobody_has_trained_is_announced(
     project: Path, counted: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     experiments.agent(toy_run("laptop", "slow", 9))
-    assert "toy/slow-9: making 1 of 1 runs, about 3.0 minutes" in capsys.readouterr().out
+    assert "toy/slow-9: making 1 of 1 runs, in about 3.0 minutes" in capsys.readouterr().out
     assert counted == ["toy-9"]
 
 
@@ -242,7 +245,7 @@ def test_a_table_of_a_notebook_is_written_beside_its_past(project: Path) -> None
     assert not (project / "data").exists()
     with pytest.raises(ValueError, match="name must be that of a file without folders"):
         experiments.record("../angles", "smoke", {}, table)
-    with pytest.raises(MissingTable, match="make figures PROFILE=paper"):
+    with pytest.raises(MissingTable, match="make notebooks/00 PROFILE=paper"):
         experiments.load("angles", "paper")
 
 
@@ -256,7 +259,9 @@ def test_a_notebook_waits_for_what_is_missing_only_and_says_what_is_old(
     change_a_setting(monkeypatch)
     assert build.before_notebook("00", "laptop", whole=False) == []
     (line,) = build.drawn_stale("00", "laptop")
-    assert line == "stale    data/laptop/toys.csv: 2 runs, 6 minutes; `make tables/toys` makes it again"
+    assert (
+        line == "stale    data/laptop/toys.csv: 2 runs, in about 6.0 minutes of one core; `make figures` makes it again"
+    )
     (fresh_clone / "data" / "laptop" / "toys.csv").unlink()
     assert [run.settings.rate for run in build.before_notebook("00", "laptop", whole=False)] == [0.9, 0.9]
 
@@ -354,3 +359,32 @@ def test_a_reader_that_does_not_train_says_what_is_missing(project: Path, counte
     with pytest.raises(MissingTable, match="nobody has made toys of profile laptop yet: `make tables/toys`"):
         load("toys", "laptop", train=False)
     assert counted == []
+
+
+def test_what_is_damaged_here_is_announced_and_heals(
+    project: Path, counted: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = toy_run("laptop", "slow", 0)
+    experiments.run.make(one)
+    (one.folder / "table.csv").write_text("<<<<<<< HEAD")
+    __main__.main(["run", "toy", "slow", "0"])
+    assert "making 1 of 1 runs, in about 3.0 minutes of one core" in capsys.readouterr().out
+    assert counted == ["toy-0", "toy-0"]
+    __main__.main(["run", "toy", "slow", "0"])
+    assert "making" not in capsys.readouterr().out
+    __main__.main(["run", "toy", "slow", "0", "--fresh"])
+    assert "making 1 of 1 runs, in about 3.0 minutes of one core" in capsys.readouterr().out
+    assert counted == ["toy-0"] * 3
+
+
+def test_runs_on_gpus_are_no_minutes_of_a_core(project: Path) -> None:
+    runs = [replace(run, gpu=bool(run.seed)) for run in TOYS.runs("laptop")]
+    assert effort(runs) == ", in about 3.0 minutes of one core and 1 runs on a GPU, of hours to days each"
+    assert effort(runs[1:]) == ", in 1 runs on a GPU, of hours to days each"
+    told = build.reckon(runs, "of these", "laptop", cores=1).splitlines()
+    assert told[0] == "2 of 2 runs of these are to be made, about 3 minutes on 1 cores:"
+    assert told[-1] == "  1 of them on GPUs, of hours to days each, are not counted"
+
+
+def test_what_is_committed_and_current_is_not_announced(fresh_clone: Path) -> None:
+    assert effort(TOYS.runs("laptop")) == ""

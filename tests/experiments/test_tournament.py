@@ -1,43 +1,53 @@
+"""axelrod takes many seconds to import: this file alone does, once its tests run, and not when tests are listed."""
+
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-import axelrod as axl
 import pandas as pd
 import pytest
 
 from aa_core.policies import STRATEGIES
-from experiments import tournament
+from experiments import ipd
 
-TWINS = [
-    ("tit for tat", axl.TitForTat),
-    ("always cooperate", axl.Cooperator),
-    ("always defect", axl.Defector),
-    ("win-stay lose-shift", axl.WinStayLoseShift),
-    ("grim trigger", axl.Grudger),
-]
-DETERMINISTIC = [
-    axl.Alternator,
-    axl.Cooperator,
-    axl.Defector,
-    axl.TitForTat,
-    axl.TitFor2Tats,
-    axl.SuspiciousTitForTat,
-    axl.BackStabber,
-    axl.CyclerCCD,
-    axl.AntiTitForTat,
-    axl.FirmButFair,
-]
+if TYPE_CHECKING:
+    import axelrod as axl
+
+    from experiments import tournament
+
+TWINS = {
+    "tit for tat": "TitForTat",
+    "always cooperate": "Cooperator",
+    "always defect": "Defector",
+    "win-stay lose-shift": "WinStayLoseShift",
+    "grim trigger": "Grudger",
+}
+DETERMINISTIC = (
+    "Alternator", "Cooperator", "Defector", "TitForTat", "TitFor2Tats", "SuspiciousTitForTat", "BackStabber",
+    "CyclerCCD", "AntiTitForTat", "FirmButFair",
+)  # fmt: skip
 TFT = STRATEGIES["tit for tat"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def imported() -> None:
+    global axl, tournament
+    import axelrod as axl
+
+    from experiments import tournament
 
 
 def play(first: axl.Player, second: axl.Player, turns: int = 50, seed: int = 1) -> list[tuple[axl.Action, axl.Action]]:
     return axl.Match((first, second), turns=turns, seed=seed).play()
 
 
-@pytest.mark.parametrize(("name", "twin"), TWINS, ids=[name for name, _ in TWINS])
-def test_a_table_plays_like_the_librarys_player(name: str, twin: type[axl.Player]) -> None:
-    for opponent in DETERMINISTIC:
+@pytest.mark.parametrize("name", TWINS)
+def test_a_table_plays_like_the_librarys_player(name: str) -> None:
+    twin = getattr(axl, TWINS[name])
+    for opponent in (getattr(axl, name) for name in DETERMINISTIC):
         table = tournament.Table(STRATEGIES[name])
         assert play(table, opponent()) == play(twin(), opponent())
         # and from the other seat
@@ -119,20 +129,24 @@ def test_scores_are_those_of_axelrods_payoffs() -> None:
     assert rows.opponent_cooperation.tolist() == pytest.approx([1.0, 0.0])
 
 
-NOISY, OPPONENTS = (0.5, 0.9, 0.2, 0.7, 0.1), [axl.Random, axl.TitForTat, axl.FirstByJoss]
+NOISY = (0.5, 0.9, 0.2, 0.7, 0.1)
+
+
+def opponents() -> list[type[axl.Player]]:
+    return [axl.Random, axl.TitForTat, axl.FirstByJoss]
 
 
 def test_the_same_seed_gives_the_same_scores() -> None:
-    first = tournament.play_field(NOISY, OPPONENTS, seed=4, turns=50, repetitions=2)
-    again = tournament.play_field(NOISY, OPPONENTS, seed=4, turns=50, repetitions=2)
-    other = tournament.play_field(NOISY, OPPONENTS, seed=5, turns=50, repetitions=2)
+    first = tournament.play_field(NOISY, opponents(), seed=4, turns=50, repetitions=2)
+    again = tournament.play_field(NOISY, opponents(), seed=4, turns=50, repetitions=2)
+    other = tournament.play_field(NOISY, opponents(), seed=5, turns=50, repetitions=2)
     pd.testing.assert_frame_equal(first, again)
     assert (first.score != other.score).any()
 
 
 def test_repetitions_are_different_matches_and_are_averaged() -> None:
-    one = tournament.play_field(NOISY, OPPONENTS, seed=4, turns=50, repetitions=1)
-    many = tournament.play_field(NOISY, OPPONENTS, seed=4, turns=50, repetitions=4)
+    one = tournament.play_field(NOISY, opponents(), seed=4, turns=50, repetitions=1)
+    many = tournament.play_field(NOISY, opponents(), seed=4, turns=50, repetitions=4)
     assert len(many) == len(one) == 3
     assert (many.score != one.score).all()
 
@@ -148,3 +162,16 @@ def test_deterministic_pairs_are_played_once(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(axl, "Match", Counted)
     tournament.play_field(TFT, [axl.Cooperator, axl.Random], seed=0, turns=5, repetitions=3)
     assert matches == [["Table", "Cooperator"]] + 3 * [["Table", "Random"]]
+
+
+def test_learned_tables_and_the_classics_enter_the_tournament(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    few = [axl.Cooperator, axl.Defector, axl.TitForTat]
+    monkeypatch.setattr(tournament, "field", lambda: few)  # all of them take seconds to list
+    settings = ipd.ipd("smoke", "naive", 0).settings
+    made = ipd.play_ipd(replace(settings, training=replace(settings.training, updates=1, games=2)), tmp_path)
+    made.to_csv(tmp_path / "table.csv", index=False)
+    learned = ipd.play_tournament(ipd.Tournament("naive", seeds=2, repetitions=1, field=2), tmp_path, [tmp_path])
+    assert learned.groupby(["entry", "seed"]).size().to_dict() == {("naive", 5): 2, ("naive", 6): 2}
+    classics = ipd.play_tournament(ipd.Tournament("classics", seeds=2, repetitions=1, field=2), tmp_path, [])
+    assert set(classics.entry) >= {"tit for tat", "always defect"}
+    assert ipd.ipd_tournament("smoke", "naive", 0).needs[0].name == "ipd/naive-0"

@@ -302,6 +302,14 @@ def test_what_was_trained_longer_with_fewer_seeds_stands_beside_the_same_seeds(w
             assert found.same_seeds.mean < found.ours.mean
 
 
+def test_two_seeds_trained_longer_tell_nothing() -> None:
+    longer = Estimate(0.2, 0.1, 0.3)
+    few = Entry(FIGURES["aa_3"], (), Verdict.NO_NUMBERS, (replace(HOLDS, longer=longer, longer_seeds=(5, 6)),))
+    assert few.longer == Verdict.FEW_SEEDS
+    three = Entry(FIGURES["aa_3"], (), Verdict.NO_NUMBERS, (replace(HOLDS, longer=longer, longer_seeds=SEEDS),))
+    assert three.longer == Verdict.NO_NUMBERS
+
+
 def test_one_metric_less_another_is_taken_seed_by_seed(world: dict[str, pd.DataFrame]) -> None:
     claim = next(one for one in CLAIMS if one.figure == "llm_teaches" and one.left.less)
     load, whole = made_up.reader(world), claim.left

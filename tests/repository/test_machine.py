@@ -52,11 +52,11 @@ def test_a_read_only_checkout_and_home_execute_a_notebook_into_a_folder_of_the_r
     clone: Path, locked: dict[str, str], tmp_path: Path
 ) -> None:
     mine = tmp_path / "my work ä"
-    command = ["make", f'PY="{sys.executable}"', "notebooks/01", "PROFILE=smoke"]
+    command = ["make", f'PY="{sys.executable}"', "notebooks/02", "PROFILE=smoke"]
     done = run(command, clone, locked | {"AA_BUILD": str(mine)})
     assert done.returncode == 0, done.stdout + done.stderr
-    assert (mine / "smoke" / "notebooks" / "01_social_dilemmas.ipynb").is_file()
-    assert (mine / "smoke" / "figures" / "naive_basins.png").is_file()
+    assert (mine / "smoke" / "notebooks" / "02_opponent_shaping.ipynb").is_file()
+    assert (mine / "smoke" / "figures" / "theorem1_angles.png").is_file()
 
 
 def test_a_read_only_checkout_says_which_folder_cannot_be_written(clone: Path, locked: dict[str, str]) -> None:

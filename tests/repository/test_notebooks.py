@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from ast import literal_eval
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
@@ -20,8 +21,11 @@ from experiments import registry
 from experiments.paths import ROOT
 from experiments.pictures import alternative_text
 
+Make = Callable[..., subprocess.CompletedProcess[str]]
 NOTEBOOKS = [notebook.path for notebook in registry.NOTEBOOKS.values()]
 every_notebook = pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+STRANGERS = ("01", "02")  # what they record is read by no other
+OURS = [path for path in NOTEBOOKS if path.stem[:2] not in STRANGERS]
 
 
 def execute(numbers: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
@@ -37,8 +41,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def executed(folder: Path) -> dict[str, subprocess.CompletedProcess[str]]:
-    """All notebooks, two at a time; the one that judges the others' tables comes last."""
-    last, first = [registry.LAST], [number for number in registry.NOTEBOOKS if number != registry.LAST]
+    """Notebooks, two at a time; the one that judges the others' tables comes last. STRANGERS are executed elsewhere."""
+    last, first = (
+        [registry.LAST],
+        [number for number in registry.NOTEBOOKS if number not in (registry.LAST, *STRANGERS)],
+    )
     lanes = [first[::2], first[1::2]]  # a process each: starting one takes seconds
     with ThreadPoolExecutor(2) as pool:
         ends = list(pool.map(lambda numbers: execute(numbers, folder), lanes))
@@ -48,21 +55,57 @@ def executed(folder: Path) -> dict[str, subprocess.CompletedProcess[str]]:
     return done
 
 
-@every_notebook
+def look(notebook: Path, figures: Path) -> int:
+    """Check what a notebook left; returns how many pictures it shows."""
+    outputs = nbformat.read(notebook, as_version=4)
+    assert any(cell.get("outputs") for cell in outputs.cells)
+    drawn = re.findall(r'figures\.save\(\s*\w+, "(\w+)"', "\n".join(cell.source for cell in outputs.cells))
+    for name in drawn:
+        for kind in ("png", "svg", "json"):
+            assert (figures / f"{name}.{kind}").stat().st_size > 100
+    return sum("image/png" in output.get("data", {}) for cell in outputs.cells for output in cell.get("outputs", []))
+
+
+def lines_are_whole(notebook: Path) -> bool:
+    """Whether printed lines come in one part, and not in several that differ from run to run."""
+    cells = nbformat.read(notebook, as_version=4).cells
+    streams = [[output.get("name") for output in cell.get("outputs", [])] for cell in cells]
+    return not [one for names in streams for one, other in pairwise(names) if one and one == other]
+
+
+@pytest.mark.parametrize("notebook", OURS, ids=lambda path: path.stem)
 def test_notebook_executes_in_profile_smoke(
     notebook: Path, folder: Path, executed: dict[str, subprocess.CompletedProcess[str]]
 ) -> None:
     done = executed[notebook.stem[:2]]
     assert done.returncode == 0, done.stderr[-3000:]
-    outputs = nbformat.read(folder / "smoke" / "notebooks" / notebook.name, as_version=4)
-    assert any(cell.get("outputs") for cell in outputs.cells)
-    streams = [[output.get("name") for output in cell.get("outputs", [])] for cell in outputs.cells]
-    split = [one for names in streams for one, other in pairwise(names) if one and one == other]
-    assert split == [], "printed lines come in parts that differ from run to run"
-    drawn = re.findall(r'figures\.save\(\s*\w+, "(\w+)"', "\n".join(cell.source for cell in outputs.cells))
-    for name in drawn:
-        for kind in ("png", "svg", "json"):
-            assert (folder / "smoke" / "figures" / f"{name}.{kind}").stat().st_size > 100
+    look(folder / "smoke" / "notebooks" / notebook.name, folder / "smoke" / "figures")
+    assert lines_are_whole(folder / "smoke" / "notebooks" / notebook.name)
+
+
+def test_make_executes_a_notebook_with_pictures_and_changes_nothing_tracked(
+    clone: Path, make: Make, changed: Callable[[], str]
+) -> None:
+    done = make("notebooks/01", "PROFILE=smoke")
+    assert done.returncode == 0, done.stdout + done.stderr
+    made = clone / "build" / "smoke" / "notebooks" / "01_social_dilemmas.ipynb"
+    assert look(made, clone / "build" / "smoke" / "figures") >= 2
+    assert lines_are_whole(made)
+    assert not list(clone.parent.glob("my")), "a stray folder beside the clone"
+    assert changed() == ""
+    again = make("notebooks/01", "PROFILE=smoke")
+    assert "notebook 01" not in again.stdout, "executed although nothing had changed"
+
+
+def test_papermill_from_anywhere_changes_nothing_tracked(
+    clone: Path, environment: dict[str, str], changed: Callable[[], str], tmp_path: Path
+) -> None:
+    notebook = clone / "notebooks" / "02_opponent_shaping.ipynb"
+    command = [sys.executable, "-m", "papermill", str(notebook), "out.ipynb", "-p", "profile", "smoke"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert look(tmp_path / "out.ipynb", clone / "build" / "smoke" / "figures") >= 1
+    assert changed() == ""
 
 
 def test_notebooks_are_numbered_without_a_gap() -> None:

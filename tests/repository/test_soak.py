@@ -46,8 +46,8 @@ def test_a_leak_is_named(what: str, hourly: float) -> None:
 def test_self_play_of_the_embedded_model_leaks_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(paths, "BUILD", tmp_path)
     started = time.monotonic()
-    table, _ = soak.soak(minutes=1 / 4, every=0.1, profile="smoke")
-    assert time.monotonic() - started > 15
+    table, _ = soak.soak(minutes=8 / 60, every=0.1, profile="smoke")
+    assert time.monotonic() - started > 8
     assert table["update"].max() >= 20
     assert table["update"].is_monotonic_increasing
     late = table[table.seconds >= soak.WARM * table.seconds.max()]
