@@ -284,7 +284,7 @@ def reckon(runs: list[Run], which: str, profile: str, cores: int, fresh: bool = 
     """Which of some runs are to be made, and how long that takes, by the committed cost and this machine's speed."""
     todo = [run for run in runs if fresh or not run.is_made()]
     head, large = f"{len(todo)} of {len(runs)} runs {which} are to be made", [run for run in todo if run.gpu]
-    aside = f"  {len(large)} of them on GPUs, of hours to days each, are not counted" if large else ""
+    aside = f"  not counted: hours to days on a GPU for {len(large)} of them" if large else ""
     todo = [run for run in todo if not run.gpu]
     if not todo:
         return "\n".join([head, aside]) if aside else head

@@ -102,7 +102,7 @@ def effort(runs: Sequence[Run], wanted: Callable[[Run], bool] = waiting) -> str:
     large = sum(run.gpu for run in todo)
     small = sum(run.minutes for run in todo if not run.gpu)
     words = [f"about {small:.1f} minutes of one core"] if small else []
-    words += [f"{large} runs on a GPU, of hours to days each"] if large else []
+    words += [f"hours to days on a GPU for {large} of them"] if large else []
     return f", in {' and '.join(words)}" if words else ""
 
 

@@ -379,11 +379,11 @@ def test_what_is_damaged_here_is_announced_and_heals(
 
 def test_runs_on_gpus_are_no_minutes_of_a_core(project: Path) -> None:
     runs = [replace(run, gpu=bool(run.seed)) for run in TOYS.runs("laptop")]
-    assert effort(runs) == ", in about 3.0 minutes of one core and 1 runs on a GPU, of hours to days each"
-    assert effort(runs[1:]) == ", in 1 runs on a GPU, of hours to days each"
+    assert effort(runs) == ", in about 3.0 minutes of one core and hours to days on a GPU for 1 of them"
+    assert effort(runs[1:]) == ", in hours to days on a GPU for 1 of them"
     told = build.reckon(runs, "of these", "laptop", cores=1).splitlines()
     assert told[0] == "2 of 2 runs of these are to be made, about 3 minutes on 1 cores:"
-    assert told[-1] == "  1 of them on GPUs, of hours to days each, are not counted"
+    assert told[-1] == "  not counted: hours to days on a GPU for 1 of them"
 
 
 def test_what_is_committed_and_current_is_not_announced(fresh_clone: Path) -> None:

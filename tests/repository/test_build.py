@@ -133,7 +133,10 @@ def test_a_missing_gpu_is_a_line_and_runs_are_announced(
     monkeypatch.setattr("experiments.__main__.make", train)
     with pytest.raises(SystemExit, match="make: profile 'paper' needs a GPU"):
         main(["run", "llm", "ipd-naive", "5", "--profile", "paper"])
-    assert "llm ipd-naive, with what they need: making 1 of 1 runs, about" in capsys.readouterr().out
+    assert (
+        "llm ipd-naive, with what they need: making 1 of 1 runs, in hours to days on a GPU for 1 of them"
+        in capsys.readouterr().out
+    )
 
 
 def test_every_run_has_resources_for_a_cluster() -> None:

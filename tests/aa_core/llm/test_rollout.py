@@ -304,7 +304,7 @@ def test_free_tries_come_first_and_are_forgotten(
     game: str,
 ) -> None:
     model, words = model_of(game), tokenizers[game]
-    player = ModelPlayer(model, words, max_new_tokens=80, generator=source, guided=True, free_tries=2)
+    player = ModelPlayer(model, words, max_new_tokens=200, generator=source, guided=True, free_tries=2)
     games = [make_text_game(game, seed, rounds=2, show_rules=False) for seed in range(2)]
     play(games, [(player, player)] * 2)  # an untrained model says nothing that can be read by itself
     assert all(table.errors == [] for table in games)
