@@ -20,7 +20,8 @@ from experiments.pictures import PICTURES, alternative_text
 from experiments.run import RefusedError, Run, finished, verified, with_needs
 from experiments.tables import effort, out_of_date
 
-COST = "cost"  # the table of what every run took
+COST = "cost"  # the table of what every run took ...
+START = 3  # ... but for the seconds in which its process begins, as `time` tells of a run that is there
 
 
 def record_of(run: Run) -> str:
@@ -293,7 +294,8 @@ def reckon(runs: list[Run], which: str, profile: str, cores: int, fresh: bool = 
         table = records.read_table(path, "restore it from git, or remove it")[0]
         known = table.groupby(table.run.str.replace(r"-\d+$", "", regex=True)).seconds.mean().to_dict()
     speed = calibration() / known["calibration"] if "calibration" in known else 1.0
-    seconds = [known.get(f"{run.experiment}/{run.variant}", 60 * run.minutes / speed) * speed for run in todo]
+    spent = [known.get(f"{run.experiment}/{run.variant}", 60 * run.minutes / speed) for run in todo]
+    seconds = [(START + each) * speed for each in spent]
     listed = pd.DataFrame({"experiment": [run.experiment for run in todo], "seconds": seconds})
     parts = listed.groupby("experiment", sort=False).seconds.agg(["count", "sum"])
     lines = [f"  {name:24} {count:4.0f} runs {part / 60:7.1f} core-minutes" for name, count, part in parts.itertuples()]

@@ -8,7 +8,7 @@ import pandas as pd
 
 from aa_core.estimates import difference, mean_interval, show
 from experiments import fresh, judge, language, paths, records, registry
-from experiments.build import COST
+from experiments.build import COST, START
 from experiments.claims import CLAIMS, Load
 from experiments.judge import Verdict
 from experiments.page import Entry, once, page, reader, show_seeds, without_run
@@ -31,7 +31,7 @@ ASIDE = 16  # seconds of a notebook that are not in its record, as `time make re
 
 def commands(load: Load) -> str:
     """The three commands with what they took: the cost of the runs and of the notebooks, as records have it."""
-    cost = records.read_table(paths.DATA / "laptop" / f"{COST}.csv")[0].seconds.sum() / 60
+    cost = (records.read_table(paths.DATA / "laptop" / f"{COST}.csv")[0].seconds + START).sum() / 60
     seconds: dict[str, float] = {}  # of every notebook, up to its last picture
     for path in paths.FIGURES.glob("*.json"):
         record = records.read_record(path)
