@@ -47,7 +47,7 @@ studies/%: setup ## make a side study and, in profile laptop, publish its table 
 	@$(if $(DRY),,$(PY) -m experiments $(if $(filter laptop,$(PROFILE)),publish --study $*,table $* --profile $(PROFILE)))
 
 claims: setup ## run all that is judged with fresh seeds, and say what holds: make claims SEEDS=100-104 (ONLY="llm aa_2")
-	@$(PY) -m experiments check --cores $(CORES) --profile $(PROFILE) --seeds '$(SEEDS)' --figures '$(ONLY)'
+	@$(PY) -m experiments check --cores $(CORES) --profile $(PROFILE) --seeds '$(SEEDS)' --only '$(ONLY)'
 	@AA_SEEDS='$(SEEDS)' $(FRESH_STEP) plan
 	+@export AA_SEEDS='$(SEEDS)'; $(call RUN_SNAKEMAKE,claims,one) asked=claims 'only=$(ONLY)'
 	@$(if $(DRY),,AA_SEEDS='$(SEEDS)' $(FRESH_STEP) tables)

@@ -90,7 +90,7 @@ def parser() -> argparse.ArgumentParser:
         known.add_argument(f"--{flag}", choices=names)
     known.add_argument("--cores", type=at_least(1))
     known.add_argument("--seeds", help="of `make claims`, as 100-104")
-    known.add_argument("--figures", default="", help="of `make claims`, names or how they start")
+    known.add_argument("--only", default="", help="of `make claims`, figures or how they start")
     return top
 
 
@@ -126,9 +126,9 @@ def make_runs(runs: list[Run], fresh: bool) -> None:
 
 def asked(options: argparse.Namespace) -> None:
     """ValueError if `make claims` was asked for seeds or figures that cannot be."""
-    check = options.command == "check"
-    fresh.seeds_of(options.seeds), fresh.figures(options.figures if check else options.only)
-    if not check and options.step != "judge" and os.environ.get("AA_SEEDS") != options.seeds:
+    fresh.seeds_of(options.seeds), fresh.figures(options.only)
+    makes = options.command == "claims" and options.step != "judge"
+    if makes and os.environ.get("AA_SEEDS") != options.seeds:
         raise ValueError(f"AA_SEEDS must be {options.seeds} (`make claims` sets it)")
 
 

@@ -2,8 +2,8 @@
 
 It runs at the end of `make figures`, when everything has succeeded, and of `make studies/NAME`, for that side study's
 table; `python -m experiments publish --notebook NUMBER` does the same for a part. All is checked before the first file
-is written. Other tracked files are changed by `make claims`, `make soak` and
-`make rehearsal-gpu` only, each by a table in data/extended.
+is written. The comparison with fresh seeds, in data/extended, is judged again by what is published then. Other tracked
+files are changed by `make claims`, `make soak` and `make rehearsal-gpu` only, each by a table in data/extended.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments import paths, records, registry
+from experiments import fresh, paths, records, registry
 from experiments.build import COST, cost, stamp
 from experiments.pictures import PICTURES, SIDECAR
 from experiments.records import read_record, write_atomically
@@ -40,7 +40,7 @@ def publish(profile: str = "laptop", only: Sequence[str] = ()) -> None:
         check_notebook(number, profile)
     if profile != "laptop":
         return
-    from experiments import fresh, readme  # here: they read tables
+    from experiments import readme  # here: it reads tables
 
     refuse_changed_code(registry.runs(profile))
     for number in numbers:
@@ -77,6 +77,7 @@ def publish_study(name: str) -> None:
     assemble(table, "laptop")
     path = _whole(paths.BUILD / "extended" / "tables" / f"{name}.csv")
     _copy([path, path.with_suffix(".json")], paths.DATA / "extended")
+    fresh.renew()
 
 
 def refuse_other_seeds() -> None:

@@ -42,10 +42,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def executed(folder: Path) -> dict[str, subprocess.CompletedProcess[str]]:
     """Notebooks, two at a time; the one that judges the others' tables comes last. STRANGERS are executed elsewhere."""
-    last, first = (
-        [registry.LAST],
-        [number for number in registry.NOTEBOOKS if number not in (registry.LAST, *STRANGERS)],
-    )
+    last = [registry.LAST]
+    first = [number for number in registry.NOTEBOOKS if number not in (*last, *STRANGERS)]
     lanes = [first[::2], first[1::2]]  # a process each: starting one takes seconds
     with ThreadPoolExecutor(2) as pool:
         ends = list(pool.map(lambda numbers: execute(numbers, folder), lanes))
